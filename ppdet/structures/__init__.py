@@ -1,0 +1,31 @@
+"""Frozen, validated carriers of data between the parts. See docs/conventions.md for the conventions."""
+
+from ppdet.structures.batch import (
+    IGNORE_LABEL,
+    Batch,
+    BatchTargets,
+    Detections,
+    DetectionTensors,
+    PolygonBatch,
+    Proposals,
+)
+from ppdet.structures.categories import Categories
+from ppdet.structures.sample import Mask, Polygons, Rle, Sample, Target
+from ppdet.structures.shapes import FeatureShape
+
+__all__ = [
+    "IGNORE_LABEL",
+    "Batch",
+    "BatchTargets",
+    "Categories",
+    "DetectionTensors",
+    "Detections",
+    "FeatureShape",
+    "Mask",
+    "PolygonBatch",
+    "Polygons",
+    "Proposals",
+    "Rle",
+    "Sample",
+    "Target",
+]

@@ -1,0 +1,191 @@
+"""What a model takes and what it gives.
+
+Letters: N images, H, W padded height and width, G most objects of an image in the batch,
+R proposals, D detections, K classes, M mask resolution.
+
+Tensors are padded to a common length rather than kept in lists: shapes stay fixed inside a step,
+an image without objects is no special case, and nothing has to be read back from the device.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Optional
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from paddle import Tensor
+
+#: Label of a padded row, and of a region that takes no part in a loss.
+IGNORE_LABEL = -1
+
+
+def _check_shape(name: str, value: Any, shape: tuple[Optional[int], ...]) -> None:
+    actual = tuple(value.shape)
+    fits = len(actual) == len(shape) and all(n is None or m in (n, -1) for n, m in zip(shape, actual))
+    if not fits:
+        expected = tuple("any" if n is None else n for n in shape)
+        raise ValueError(f"{name}: expected shape {expected}, got {actual}")
+
+
+@dataclass(frozen=True)
+class PolygonBatch:
+    """Polygon parts of all objects of a batch, padded, for rasterising on the device.
+
+    Attributes:
+        vertices: ``[P, V, 2]`` float32 x, y in pixels of the resized image; rows are closed by
+            repeating the last vertex up to V.
+        owner: ``[P]`` int64, ``n * G + g`` of the object a part belongs to; -1 in padded rows.
+    """
+
+    vertices: Tensor
+    owner: Tensor
+
+    def __post_init__(self) -> None:
+        _check_shape("vertices", self.vertices, (None, None, 2))
+        _check_shape("owner", self.owner, (self.vertices.shape[0],))
+
+
+@dataclass(frozen=True)
+class BatchTargets:
+    """Ground truth of a batch. Padded rows have label -1 and an all-zero box; G >= 1.
+
+    Attributes:
+        boxes: ``[N, G, 4]`` float32 xyxy in pixels of the resized images.
+        labels: ``[N, G]`` int64 in 0..K-1, or -1 in padded rows.
+        is_crowd: ``[N, G]`` bool.
+        weights: ``[N, G]`` float32 mixup weights; ones where there was no mixup.
+        polygons: Masks, where the model needs them.
+    """
+
+    boxes: Tensor
+    labels: Tensor
+    is_crowd: Tensor
+    weights: Tensor
+    polygons: Optional[PolygonBatch] = None
+
+    def __post_init__(self) -> None:
+        _check_shape("boxes", self.boxes, (None, None, 4))
+        rows = (self.boxes.shape[0], self.boxes.shape[1])
+        for name in ("labels", "is_crowd", "weights"):
+            _check_shape(name, getattr(self, name), rows)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Input of a detector.
+
+    Attributes:
+        images: ``[N, 3, H, W]`` float32, normalised, zeros at the right and bottom as padding.
+        image_sizes: ``[N, 2]`` float32 (height, width) of the resized content, without padding.
+        scale_factors: ``[N, 2]`` float32 (y, x), resized / original.
+        image_ids: N ids from the annotation file; stay on the host.
+        paths: N file names, for errors and drawing; stay on the host.
+        targets: Ground truth, or None at inference.
+    """
+
+    images: Tensor
+    image_sizes: Tensor
+    scale_factors: Tensor
+    image_ids: tuple[int, ...]
+    paths: tuple[str, ...]
+    targets: Optional[BatchTargets] = None
+
+    def __post_init__(self) -> None:
+        _check_shape("images", self.images, (None, 3, None, None))
+        count = self.images.shape[0]
+        _check_shape("image_sizes", self.image_sizes, (count, 2))
+        _check_shape("scale_factors", self.scale_factors, (count, 2))
+        if count >= 0 and not len(self.image_ids) == len(self.paths) == count:
+            raise ValueError(f"{count} images, {len(self.image_ids)} image_ids, {len(self.paths)} paths")
+
+    def __len__(self) -> int:
+        return int(self.images.shape[0])
+
+
+@dataclass(frozen=True)
+class Proposals:
+    """Candidate regions of a batch, best first, padded to R.
+
+    Attributes:
+        boxes: ``[N, R, 4]`` float32 xyxy in pixels of the resized images.
+        objectness_logits: ``[N, R]`` float32.
+        valid: ``[N, R]`` bool, False in padded rows.
+    """
+
+    boxes: Tensor
+    objectness_logits: Tensor
+    valid: Tensor
+
+    def __post_init__(self) -> None:
+        _check_shape("boxes", self.boxes, (None, None, 4))
+        rows = (self.boxes.shape[0], self.boxes.shape[1])
+        _check_shape("objectness_logits", self.objectness_logits, rows)
+        _check_shape("valid", self.valid, rows)
+
+
+@dataclass(frozen=True)
+class DetectionTensors:
+    """Detections of a batch on the device, sorted by score within each image, padded to D.
+
+    Attributes:
+        boxes: ``[N, D, 4]`` float32 xyxy in pixels of the ORIGINAL images, clipped.
+        scores: ``[N, D]`` float32; 0 in padded rows.
+        labels: ``[N, D]`` int64 in 0..K-1; -1 in padded rows.
+        mask_probs: ``[N, D, M, M]`` float32 in 0..1 relative to each box, or None.
+    """
+
+    boxes: Tensor
+    scores: Tensor
+    labels: Tensor
+    mask_probs: Optional[Tensor] = None
+
+    def __post_init__(self) -> None:
+        _check_shape("boxes", self.boxes, (None, None, 4))
+        rows = (self.boxes.shape[0], self.boxes.shape[1])
+        _check_shape("scores", self.scores, rows)
+        _check_shape("labels", self.labels, rows)
+
+
+@dataclass(frozen=True)
+class Detections:
+    """Detections of one image, on the host, sorted by falling score.
+
+    Attributes:
+        image_id: Id from the annotation file.
+        boxes: ``[D, 4]`` float32 xyxy in pixels of the original image.
+        scores: ``[D]`` float32.
+        labels: ``[D]`` int64 in 0..K-1.
+        masks: D COCO run-length masks of the original image's size, or None.
+    """
+
+    image_id: int
+    boxes: np.ndarray
+    scores: np.ndarray
+    labels: np.ndarray
+    masks: Optional[tuple[dict[str, Any], ...]] = None
+
+    def __post_init__(self) -> None:
+        _check_shape("boxes", self.boxes, (None, 4))
+        count = len(self.boxes)
+        _check_shape("scores", self.scores, (count,))
+        _check_shape("labels", self.labels, (count,))
+        if self.masks is not None and len(self.masks) != count:
+            raise ValueError(f"masks: expected {count}, got {len(self.masks)}")
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+    def __getitem__(self, index: Any) -> Detections:
+        """The detections that a bool mask, slice or integer array names."""
+        rows = np.arange(len(self))[index]
+        if rows.ndim != 1:
+            raise TypeError("index Detections with a bool mask, a slice or an integer array")
+        return Detections(
+            image_id=self.image_id,
+            boxes=self.boxes[rows],
+            scores=self.scores[rows],
+            labels=self.labels[rows],
+            masks=None if self.masks is None else tuple(self.masks[i] for i in rows),
+        )
