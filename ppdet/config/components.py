@@ -1,0 +1,10 @@
+"""The one table from names in a YAML to classes, imported only when a config uses them."""
+
+from __future__ import annotations
+
+#: YAML name -> "module:Class".
+COMPONENTS: dict[str, str] = {
+    # data
+    # modeling
+    # engine
+}

@@ -1,0 +1,11 @@
+"""Errors that a user can act on."""
+
+from __future__ import annotations
+
+
+class UserError(Exception):
+    """Bad input: a config, a dataset, a weight file, a command.
+
+    The message names the thing, the value and the cure; the command line prints it without a
+    traceback and exits with status 2.
+    """
