@@ -9,3 +9,7 @@ class UserError(Exception):
     The message names the thing, the value and the cure; the command line prints it without a
     traceback and exits with status 2.
     """
+
+
+class WeightsError(UserError):
+    """A weight file that cannot be found, fetched, trusted or fitted to the model."""
