@@ -1,0 +1,44 @@
+# make quickstart   train, evaluate and try a small detector on synthetic data (a few minutes, CPU)
+# make test         ruff, mypy, architecture and unit tests
+# make install      only the environment that both use
+#
+# PYTHON=python3.12 chooses the interpreter, VENV=path the environment, JOBS=4 the number of test processes.
+
+PYTHON ?= python3
+VENV ?= .venv
+JOBS ?= 2
+
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help install test lint quickstart clean
+
+help:
+	@sed -n 's/^# \{0,1\}//p' Makefile
+
+# Made again when one of these changes; otherwise `make` starts at once.
+$(STAMP): setup.py pyproject.toml tools/install.py
+	@$(PYTHON) tools/install.py $(VENV)
+	@touch $@
+
+install: $(STAMP)
+	@echo "==> $(VENV) is up to date; activate it with: source $(BIN)/activate"
+
+lint: $(STAMP)
+	@echo "==> ruff check"
+	@$(BIN)/ruff check .
+	@echo "==> ruff format --check"
+	@$(BIN)/ruff format --check .
+	@echo "==> mypy"
+	@$(BIN)/mypy
+
+test: lint
+	@echo "==> pytest ($(JOBS) processes)"
+	@$(BIN)/python -m pytest -n $(JOBS)
+
+quickstart: $(STAMP)
+	@$(BIN)/python tools/quickstart.py
+
+clean:
+	rm -rf output build *.egg-info .mypy_cache .ruff_cache .pytest_cache

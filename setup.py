@@ -1,0 +1,54 @@
+"""Package metadata. `make install` (tools/install.py) adds the framework and OpenCV builds that fit the machine."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).resolve().parent
+VERSION = re.search(r'__version__ = "(.+?)"', (HERE / "ppdet" / "__init__.py").read_text("utf-8")).group(1)
+
+setup(
+    name="ppdet",
+    version=VERSION,
+    description="Config-driven object-detection training on PaddlePaddle",
+    long_description=(HERE / "README.md").read_text("utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    license_files=["LICENSE"],
+    python_requires=">=3.9",
+    packages=find_packages(include=["ppdet", "ppdet.*"]),
+    package_data={"ppdet": ["py.typed"]},
+    # PaddlePaddle (paddlepaddle or paddlepaddle-gpu) and OpenCV (four builds) come in several distributions
+    # that overwrite each other. pip cannot say "any of these", so neither is required by name: naming the CPU
+    # build here would put it on top of a user's GPU build. The extra `cpu` is the choice for a plain machine.
+    install_requires=["numpy>=1.26", "pycocotools>=2.0.7", "pyyaml>=6.0", "tqdm>=4.60"],
+    extras_require={
+        "cpu": ["paddlepaddle>=3.0", "opencv-python-headless>=4.5"],
+        "export": ["onnx>=1.15", "onnxruntime>=1.17", "paddle2onnx>=2.0"],
+        "logging": ["visualdl>=2.5", "tensorboard>=2.14"],
+        "dev": [
+            # Formatters and checkers are pinned, since `make test` fails on any difference of opinion.
+            "ruff==0.17.6",
+            "mypy==2.4.1; python_version >= '3.10'",
+            "mypy; python_version < '3.10'",
+            "types-PyYAML",
+            "types-tqdm",
+            "pytest>=7.4",
+            "pytest-xdist>=3.3",
+            "hypothesis>=6.80",
+        ],
+    },
+    entry_points={"console_scripts": ["ppdet=ppdet.cli:main"]},
+    classifiers=[
+        "Programming Language :: Python :: 3",
+        "Programming Language :: Python :: 3.9",
+        "Programming Language :: Python :: 3.10",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
+        "Topic :: Scientific/Engineering :: Image Recognition",
+    ],
+)
