@@ -1,4 +1,4 @@
-"""Package metadata. `make install` (tools/install.py) adds the framework and OpenCV builds that fit the machine."""
+"""Package metadata. `make install` (tools/install.py) adds PaddlePaddle and OpenCV where they are missing."""
 
 from __future__ import annotations
 
@@ -39,6 +39,7 @@ setup(
             "pytest>=7.4",
             "pytest-xdist>=3.3",
             "hypothesis>=6.80",
+            "vermin>=1.6",
         ],
     },
     entry_points={"console_scripts": ["ppdet=ppdet.cli:main"]},

@@ -69,7 +69,8 @@ def install(python: Path) -> None:
 
 def main() -> None:
     """Entry point."""
-    if sys.version_info < (3, 9):
+    # This file also has to speak to Pythons that the package does not support.
+    if sys.version_info < (3, 9):  # noqa: UP036
         raise SystemExit(
             f"ppdet needs Python 3.9 or newer; this is {sys.version.split()[0]}. Try: make PYTHON=python3.11"
         )
