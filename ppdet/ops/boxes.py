@@ -1,0 +1,199 @@
+"""Arithmetic on boxes: areas, the IoU family, clipping, and the delta parametrisation.
+
+Boxes are float32 x1, y1, x2, y2 in absolute pixels on a continuous axis: the width is x2 - x1, no "+1".
+A box with x2 <= x1 or y2 <= y1 is empty: its area is 0 and it overlaps nothing.
+
+Letters: A, B numbers of boxes, ``...`` any leading dimensions.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import paddle
+from paddle import Tensor
+
+#: Largest log-scale delta that `decode_deltas` follows: a box grows at most 1000/16 = 62.5 times. Keeps exp
+#: finite for untrained heads; the value is the one published weights were trained with.
+LOG_SCALE_LIMIT = math.log(1000.0 / 16.0)
+
+#: Keeps the quotient of two zero areas finite; far below the area of any box that matters (1e-9 square
+#: pixels).
+_EPS = 1e-9
+
+
+def box_area(boxes: Tensor) -> Tensor:
+    """Areas of boxes, 0 for empty ones.
+
+    Args:
+        boxes: ``[..., 4]`` float xyxy.
+
+    Returns:
+        ``[...]`` square pixels, >= 0.
+    """
+    sides = paddle.clip(boxes[..., 2:] - boxes[..., :2], min=0.0)
+    return sides[..., 0] * sides[..., 1]
+
+
+def non_empty(boxes: Tensor, min_side: float = 0.0) -> Tensor:
+    """Which boxes have both sides longer than `min_side`.
+
+    Args:
+        boxes: ``[..., 4]`` float xyxy.
+        min_side: Pixels; the side must be strictly longer.
+
+    Returns:
+        ``[...]`` bool.
+    """
+    sides = boxes[..., 2:] - boxes[..., :2]
+    return (sides > min_side).all(axis=-1)
+
+
+def clip_boxes(boxes: Tensor, image_sizes: Tensor) -> Tensor:
+    """Boxes cut to their image.
+
+    Args:
+        boxes: ``[N, ..., 4]`` float xyxy.
+        image_sizes: ``[N, 2]`` float (height, width) of each image.
+
+    Returns:
+        Same shape as `boxes`, x within 0..width, y within 0..height.
+    """
+    limits = paddle.concat([image_sizes[:, 1:], image_sizes[:, :1]] * 2, axis=-1).astype(boxes.dtype)
+    for _ in range(boxes.ndim - 2):
+        limits = limits.unsqueeze(1)
+    return paddle.minimum(paddle.clip(boxes, min=0.0), limits)
+
+
+def _intersection(boxes1: Tensor, boxes2: Tensor) -> Tensor:
+    """Areas of overlap of boxes: ``[..., 4]`` and ``[..., 4]``, broadcast, to ``[...]``."""
+    width = paddle.minimum(boxes1[..., 2], boxes2[..., 2]) - paddle.maximum(boxes1[..., 0], boxes2[..., 0])
+    height = paddle.minimum(boxes1[..., 3], boxes2[..., 3]) - paddle.maximum(boxes1[..., 1], boxes2[..., 1])
+    # Both factors are cut at zero, so an empty box, whose "width" is negative, overlaps nothing.
+    return paddle.clip(width, min=0.0) * paddle.clip(height, min=0.0)
+
+
+def pairwise_iou(boxes1: Tensor, boxes2: Tensor) -> Tensor:
+    """Intersection over union of every box with every other.
+
+    Args:
+        boxes1: ``[..., A, 4]`` float xyxy.
+        boxes2: ``[..., B, 4]`` float xyxy, same leading dimensions.
+
+    Returns:
+        ``[..., A, B]`` in 0..1; 0 where either box is empty.
+    """
+    overlap = _intersection(boxes1.unsqueeze(-2), boxes2.unsqueeze(-3))
+    union = box_area(boxes1).unsqueeze(-1) + box_area(boxes2).unsqueeze(-2) - overlap
+    return overlap / paddle.clip(union, min=_EPS)
+
+
+def pairwise_covered(boxes1: Tensor, boxes2: Tensor) -> Tensor:
+    """Share of each box of the first set that lies inside each of the second (intersection over own area).
+
+    This is how overlap with a crowd region is measured: a crowd box is so large that IoU says nothing.
+
+    Args:
+        boxes1: ``[..., A, 4]`` float xyxy; the boxes that may be covered.
+        boxes2: ``[..., B, 4]`` float xyxy; the boxes that may cover.
+
+    Returns:
+        ``[..., A, B]`` in 0..1; 0 where either box is empty.
+    """
+    overlap = _intersection(boxes1.unsqueeze(-2), boxes2.unsqueeze(-3))
+    return overlap / paddle.clip(box_area(boxes1).unsqueeze(-1), min=_EPS)
+
+
+def paired_iou(boxes1: Tensor, boxes2: Tensor, *, kind: str = "iou") -> Tensor:
+    """Similarity of boxes row by row, differentiable in both.
+
+    ``iou``: intersection over union. ``giou``: minus the share of the enclosing box that neither covers
+    (Rezatofighi et al. 2019, algorithm 1). ``diou``: iou minus squared centre distance over squared diagonal
+    of the enclosing box (Zheng et al. 2020, eq. 7). ``ciou``: diou minus the aspect-ratio term alpha * v
+    (eqs. 8-11), with alpha held constant in the gradient as the paper's section "Complete IoU" does.
+
+    Args:
+        boxes1: ``[..., 4]`` float xyxy.
+        boxes2: ``[..., 4]`` float xyxy, broadcastable with `boxes1`.
+        kind: ``iou``, ``giou``, ``diou`` or ``ciou``.
+
+    Returns:
+        ``[...]``; iou in 0..1, giou and diou in -1..1, ciou in -2..1. 1 only for equal, non-empty boxes.
+
+    Raises:
+        ValueError: If `kind` is none of the four.
+    """
+    if kind not in ("iou", "giou", "diou", "ciou"):
+        raise ValueError(f"kind of IoU is {kind!r}, expected iou, giou, diou or ciou")
+    overlap = _intersection(boxes1, boxes2)
+    union = box_area(boxes1) + box_area(boxes2) - overlap
+    iou = overlap / paddle.clip(union, min=_EPS)
+    if kind == "iou":
+        return iou
+    sides = paddle.maximum(boxes1[..., 2:], boxes2[..., 2:]) - paddle.minimum(
+        boxes1[..., :2], boxes2[..., :2]
+    )
+    if kind == "giou":
+        enclosing = paddle.clip(sides[..., 0] * sides[..., 1], min=_EPS)
+        return iou - (enclosing - union) / enclosing
+    offset = (boxes1[..., :2] + boxes1[..., 2:] - boxes2[..., :2] - boxes2[..., 2:]) / 2
+    diou = iou - (offset**2).sum(axis=-1) / paddle.clip((sides**2).sum(axis=-1), min=_EPS)
+    if kind == "diou":
+        return diou
+    return diou - _aspect_ratio_penalty(boxes1, boxes2, iou)
+
+
+def _aspect_ratio_penalty(boxes1: Tensor, boxes2: Tensor, iou: Tensor) -> Tensor:
+    """The term alpha * v of CIoU (Zheng et al. 2020, eqs. 9 and 11)."""
+    angles = []
+    for boxes in (boxes1, boxes2):
+        sides = paddle.clip(boxes[..., 2:] - boxes[..., :2], min=_EPS)
+        angles.append(paddle.atan(sides[..., 0] / sides[..., 1]))
+    v = (4 / math.pi**2) * (angles[0] - angles[1]) ** 2
+    alpha = (v / paddle.clip(1 - iou + v, min=_EPS)).detach()
+    return alpha * v
+
+
+def encode_deltas(
+    boxes: Tensor, targets: Tensor, *, weights: Sequence[float] = (1.0, 1.0, 1.0, 1.0)
+) -> Tensor:
+    """Deltas that turn `boxes` into `targets` (Girshick et al. 2014, R-CNN, appendix C, eqs. 6-9).
+
+    Args:
+        boxes: ``[..., 4]`` float xyxy: anchors or proposals. Must not be empty boxes.
+        targets: ``[..., 4]`` float xyxy, broadcastable with `boxes`. Must not be empty boxes.
+        weights: Factors of dx, dy, dw, dh; 10 10 5 5 for the box head of R-CNN.
+
+    Returns:
+        ``[..., 4]`` dx, dy, dw, dh. For empty boxes the numbers are finite and mean nothing.
+    """
+    sizes = paddle.clip(boxes[..., 2:] - boxes[..., :2], min=_EPS)
+    target_sizes = paddle.clip(targets[..., 2:] - targets[..., :2], min=_EPS)
+    centres = boxes[..., :2] + 0.5 * sizes
+    target_centres = targets[..., :2] + 0.5 * target_sizes
+    shift = (target_centres - centres) / sizes
+    scale = paddle.log(target_sizes / sizes)
+    return paddle.concat([shift, scale], axis=-1) * paddle.to_tensor(list(weights), dtype=boxes.dtype)
+
+
+def decode_deltas(
+    boxes: Tensor, deltas: Tensor, *, weights: Sequence[float] = (1.0, 1.0, 1.0, 1.0)
+) -> Tensor:
+    """Boxes moved by deltas: the inverse of `encode_deltas`, with dw and dh cut at `LOG_SCALE_LIMIT`.
+
+    Args:
+        boxes: ``[..., 4]`` float xyxy.
+        deltas: ``[..., 4]`` dx, dy, dw, dh, broadcastable with `boxes`: ``[R, 1, 4]`` boxes and ``[R, K, 4]``
+            deltas give a box per class.
+        weights: As they were in `encode_deltas`.
+
+    Returns:
+        ``[..., 4]`` float xyxy, not clipped to any image.
+    """
+    deltas = deltas / paddle.to_tensor(list(weights), dtype=deltas.dtype)
+    sizes = boxes[..., 2:] - boxes[..., :2]
+    centres = boxes[..., :2] + 0.5 * sizes
+    new_centres = deltas[..., :2] * sizes + centres
+    half = 0.5 * paddle.exp(paddle.clip(deltas[..., 2:], max=LOG_SCALE_LIMIT)) * sizes
+    return paddle.concat([new_centres - half, new_centres + half], axis=-1)

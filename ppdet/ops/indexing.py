@@ -1,0 +1,85 @@
+"""Picking rows with fixed shapes: what nonzero and boolean indexing do, without asking the device how many.
+
+Everything here runs eagerly, in a static graph with unknown sizes, and in ONNX.
+
+Letters: N images, R rows per image, k rows wanted.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Union
+
+import paddle
+from paddle import Tensor
+from paddle.nn import functional
+
+#: Below every score; marks rows that are not there. Finite, because some top-k kernels mishandle infinities.
+LOWEST = -3.0e38
+
+
+def dim(x: Tensor, axis: int) -> Union[int, Tensor]:
+    """Length of an axis: an int where it is known, a 0-D int tensor in a static graph where it is not."""
+    size = x.shape[axis]
+    return size if size >= 0 else paddle.shape(x)[axis]
+
+
+class TopK(NamedTuple):
+    """The best entries of each row of a matrix.
+
+    Attributes:
+        values: ``[N, k]`` falling; `LOWEST` where the row had fewer than k entries.
+        columns: ``[N, k]`` int64; beyond the row's length where the row had fewer than k entries.
+    """
+
+    values: Tensor
+    columns: Tensor
+
+
+def top_k(scores: Tensor, k: int) -> TopK:
+    """Best k of each row, padded when there are fewer. Order among equal scores is up to the kernel.
+
+    Args:
+        scores: ``[N, R]`` float, R may be smaller than k, unknown, or 0.
+        k: Wanted number, >= 1.
+
+    Returns:
+        Values and columns, ``[N, k]`` each.
+    """
+    if 0 <= scores.shape[1] < k or scores.shape[1] < 0:
+        scores = functional.pad(scores, [0, 0, 0, k], value=LOWEST, pad_from_left_axis=True)
+    values, columns = paddle.topk(scores, k, axis=1)
+    return TopK(values, columns)
+
+
+def gather_rows(x: Tensor, index: Tensor) -> Tensor:
+    """Rows of each image by index: ``out[n, j] = x[n, index[n, j]]``.
+
+    Args:
+        x: ``[N, R, ...]`` with R >= 1.
+        index: ``[N, k]`` int64 in 0..R-1.
+
+    Returns:
+        ``[N, k, ...]``.
+    """
+    rows = dim(x, 1)
+    flat = paddle.reshape(x, [-1, *x.shape[2:]])
+    start = paddle.arange(dim(x, 0), dtype=index.dtype).unsqueeze(1) * rows
+    picked = paddle.gather(flat, paddle.flatten(index + start))
+    return paddle.reshape(picked, [-1, index.shape[1], *x.shape[2:]])
+
+
+def place_rows(values: Tensor, slots: Tensor, size: Union[int, Tensor], fill: float = 0) -> Tensor:
+    """Rows put at given slots of a new tensor: ``out[slots[i]] = values[i]``, `fill` elsewhere.
+
+    Args:
+        values: ``[P, ...]``.
+        slots: ``[P]`` int64 in 0..size; rows with slot == size are dropped. Otherwise slots are distinct.
+        size: Rows of the result.
+        fill: Value of the rows nothing is put in.
+
+    Returns:
+        ``[size, ...]`` of the type of `values`.
+    """
+    # One spare row takes what is dropped, so that no row count has to be known.
+    empty = paddle.full([size + 1, *values.shape[1:]], fill, dtype=values.dtype)
+    return paddle.scatter(empty, slots, values)[:-1]

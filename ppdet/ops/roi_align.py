@@ -1,0 +1,170 @@
+"""RoIAlign on one feature map and over the levels of a pyramid (He et al. 2017, Mask R-CNN, section 3).
+
+Letters: N images, T regions of all images together, R regions per image, C channels, S output resolution.
+
+Regions come flat, ``[T, 4]`` ordered by image, with ``[N]`` int32 counts: the form Paddle's kernel takes.
+`flatten_regions` makes it from padded ``[N, R, 4]`` regions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import NamedTuple, Optional
+
+import paddle
+from paddle import Tensor
+from paddle.vision import ops as kernels
+
+from ppdet.ops.boxes import box_area
+from ppdet.ops.indexing import dim
+
+#: A region as large as an ImageNet crop ...
+CANONICAL_SIZE = 224.0
+#: ... is read at the level with stride 2**4 (Lin et al. 2017, FPN, eq. 1).
+CANONICAL_LEVEL = 4
+
+
+class FlatRegions(NamedTuple):
+    """Regions of a batch in one list.
+
+    Attributes:
+        boxes: ``[T, 4]`` float32 xyxy, ordered by image.
+        per_image: ``[N]`` int32, sums to T.
+    """
+
+    boxes: Tensor
+    per_image: Tensor
+
+
+def flatten_regions(boxes: Tensor, valid: Optional[Tensor] = None) -> FlatRegions:
+    """Padded regions as one list.
+
+    Args:
+        boxes: ``[N, R, 4]`` float32 xyxy.
+        valid: ``[N, R]`` bool of the rows to keep; None keeps all N * R, padded ones too, and so keeps shapes
+            fixed (an all-zero region costs next to nothing to pool, and pools to numbers that mean nothing).
+
+    Returns:
+        The list, by image and then by row.
+    """
+    flat = paddle.reshape(boxes, [-1, 4])
+    if valid is None:
+        # Counted from the tensor, since N and R may be unknown in a static graph.
+        return FlatRegions(flat, paddle.ones_like(boxes[..., 0]).sum(axis=1).astype("int32"))
+    rows = paddle.nonzero(paddle.flatten(valid)).squeeze(1)
+    return FlatRegions(paddle.gather(flat, rows), valid.astype("int32").sum(axis=1).astype("int32"))
+
+
+def roi_align(
+    features: Tensor,
+    boxes: Tensor,
+    per_image: Tensor,
+    *,
+    resolution: int,
+    stride: int,
+    sampling_ratio: int = 0,
+    aligned: bool = True,
+) -> Tensor:
+    """Features of regions at a fixed resolution, by averaged bilinear samples.
+
+    Args:
+        features: ``[N, C, H, W]`` float.
+        boxes: ``[T, 4]`` float32 xyxy in image pixels, ordered by image; T may be 0.
+        per_image: ``[N]`` int32. Must sum to T: the kernel does not check, and reads past the end if it does
+            not.
+        resolution: S, bins per side.
+        stride: Image pixels per feature cell.
+        sampling_ratio: Samples per bin and side; 0 for ceil(bin side in cells), each region its own.
+        aligned: True: pixel centres are at half-integers, as everywhere in this package. False: the older
+            convention, half a cell off, with regions widened to at least one cell.
+
+    Returns:
+        ``[T, C, S, S]``, differentiable in `features`. Samples more than one cell outside the map count as 0.
+    """
+    return kernels.roi_align(
+        features,
+        boxes,
+        per_image,
+        output_size=resolution,
+        spatial_scale=1.0 / stride,
+        # The kernel takes every value < 1 as "adaptive".
+        sampling_ratio=sampling_ratio if sampling_ratio > 0 else -1,
+        aligned=aligned,
+    )
+
+
+def assign_levels(boxes: Tensor, *, first_level: int, last_level: int) -> Tensor:
+    """Pyramid level of each region, by its size (Lin et al. 2017, FPN, eq. 1).
+
+    floor(4 + log2(sqrt(area) / 224)), so regions of 112..224 pixels are level 3 and those of 224..448 level
+    4.
+
+    Args:
+        boxes: ``[..., 4]`` float32 xyxy in image pixels.
+        first_level: Lowest level there is; level l has stride 2**l.
+        last_level: Highest level there is.
+
+    Returns:
+        ``[...]`` int64 in first_level..last_level; empty boxes get `first_level`.
+    """
+    # 1e-6 keeps the logarithm finite, and puts a side of exactly 224 * 2**k on the upper level despite
+    # rounding.
+    relative = paddle.sqrt(box_area(boxes)) / CANONICAL_SIZE + 1e-6
+    levels = paddle.floor(paddle.log2(relative) + CANONICAL_LEVEL)
+    return paddle.clip(levels, min=float(first_level), max=float(last_level)).astype("int64")
+
+
+def multi_level_roi_align(
+    features: Sequence[Tensor],
+    boxes: Tensor,
+    per_image: Tensor,
+    *,
+    resolution: int,
+    strides: Sequence[int],
+    sampling_ratio: int = 0,
+    aligned: bool = True,
+) -> Tensor:
+    """RoIAlign where each region is read at the pyramid level that suits its size.
+
+    Args:
+        features: L maps ``[N, C, H_l, W_l]``, finest first.
+        boxes: ``[T, 4]`` float32 xyxy in image pixels, ordered by image; T may be 0.
+        per_image: ``[N]`` int32, sums to T.
+        resolution: S, bins per side.
+        strides: L strides of the maps, each twice the one before; the first a power of two.
+        sampling_ratio: As in `roi_align`.
+        aligned: As in `roi_align`.
+
+    Returns:
+        ``[T, C, S, S]`` in the order of `boxes`, differentiable in all `features`.
+
+    Raises:
+        ValueError: If the strides are not successive powers of two, or not one per map.
+    """
+    first = strides[0].bit_length() - 1
+    if len(features) != len(strides) or any(s != 2 ** (first + i) for i, s in enumerate(strides)):
+        raise ValueError(
+            f"{len(features)} feature maps with strides {list(strides)}: expected successive powers of two"
+        )
+    pool = partial(roi_align, resolution=resolution, sampling_ratio=sampling_ratio, aligned=aligned)
+    if len(features) == 1:
+        return pool(features[0], boxes, per_image, stride=strides[0])
+    levels = assign_levels(boxes, first_level=first, last_level=first + len(strides) - 1)
+    member_of_image = _image_membership(boxes, per_image)
+    pooled, rows = [], []
+    for i, (feature, stride) in enumerate(zip(features, strides)):
+        on_level = levels == first + i
+        index = paddle.nonzero(on_level).squeeze(1)
+        counts = (member_of_image * on_level.astype("int32").unsqueeze(1)).sum(axis=0).astype("int32")
+        pooled.append(pool(feature, paddle.gather(boxes, index), counts, stride=stride))
+        rows.append(index)
+    restore = paddle.argsort(paddle.concat(rows))
+    return paddle.gather(paddle.concat(pooled), restore)
+
+
+def _image_membership(boxes: Tensor, per_image: Tensor) -> Tensor:
+    """``[T, N]`` int32: 1 where a region belongs to an image."""
+    end = paddle.cumsum(per_image.astype("int64"))
+    position = paddle.arange(dim(boxes, 0), dtype="int64").unsqueeze(1)
+    return ((position < end) & (position >= end - per_image.astype("int64"))).astype("int32")
