@@ -6,5 +6,7 @@ from __future__ import annotations
 COMPONENTS: dict[str, str] = {
     # data
     # modeling
+    "ResNet": "ppdet.modeling.backbones.resnet:ResNet",
+    "FPN": "ppdet.modeling.necks.fpn:FPN",
     # engine
 }

@@ -1,0 +1,55 @@
+"""Inputs of the R-CNN goldens, and comparisons by the goldens' own rules."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import cv2
+import numpy as np
+from paddle import Tensor
+
+from tests.support import GOLDENS, load_golden, reference_module
+
+_MEAN = np.array([0.485, 0.456, 0.406], np.float32)
+_STD = np.array([0.229, 0.224, 0.225], np.float32)
+
+
+@functools.lru_cache(maxsize=4)
+def golden(name: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Arrays and meta of a golden file, read once."""
+    arrays, meta = load_golden(name)
+    return {key: arrays[key] for key in arrays.files if key != "meta"}, meta
+
+
+def resized_image(family: str, file: str) -> np.ndarray:
+    """The resized RGB uint8 image a golden was made from."""
+    path = GOLDENS / "inputs" / f"{family}_{file.split('.')[0]}.png"
+    return cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB)
+
+
+def normalised_batch(images: list[np.ndarray], stride: int) -> np.ndarray:
+    """``[N, 3, H, W]`` float32, normalised, then padded with zeros to a multiple of `stride`."""
+    height = -(-max(i.shape[0] for i in images) // stride) * stride
+    width = -(-max(i.shape[1] for i in images) // stride) * stride
+    batch = np.zeros((len(images), 3, height, width), np.float32)
+    for row, image in zip(batch, images):
+        values = (image.astype(np.float32) / np.float32(255) - _MEAN) / _STD
+        row[:, : image.shape[0], : image.shape[1]] = values.transpose(2, 0, 1)
+    return batch
+
+
+def assert_sampled(actual: Tensor, arrays: dict[str, np.ndarray], key: str, tolerance: float = 1e-4) -> None:
+    """A tensor equals the sampled golden `key`: error at most `tolerance` standard deviations."""
+    values = actual.numpy()
+    assert list(values.shape) == arrays[f"{key}/shape"].tolist(), key
+    mean, std, low, high = arrays[f"{key}/stats"]
+    sample = arrays[f"{key}/sample"]
+    count = 500 if len(sample) <= 500 else 1000
+    error = np.abs(reference_module().sample_values(values, count) - sample).max()
+    assert error <= tolerance * std, f"{key}: error {error / std:.1e} standard deviations"
+    actual_stats = [values.mean(dtype=np.float64), values.std(dtype=np.float64), values.min(), values.max()]
+    worst = np.abs(np.array(actual_stats) - [mean, std, low, high]).max()
+    assert worst <= 10 * tolerance * std, (
+        f"{key}: statistics {actual_stats}, expected {(mean, std, low, high)}"
+    )
