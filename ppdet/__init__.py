@@ -1,3 +1,35 @@
-"""ppdet: config-driven object-detection training on PaddlePaddle."""
+"""ppdet: config-driven object-detection training on PaddlePaddle.
+
+The public names below load what they need when they are first used, so `import ppdet` costs nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ppdet.config import load_config, register
+    from ppdet.recipes import build_model, predict
+    from ppdet.zoo import load_weights
 
 __version__ = "0.1.0"
+
+_HOME = {
+    "load_config": "ppdet.config",
+    "register": "ppdet.config",
+    "build_model": "ppdet.recipes",
+    "load_weights": "ppdet.zoo",
+    "predict": "ppdet.recipes",
+}
+__all__ = ["__version__", "build_model", "load_config", "load_weights", "predict", "register"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'ppdet' has no attribute {name!r}")
+    return getattr(import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -35,6 +35,7 @@ ALLOWED: dict[str, set[str]] = {
     "metrics": BASE,
     "engine": BASE,
     "experiment": BASE | MIDDLE,
+    "draw": BASE,
     "recipes": BASE | MIDDLE | {"experiment"},
     "zoo": BASE | MIDDLE | {"experiment"},
     "export": BASE | MIDDLE | {"experiment", "recipes"},

@@ -1,0 +1,125 @@
+"""The command line: one verb, one module, each with `add_arguments(parser)` and `run(args) -> int`.
+
+Exit status: 0 done, 1 a fault of the program, 2 something the user can put right (also argparse's own),
+130 stopped by Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+import traceback
+import warnings
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Optional
+
+from ppdet.utils.errors import UserError
+
+#: Verb -> what it does, in the words of `ppdet --help`. Its module is `ppdet.cli.<verb>`.
+VERBS = {
+    "train": "train a detector from a config",
+    "eval": "measure AP and speed of trained weights on a dataset",
+    "infer": "detect objects in images and draw them",
+    "config": "print a resolved config with the origin of every value",
+    "data": "make, check and look at datasets",
+    "weights": "list, download, convert and check weights",
+}
+
+USAGE, FAULT, STOPPED = 2, 1, 130
+
+
+def make_parser(verb: Optional[str] = None) -> argparse.ArgumentParser:
+    """The parser of one verb, or the top one that only knows the verbs' names.
+
+    Only the module of the verb in question is imported.
+    """
+    if verb is None:
+        parser = argparse.ArgumentParser(
+            prog="ppdet",
+            description="Object-detection training on PaddlePaddle.",
+            epilog="verbs:\n" + "\n".join(f"  {name:<9} {text}" for name, text in VERBS.items()),
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        parser.add_argument(
+            "verb", choices=VERBS, metavar="VERB", help="what to do; `ppdet VERB --help` tells more"
+        )
+        return parser
+    module = import_module(f"ppdet.cli.{verb}")
+    parser = argparse.ArgumentParser(prog=f"ppdet {verb}", description=module.__doc__, allow_abbrev=False)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    module.add_arguments(parser)
+    parser.add_argument("--debug", action="store_true", help="show tracebacks and debug messages")
+    return parser
+
+
+def main(argv: Optional[Sequence[str]] = None) -> int:
+    """Run one verb.
+
+    Args:
+        argv: Arguments without the program's name; ``sys.argv[1:]`` if None.
+
+    Returns:
+        The exit status.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    if words[:1] == ["--version"]:
+        import ppdet
+
+        print(f"ppdet {ppdet.__version__}")
+        return 0
+    verb = make_parser().parse_args(words[:1]).verb
+    args = make_parser(verb).parse_args(words[1:])
+    _set_up_process(debug=args.debug)
+    try:
+        status = import_module(f"ppdet.cli.{verb}").run(args)
+        sys.stdout.flush()
+        return int(status)
+    except KeyboardInterrupt:
+        print("\nstopped", file=sys.stderr)
+        return STOPPED
+    except BrokenPipeError:
+        # The reader of a pipe (`| head`) has gone; Python would complain once more while closing stdout.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except UserError as error:
+        if args.debug:
+            traceback.print_exc()
+        print(f"error: {error}", file=sys.stderr)
+        return USAGE
+    except Exception as error:
+        _report_fault(error, debug=args.debug)
+        return FAULT
+
+
+def _set_up_process(*, debug: bool) -> None:
+    """Logging to the screen, and Paddle's settings, which it reads while it is imported."""
+    logging.basicConfig(format="%(message)s", level=logging.WARNING, stream=sys.stderr)
+    logging.getLogger("ppdet").setLevel(logging.DEBUG if debug else logging.INFO)
+    # Paddle computes on one thread unless told otherwise. OMP_NUM_THREADS, where the user sets it, wins.
+    threads = os.environ.get("OMP_NUM_THREADS") or str(_usable_cores())
+    os.environ.setdefault("FLAGS_paddle_num_threads", threads)
+    # Paddle's INFO lines about its own start-up say nothing to a user of this program.
+    os.environ.setdefault("GLOG_minloglevel", "0" if debug else "2")
+    if not debug:
+        warnings.filterwarnings("ignore", message="No ccache found")
+
+
+def _usable_cores() -> int:
+    """Cores that this process may use: what `taskset` or a container leaves it, where the system tells."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity is not None else os.cpu_count() or 1
+
+
+def _report_fault(error: Exception, *, debug: bool) -> None:
+    """Tell of an exception that nobody expected, in a few lines unless all are asked for."""
+    if debug:
+        traceback.print_exc()
+        return
+    frames = traceback.extract_tb(error.__traceback__)
+    where = f" (in {frames[-1].filename}:{frames[-1].lineno})" if frames else ""
+    first_line = (str(error).strip().splitlines() or [""])[0]
+    print(f"unexpected {type(error).__name__}: {first_line}{where}", file=sys.stderr)
+    print("This may be a fault of ppdet. Run again with --debug for the whole traceback.", file=sys.stderr)

@@ -1,0 +1,82 @@
+"""Detections drawn into an image."""
+
+from __future__ import annotations
+
+import colorsys
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+
+from ppdet.structures import Detections
+
+#: Images with a shorter side than this, in pixels, are enlarged so that labels stay legible.
+MIN_SIDE = 480
+#: Height of a capital letter for an image whose longer side is 1000 pixels.
+LETTER = 13
+FONT = cv2.FONT_HERSHEY_SIMPLEX
+
+
+def class_colour(label: int) -> tuple[int, int, int]:
+    """RGB colour of a class: the same in every run, and far in hue from those of its neighbours."""
+    hue = (label * 0.61803398875 + 0.05) % 1.0  # steps of the golden ratio never cluster
+    red, green, blue = colorsys.hsv_to_rgb(hue, 0.85, (1.0, 0.8, 0.9)[label % 3])
+    return round(red * 255), round(green * 255), round(blue * 255)
+
+
+def draw_detections(
+    image: np.ndarray, detections: Detections, names: Sequence[str], *, threshold: float = 0.5
+) -> np.ndarray:
+    """A copy of an image with boxes, masks, class names and scores.
+
+    Args:
+        image: ``[H, W, 3]`` uint8 RGB.
+        detections: Boxes in pixels of `image`.
+        names: Class names by label.
+        threshold: Lowest score that is drawn.
+
+    Returns:
+        uint8 RGB; enlarged by a whole number if `image` is small.
+    """
+    factor = max(1, -(-MIN_SIDE // max(1, min(image.shape[:2]))))
+    canvas = np.repeat(np.repeat(image, factor, 0), factor, 1) if factor > 1 else image.copy()
+    shown = detections[detections.scores >= threshold]
+    for index in reversed(range(len(shown))):  # the surest last, on top
+        if shown.masks is not None:
+            _blend_mask(canvas, shown.masks[index], class_colour(int(shown.labels[index])), factor)
+    for index in reversed(range(len(shown))):
+        label = int(shown.labels[index])
+        text = f"{_drawable(names[label], label)} {shown.scores[index]:.2f}"
+        _draw_box(canvas, shown.boxes[index] * factor, text, class_colour(label))
+    return canvas
+
+
+def _drawable(name: str, label: int) -> str:
+    """The name, or a stand-in for one that OpenCV's font has no letters for."""
+    return name if name.isascii() and name.isprintable() else f"class {label}"
+
+
+def _blend_mask(canvas: np.ndarray, rle: dict, colour: tuple[int, int, int], factor: int) -> None:
+    from pycocotools import mask as coco_mask
+
+    inside = coco_mask.decode(rle).astype(bool)
+    inside = np.repeat(np.repeat(inside, factor, 0), factor, 1)
+    canvas[inside] = (0.55 * canvas[inside] + 0.45 * np.array(colour)).astype(np.uint8)
+
+
+def _draw_box(canvas: np.ndarray, box: np.ndarray, text: str, colour: tuple[int, int, int]) -> None:
+    height, width = canvas.shape[:2]
+    x1, y1, x2, y2 = (round(float(v)) for v in box)
+    letter = max(10.0, LETTER * max(height, width) / 1000)
+    stroke = max(1, round(letter / 6))
+    cv2.rectangle(canvas, (x1, y1), (x2, y2), colour, max(2, stroke), cv2.LINE_AA)
+    scale = letter / 21  # the font's capitals are 21 px high at scale 1
+    (text_width, text_height), below = cv2.getTextSize(text, FONT, scale, stroke)
+    plate_height = text_height + below + 4
+    # Above the box if there is room, else inside it; never out of the picture.
+    top = y1 - plate_height if y1 >= plate_height else min(max(y1, 0), height - plate_height)
+    left = min(max(x1, 0), max(0, width - text_width - 6))
+    cv2.rectangle(canvas, (left, top), (left + text_width + 6, top + plate_height), colour, cv2.FILLED)
+    bright = 0.299 * colour[0] + 0.587 * colour[1] + 0.114 * colour[2] > 140
+    ink = (0, 0, 0) if bright else (255, 255, 255)
+    cv2.putText(canvas, text, (left + 3, top + text_height + 2), FONT, scale, ink, stroke, cv2.LINE_AA)
