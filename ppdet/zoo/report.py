@@ -99,7 +99,7 @@ def _group(entries: Iterable[Entry]) -> list[tuple[str, str, str]]:
     for entry in entries:
         groups.setdefault((entry.outcome.value, entry.reason), []).append(entry.key)
     order = [outcome.value for outcome in Outcome]
-    rows = []
+    rows: list[tuple[str, str, str]] = []
     for (outcome, reason), keys in groups.items():
         rows.extend((name, outcome, reason) for name in _fold(keys))
     return sorted(rows, key=lambda row: order.index(row[1]))
