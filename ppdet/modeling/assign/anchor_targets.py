@@ -1,0 +1,77 @@
+"""Training targets of detectors that classify every anchor, such as RetinaNet.
+
+Letters: N images, A anchors of all levels, K classes.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import paddle
+from paddle import Tensor
+
+from ppdet.modeling.assign.matcher import NEGATIVE, IoUMatcher
+from ppdet.ops.indexing import gather_rows
+from ppdet.structures import IGNORE_LABEL, BatchTargets
+
+
+class AnchorTargets(NamedTuple):
+    """What each anchor should predict.
+
+    Attributes:
+        labels: ``[N, A]`` int64: 0..K-1 object, K background, -1 ignored.
+        gt_index: ``[N, A]`` int64 matched ground-truth row; meaningful where the label is an object's.
+        gt_boxes: ``[N, A, 4]`` float32 xyxy, the matched box; meaningful where the label is an object's.
+    """
+
+    labels: Tensor
+    gt_index: Tensor
+    gt_boxes: Tensor
+
+
+class MaxIoUAssigner:
+    """Matches every anchor, without sampling (Lin et al. 2017, RetinaNet, section 4).
+
+    A crowd box counts as an ordinary object; leave crowds out of the dataset if that is not wanted.
+    """
+
+    def __init__(
+        self, *, positive_overlap: float = 0.5, negative_overlap: float = 0.4, allow_low_quality: bool = True
+    ) -> None:
+        """Build the matcher.
+
+        Args:
+            positive_overlap: IoU from which on an anchor is an object.
+            negative_overlap: IoU below which it is background; between the two it is ignored.
+            allow_low_quality: Whether every object gets its best anchors, however small their IoU.
+        """
+        self.matcher = IoUMatcher(
+            positive_overlap=positive_overlap,
+            negative_overlap=negative_overlap,
+            allow_low_quality=allow_low_quality,
+        )
+
+    @paddle.no_grad()
+    def __call__(self, anchors: Tensor, targets: BatchTargets, *, num_classes: int) -> AnchorTargets:
+        """Targets of one batch.
+
+        Args:
+            anchors: ``[A, 4]`` float32 xyxy, levels concatenated.
+            targets: Ground truth; images without objects give background only.
+            num_classes: K, the label of background.
+
+        Returns:
+            Targets of all anchors.
+        """
+        valid = targets.labels != IGNORE_LABEL
+        no_crowd = paddle.zeros_like(targets.is_crowd[0])
+        # Image by image, as in the RPN: the overlaps of a whole batch would not fit beside the activations.
+        matches = [
+            self.matcher(anchors, targets.boxes[i], valid[i], no_crowd) for i in range(targets.boxes.shape[0])
+        ]
+        gt_index = paddle.stack([m.gt_index for m in matches])
+        status = paddle.stack([m.labels for m in matches])
+        labels = gather_rows(targets.labels, gt_index)
+        labels = paddle.where(status == NEGATIVE, paddle.full_like(labels, num_classes), labels)
+        labels = paddle.where(status == IGNORE_LABEL, paddle.full_like(labels, IGNORE_LABEL), labels)
+        return AnchorTargets(labels, gt_index, gather_rows(targets.boxes, gt_index))

@@ -1,0 +1,146 @@
+"""Anchor boxes over feature maps.
+
+Letters: H, W height and width of a feature map, A anchors per cell, L levels.
+
+Order of the anchors of a level: row, column, size, aspect ratio (fastest). Levels stay separate.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Optional, Union
+
+import paddle
+from paddle import Tensor
+
+from ppdet.config.spec import Derived
+from ppdet.ops.indexing import dim
+
+
+class AnchorGenerator:
+    """Anchors of given sizes and aspect ratios at every cell (Ren et al. 2015, Faster R-CNN, section 3.1.1).
+
+    An anchor of size s and ratio r has area s**2 and height / width = r. It is centred on the upper left
+    corner of its cell, moved by `offset` cells; with the default 0 the anchors of cell (0, 0) are centred on
+    the image's corner. Nothing is dropped or clipped: anchors may leave the image.
+    """
+
+    def __init__(
+        self,
+        *,
+        strides: Derived[list[int]],
+        anchor_sizes: Union[list[float], list[list[float]], None] = None,
+        aspect_ratios: Optional[list[float]] = None,
+        offset: float = 0.0,
+    ) -> None:
+        """Prepare the anchors of one cell of each level.
+
+        Args:
+            strides: Image pixels per cell, one for each of L levels.
+            anchor_sizes: Square roots of the anchor areas in pixels: one list per level, or one flat list
+                that holds for every level. Default 32, 64, 128, 256, 512.
+            aspect_ratios: Heights over widths. Default 0.5, 1, 2.
+            offset: Shift of the centres in cells, 0 to 1.
+
+        Raises:
+            ValueError: If there are sizes for another number of levels than L, or a size or ratio is not
+                positive.
+        """
+        ratios = [0.5, 1.0, 2.0] if aspect_ratios is None else aspect_ratios
+        sizes = [32.0, 64.0, 128.0, 256.0, 512.0] if anchor_sizes is None else anchor_sizes
+        per_level = [list(s) if isinstance(s, (list, tuple)) else s for s in sizes]
+        flat = [s for s in per_level if not isinstance(s, list)]
+        levels: list[list[float]]
+        if len(flat) == len(per_level):
+            levels = [flat] * len(strides)
+        else:
+            levels = [s if isinstance(s, list) else [s] for s in per_level]
+        if len(levels) != len(strides):
+            raise ValueError(
+                f"anchor_sizes has {len(levels)} levels, but there are {len(strides)} feature levels with "
+                f"strides {list(strides)}; give one list of sizes per level, or one flat list for all"
+            )
+        if not ratios or any(v <= 0 for v in [*ratios, *(s for level in levels for s in level)]):
+            raise ValueError(f"anchor_sizes {levels} and aspect_ratios {ratios} must all be positive")
+        self.strides = list(strides)
+        self.offset = offset
+        self.cells = [_cell_anchors(level, ratios) for level in levels]
+
+    @property
+    def num_anchors(self) -> int:
+        """A, anchors per cell; the same at every level.
+
+        Raises:
+            ValueError: If the levels differ, which a head that is shared by all levels cannot serve.
+        """
+        counts = {len(cell) for cell in self.cells}
+        if len(counts) != 1:
+            raise ValueError(f"levels have different numbers of anchors per cell: {sorted(counts)}")
+        return counts.pop()
+
+    def __call__(self, features: Sequence[Tensor]) -> list[Tensor]:
+        """Anchors of each level.
+
+        Args:
+            features: L maps ``[N, C, H_l, W_l]``; only their sizes matter, which may be unknown in a static
+                graph.
+
+        Returns:
+            L tensors ``[H_l * W_l * A, 4]`` float32 xyxy in image pixels.
+
+        Raises:
+            ValueError: If there are more or fewer maps than strides.
+        """
+        if len(features) != len(self.strides):
+            raise ValueError(f"{len(features)} feature maps, but anchors for {len(self.strides)} levels")
+        anchors = []
+        for feature, stride, cell in zip(features, self.strides, self.cells):
+            ys = (paddle.arange(dim(feature, 2), dtype="float32") + self.offset) * stride
+            xs = (paddle.arange(dim(feature, 3), dtype="float32") + self.offset) * stride
+            grid_y, grid_x = (paddle.flatten(g) for g in paddle.meshgrid(ys, xs))
+            corners = paddle.stack([grid_x, grid_y, grid_x, grid_y], axis=1)
+            shifted = corners.unsqueeze(1) + paddle.to_tensor(cell, dtype="float32").unsqueeze(0)
+            anchors.append(paddle.reshape(shifted, [-1, 4]))
+        return anchors
+
+
+class RetinaAnchorGenerator(AnchorGenerator):
+    """Anchors at fractions of an octave between the levels (Lin et al. 2017, RetinaNet, section 4)."""
+
+    def __init__(
+        self,
+        *,
+        strides: Derived[list[int]],
+        octave_base_scale: float = 4.0,
+        scales_per_octave: int = 3,
+        aspect_ratios: Optional[list[float]] = None,
+        offset: float = 0.0,
+    ) -> None:
+        """Prepare anchors of sizes base * stride * 2**(k / scales), k = 0 .. scales - 1.
+
+        Args:
+            strides: Image pixels per cell, one for each level.
+            octave_base_scale: Smallest anchor of a level, in strides.
+            scales_per_octave: Sizes per level, >= 1.
+            aspect_ratios: Heights over widths. Default 0.5, 1, 2.
+            offset: Shift of the centres in cells, 0 to 1.
+        """
+        octaves = [octave_base_scale * 2 ** (k / scales_per_octave) for k in range(scales_per_octave)]
+        super().__init__(
+            strides=strides,
+            anchor_sizes=[[stride * octave for octave in octaves] for stride in strides],
+            aspect_ratios=aspect_ratios,
+            offset=offset,
+        )
+
+
+def _cell_anchors(sizes: Sequence[float], ratios: Sequence[float]) -> list[list[float]]:
+    """Anchors centred on the origin, size slow and ratio fast; computed in double precision."""
+    anchors = []
+    for size in sizes:
+        for ratio in ratios:
+            width = math.sqrt(size * size / ratio)
+            height = width * ratio
+            anchors.append([-width / 2, -height / 2, width / 2, height / 2])
+    return anchors

@@ -1,0 +1,100 @@
+"""Which ground-truth box an anchor or a region belongs to.
+
+Letters: A anchors or regions, G ground-truth rows, ``...`` leading dimensions such as images.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import paddle
+from paddle import Tensor
+
+from ppdet.ops.boxes import pairwise_covered, pairwise_iou
+from ppdet.structures import IGNORE_LABEL
+
+#: Values of `Match.labels`.
+POSITIVE, NEGATIVE = 1, 0
+
+
+class Match(NamedTuple):
+    """Result of matching.
+
+    Attributes:
+        gt_index: ``[..., A]`` int64, the ground-truth row with the greatest IoU; meaningful where positive.
+        labels: ``[..., A]`` int64: 1 positive, 0 negative, -1 ignored.
+    """
+
+    gt_index: Tensor
+    labels: Tensor
+
+
+class IoUMatcher:
+    """Matches by intersection over union (Ren et al. 2015, Faster R-CNN, section 3.1.2).
+
+    An anchor is positive if its best IoU is >= `positive_overlap`, negative if it is < `negative_overlap`,
+    else ignored. With `allow_low_quality`, the anchors that are the best of some ground-truth box (all of
+    them, if several tie) are positive too, if they overlap at all; they keep their own best ground-truth box,
+    which need not be the one that promoted them. Crowd boxes never match. With `ignore_thresh` > 0, a
+    negative whose area lies in one crowd box by more than that share is ignored.
+    """
+
+    def __init__(
+        self,
+        *,
+        positive_overlap: float,
+        negative_overlap: float,
+        allow_low_quality: bool = False,
+        ignore_thresh: float = -1.0,
+    ) -> None:
+        """Check and keep the thresholds.
+
+        Args:
+            positive_overlap: IoU from which on an anchor is positive, 0..1.
+            negative_overlap: IoU below which it is negative, 0..`positive_overlap`.
+            allow_low_quality: Whether every ground-truth box gets its best anchors.
+            ignore_thresh: Share 0..1 of an anchor in a crowd beyond which it is ignored; <= 0 is off.
+
+        Raises:
+            ValueError: If the thresholds are out of order.
+        """
+        if not 0 <= negative_overlap <= positive_overlap <= 1:
+            raise ValueError(
+                f"overlaps must be 0 <= negative <= positive <= 1, got negative {negative_overlap}, "
+                f"positive {positive_overlap}"
+            )
+        self.positive_overlap = positive_overlap
+        self.negative_overlap = negative_overlap
+        self.allow_low_quality = allow_low_quality
+        self.ignore_thresh = ignore_thresh
+
+    @paddle.no_grad()
+    def __call__(self, boxes: Tensor, gt_boxes: Tensor, gt_valid: Tensor, gt_crowd: Tensor) -> Match:
+        """Match boxes with ground truth.
+
+        Args:
+            boxes: ``[A, 4]`` or ``[..., A, 4]`` float32 xyxy.
+            gt_boxes: ``[..., G, 4]`` float32 xyxy, G >= 1.
+            gt_valid: ``[..., G]`` bool, False in padded rows; all may be False.
+            gt_crowd: ``[..., G]`` bool.
+
+        Returns:
+            Index and label of every box. Equal IoUs go to the lowest row.
+        """
+        matchable = gt_valid & ~gt_crowd
+        ious = pairwise_iou(boxes, gt_boxes) * matchable.unsqueeze(-2).astype(boxes.dtype)
+        # A padded row loses even against an overlap of zero.
+        ious = paddle.where(gt_valid.unsqueeze(-2), ious, paddle.full_like(ious, -1.0))
+        best = ious.max(axis=-1)
+        positive = best >= self.positive_overlap
+        if self.allow_low_quality:
+            best_of_gt = ious.max(axis=-2, keepdim=True)
+            positive = positive | ((ious == best_of_gt) & (ious > 0)).any(axis=-1)
+        negative = (best < self.negative_overlap) & ~positive
+        if self.ignore_thresh > 0:
+            crowd = (gt_valid & gt_crowd).unsqueeze(-2).astype(boxes.dtype)
+            negative = negative & (
+                (pairwise_covered(boxes, gt_boxes) * crowd).max(axis=-1) <= self.ignore_thresh
+            )
+        labels = paddle.where(negative, NEGATIVE, paddle.where(positive, POSITIVE, IGNORE_LABEL))
+        return Match(paddle.argmax(ious, axis=-1), labels.astype("int64"))
