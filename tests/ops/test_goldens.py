@@ -9,6 +9,7 @@ from numpy.testing import assert_allclose
 
 from ppdet.ops import boxes, losses
 from ppdet.ops.nms import class_wise_nms
+from ppdet.ops.proposals import generate_proposals
 from ppdet.ops.roi_align import assign_levels, multi_level_roi_align, roi_align
 from tests.support import load_golden, reference_module, requires_shared
 
@@ -91,8 +92,8 @@ def check_summary(ours, golden, name):
     assert_allclose(reference_module().sample_values(ours, count), expected, atol=1e-4)
 
 
-@pytest.mark.parametrize("name", ["class", "agnostic"])
-def test_class_wise_nms_after_the_box_head(golden, name):
+@pytest.mark.parametrize(("name", "weights"), [("class", (10, 10, 5, 5)), ("agnostic", (30, 30, 15, 15))])
+def test_class_wise_nms_after_the_box_head(golden, name, weights):
     """Decode, clip, NMS of two images of 70 and 50 regions, padded to 70; the reference sorts by label."""
     rois = np.zeros((2, 70, 4), "float32")
     prob = np.zeros((2, 70, 80), "float32")
@@ -102,10 +103,7 @@ def test_class_wise_nms_after_the_box_head(golden, name):
         rois[i, :count] = golden[f"post/rois{i}"]
         prob[i, :count] = golden["post/prob"][rows, :80]
         deltas[i, :count] = golden[f"post/{name}/deltas"][rows]
-    decoded = boxes.decode_deltas(
-        t(rois).unsqueeze(2), t(deltas).reshape([2, 70, -1, 4]), weights=(10, 10, 5, 5)
-    )
-    # The reference rounds the size of the original image and clips in resized coordinates.
+    decoded = boxes.decode_deltas(t(rois).unsqueeze(2), t(deltas).reshape([2, 70, -1, 4]), weights=weights)
     clipped = boxes.clip_boxes(decoded, t(golden["post/im_shape"]))
     result = class_wise_nms(clipped, t(prob), score_threshold=0.05, iou_threshold=0.5, keep_top_k=100)
     start = 0
@@ -136,3 +134,44 @@ def test_focal_loss(golden):
 def test_smooth_l1(golden, beta):
     ours = losses.smooth_l1(t(golden["smooth_l1/pred"]), t(golden["smooth_l1/target"]), beta=beta)
     assert_allclose(ours.numpy(), golden[f"smooth_l1/beta_{beta:g}"], rtol=1e-5, atol=1e-6)
+
+
+PROPOSALS = {
+    # name: (pre_nms_top_n, post_nms_top_n)
+    "all": (1000, 1000),
+    "topk": (100, 20),
+    "collect": (100, 100),
+    "tiny": (1000, 1000),
+}
+
+
+@pytest.mark.parametrize("padded_images", [1, 2])
+@pytest.mark.parametrize("name", PROPOSALS)
+def test_proposals(golden, name, padded_images):
+    """``collect`` is the reference's topk_after_collect: a level is limited by pre_nms_top_n."""
+    pre, post = PROPOSALS[name]
+    deltas = golden["proposals/deltas_tiny" if name == "tiny" else "proposals/deltas"]
+
+    def rows(x, width):
+        x = x.reshape(1, 3, width, 8, 10).transpose(0, 3, 4, 1, 2).reshape(1, 240, width)
+        return t(np.repeat(x, padded_images, axis=0))
+
+    regions = generate_proposals(
+        [rows(golden["proposals/scores"], 1).squeeze(-1)],
+        [rows(deltas, 4)],
+        [t(golden["proposals/anchors"])],
+        t(np.repeat(golden["proposals/im_shape"], padded_images, axis=0)),
+        pre_nms_top_n=pre,
+        post_nms_top_n=post,
+        nms_thresh=0.7,
+        min_size=0.0,
+    )
+    assert regions.boxes.shape == [padded_images, post, 4]
+    expected = golden[f"proposals/{name}/rois"]
+    for i in range(padded_images):
+        valid = regions.valid[i].numpy()
+        assert valid.sum() == len(expected)
+        assert_allclose(regions.boxes[i].numpy()[valid], expected, atol=1e-3)
+        assert_allclose(
+            regions.objectness_logits[i].numpy()[valid], golden[f"proposals/{name}/probs"][:, 0], rtol=1e-6
+        )
