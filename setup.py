@@ -20,7 +20,7 @@ setup(
     license_files=["LICENSE"],
     python_requires=">=3.9",
     packages=find_packages(include=["ppdet", "ppdet.*"]),
-    package_data={"ppdet": ["py.typed"]},
+    package_data={"ppdet": ["py.typed"], "ppdet.zoo": ["*.yml"]},
     # PaddlePaddle (paddlepaddle or paddlepaddle-gpu) and OpenCV (four builds) come in several distributions
     # that overwrite each other. pip cannot say "any of these", so neither is required by name: naming the CPU
     # build here would put it on top of a user's GPU build. The extra `cpu` is the choice for a plain machine.

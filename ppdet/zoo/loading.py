@@ -15,8 +15,9 @@ from paddle import nn
 from ppdet.utils.errors import WeightsError
 from ppdet.zoo.class_rows import class_axis, take_class_rows
 from ppdet.zoo.matching import BACKBONE, match_keys
-from ppdet.zoo.report import Entry, LoadReport, Outcome
-from ppdet.zoo.weight_file import WeightFile, read_weights
+from ppdet.zoo.report import Entry, LoadReport, Outcome, some
+from ppdet.zoo.resolve import read_source
+from ppdet.zoo.weight_file import WeightFile
 
 logger = logging.getLogger(__name__)
 
@@ -70,9 +71,10 @@ def load_weights(
     foreign = file.metadata.conventions
     if foreign and foreign != conventions_of(model):
         if purpose is Purpose.EVALUATE and not allow_partial:
+            own = conventions_of(model) or "the normal"
             raise WeightsError(
-                f"{file.path}: these weights mean boxes in the {foreign!r} conventions, the model is "
-                f'built in {conventions_of(model) or "the normal"} ones; set `conventions: "{foreign}"` in the config'
+                f"{file.path}: these weights mean boxes in the {foreign!r} conventions, the model is in "
+                f"{own} ones; put `conventions: {foreign!r}` in the config"
             )
         plan.leave_box_predictors(foreign)
     if classes_from and class_names:
@@ -170,14 +172,10 @@ class _Plan:
         same_shape = any(class_axis(key) and key in self.values for key in self.shapes)
         if known and class_names and tuple(known) != tuple(class_names) and same_shape:
             notes.append(
-                f"the file's classes ({_some(known)}) are not the model's ({_some(class_names)}); "
+                f"the file's classes ({some(known)}) are not the model's ({some(class_names)}); "
                 f"use --classes-from to take over only those with the same name"
             )
         return notes
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:3]) + (f", ... {len(names)} in all" if len(names) > 3 else "")
 
 
 def _check_backbone(report: LoadReport, state: Mapping[str, object]) -> None:
@@ -187,7 +185,7 @@ def _check_backbone(report: LoadReport, state: Mapping[str, object]) -> None:
     if len(lost) > (1 - BACKBONE_SHARE) * len(keys):
         raise WeightsError(
             f"{report.source}: only {len(keys) - len(lost)} of the {len(keys)} tensors of the backbone are "
-            f"in the file; missing are {_some(lost)}. Are these weights of another backbone? "
+            f"in the file; missing are {some(lost)}. Are these weights of another backbone? "
             f"--allow-partial loads them all the same.\n{report.table()}"
         )
 
@@ -196,7 +194,7 @@ def _check_complete(report: LoadReport) -> None:
     if report.missing:
         raise WeightsError(
             f"{report.source}: {len(report.missing)} tensors of the model are not loaded: "
-            f"{_some(report.missing)}. Evaluating them would give noise. Use the config and the number of "
+            f"{some(report.missing)}. Evaluating them would give noise. Use the config and the number of "
             f"classes that belong to these weights, or --allow-partial.\n{report.table()}"
         )
 
@@ -204,12 +202,3 @@ def _check_complete(report: LoadReport) -> None:
 def conventions_of(model: nn.Layer) -> str:
     """Name of the box conventions a model was built in; "" for the normal ones."""
     return str(getattr(getattr(model, "conventions", None), "name", ""))
-
-
-def read_source(source: Union[str, Path]) -> WeightFile:
-    """Read weights by zoo name, URL or path.
-
-    Raises:
-        WeightsError: If it is none of them, cannot be fetched, or is no weight file.
-    """
-    return read_weights(source)

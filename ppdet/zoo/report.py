@@ -8,6 +8,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 
+def some(names: Sequence[str]) -> str:
+    """The first few of many names, for a message."""
+    return ", ".join(names[:3]) + (f", ... {len(names)} in all" if len(names) > 3 else "")
+
+
 class Outcome(enum.Enum):
     """What became of one tensor."""
 

@@ -1,0 +1,162 @@
+"""From what a user writes (zoo name, URL, path) to a file on this machine."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+from typing import Optional, Union
+from urllib.parse import unquote, urlsplit
+
+from ppdet.utils.errors import WeightsError
+from ppdet.zoo.download import Options, fetch
+from ppdet.zoo.table import ZooEntry, canonical_url, entries, find, nearest
+from ppdet.zoo.weight_file import SUFFIXES, WeightFile, find_file, read_weights
+
+
+@dataclass(frozen=True)
+class Located:
+    """Weights on this machine.
+
+    Attributes:
+        path: The file.
+        entry: Its row of the zoo table, where it is published.
+    """
+
+    path: Path
+    entry: Optional[ZooEntry] = None
+
+
+def home() -> Path:
+    """Folder of the cache: ``PPDET_HOME``, or ``~/.cache/ppdet``."""
+    named = os.environ.get("PPDET_HOME")
+    return Path(named).expanduser() if named else Path.home() / ".cache" / "ppdet"
+
+
+def cache_path(url: str) -> Path:
+    """Where the cache keeps the file of a URL: ``<home>/weights/<host>/<path>``."""
+    parts = urlsplit(canonical_url(url))
+    names = [re.sub(r"[^\w.@+-]", "_", unquote(part)) for part in PurePosixPath(parts.path).parts]
+    safe = [name for name in names if name.strip("._")]
+    host = re.sub(r"[^\w.-]", "_", parts.netloc.rpartition("@")[2])
+    if not safe or not host:
+        raise WeightsError(f"{url}: the address names no file")
+    return home().joinpath("weights", host, *safe)
+
+
+def addresses(url: str) -> list[str]:
+    """The mirrors of a URL, then the URL itself.
+
+    ``PPDET_MIRRORS`` is a comma-separated list of ``prefix=mirror``; an address that starts with a prefix
+    is tried with the mirror in its place first.
+
+    Raises:
+        WeightsError: If the variable is not of that form.
+    """
+    url = canonical_url(url)
+    found = []
+    for pair in filter(None, os.environ.get("PPDET_MIRRORS", "").split(",")):
+        prefix, equals, mirror = pair.strip().partition("=")
+        if not equals or not prefix or not mirror.startswith(("http://", "https://")):
+            raise WeightsError(f"PPDET_MIRRORS: {pair!r} is not of the form https://prefix/=https://mirror/")
+        if url.startswith(prefix):
+            found.append(mirror + url[len(prefix) :])
+    return [*found, url]
+
+
+def locate(source: Union[str, Path], *, download: bool = True, options: Optional[Options] = None) -> Located:
+    """Find weights, downloading them if need be.
+
+    In this order: an existing file, with or without its suffix; a zoo name or the URL of an entry; any
+    other http or https URL.  For the latter two: a file of that name in ``PPDET_WEIGHTS_DIR``; the cache;
+    the network.
+
+    Args:
+        source: Path, zoo name or URL. ``ppdet://models/...`` is understood as in PaddleDetection.
+        download: Whether the network may be used.
+        options: How hard to try.
+
+    Raises:
+        WeightsError: If it is none of these, or is not here and cannot be fetched.
+    """
+    text = os.fspath(source)
+    existing = find_file(text) if "://" not in text else None
+    if existing is not None:
+        return _recognise(existing)
+    entry = find(text)
+    url = entry.url if entry is not None else canonical_url(text)
+    if entry is None and not url.startswith(("http://", "https://")):
+        raise WeightsError(_not_found(text))
+    target = cache_path(url)
+    offline = _in_offline_folder(target)
+    if offline is not None:
+        return Located(offline, entry)
+    if not target.is_file() and not download:
+        raise WeightsError(
+            f"{text} is not in the cache; `ppdet weights download {text}` fetches it to {target}"
+        )
+    sha256 = entry.sha256 if entry is not None else None
+    return Located(fetch(addresses(url), target, sha256=sha256, check=what_is_wrong, options=options), entry)
+
+
+def _not_found(text: str) -> str:
+    if "://" in text:
+        return f"{text}: only http and https addresses can be fetched"
+    if "/" in text or "\\" in text or Path(text).suffix in SUFFIXES:
+        return f"{text}: there is no such file, nor with one of {', '.join(SUFFIXES)} added"
+    return f"{text}: neither a file nor the name of published weights; {nearest(text)}"
+
+
+def _in_offline_folder(target: Path) -> Optional[Path]:
+    """The file in PPDET_WEIGHTS_DIR, by its path below the host first, since two may share a last name."""
+    folder = os.environ.get("PPDET_WEIGHTS_DIR")
+    if not folder:
+        return None
+    below = target.relative_to(home() / "weights")
+    for candidate in (Path(folder).expanduser() / below, Path(folder).expanduser() / target.name):
+        if candidate.is_file():
+            return candidate
+    return None
+
+
+def _recognise(path: Path) -> Located:
+    """A file inside the cache still knows which entry it is."""
+    resolved = path.resolve()
+    return Located(path, next((e for e in entries() if cache_path(e.url).resolve() == resolved), None))
+
+
+def what_is_wrong(path: Path) -> Optional[str]:
+    """Why a downloaded file cannot be a weight file, told from its first and last bytes; None if it can."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        head = file.read(512)
+        file.seek(max(size - 1, 0))
+        last = file.read(1)
+    text = head.lstrip().lower()
+    if size == 0:
+        return "it is empty"
+    if text.startswith((b"<!doctype", b"<html", b"<?xml")):
+        return "it is a web page"
+    if head[:1] == b"\x80" and last != b".":
+        return "it is cut short"
+    return None
+
+
+def read_source(source: Union[str, Path]) -> WeightFile:
+    """Read weights by zoo name, URL or path; what the zoo table knows of them is added.
+
+    Raises:
+        WeightsError: If it is none of them, cannot be fetched, or is no weight file.
+    """
+    located = locate(source)
+    file = read_weights(located.path)
+    if located.entry is None:
+        return file
+    known = file.metadata
+    metadata = replace(
+        known,
+        class_names=known.class_names or located.entry.class_names,
+        conventions=known.conventions or located.entry.conventions,
+    )
+    return replace(file, metadata=metadata)
