@@ -136,8 +136,8 @@ def class_wise_nms(
 def _rank_in_class(labels: Tensor, passes: Tensor, classes: int) -> Tensor:
     """How many better candidates of its class each candidate has: ``[N, C]`` labels -> ``[N, C]``."""
     member = (labels.unsqueeze(-1) == paddle.arange(classes, dtype=labels.dtype)) & passes.unsqueeze(-1)
-    counts = paddle.cumsum(member.astype("int32"), axis=1)
-    return (counts * member.astype("int32")).sum(axis=-1) - 1
+    member = member.astype("int64")
+    return (paddle.cumsum(member, axis=1) * member).sum(axis=-1) - 1
 
 
 def _slots(image: Tensor, images: Union[int, Tensor], keep_top_k: int) -> Tensor:
