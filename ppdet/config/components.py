@@ -8,5 +8,17 @@ COMPONENTS: dict[str, str] = {
     # modeling
     "ResNet": "ppdet.modeling.backbones.resnet:ResNet",
     "FPN": "ppdet.modeling.necks.fpn:FPN",
+    "DarkNet": "ppdet.modeling.backbones.darknet:DarkNet",
+    "DarkNetTiny": "ppdet.modeling.backbones.darknet:DarkNetTiny",
+    "YOLOv3FPN": "ppdet.modeling.necks.yolo_fpn:YOLOv3FPN",
+    "YOLOv3TinyFPN": "ppdet.modeling.necks.yolo_fpn:YOLOv3TinyFPN",
+    "YOLOv3Head": "ppdet.modeling.heads.yolo:YOLOv3Head",
+    "YOLOv3Loss": "ppdet.modeling.losses.yolo:YOLOv3Loss",
+    "IouLoss": "ppdet.modeling.losses.iou:IouLoss",
+    "IouAwareLoss": "ppdet.modeling.losses.iou:IouAwareLoss",
+    "YOLOBox": "ppdet.modeling.heads.yolo:YOLOBox",
+    "BBoxPostProcess": "ppdet.modeling.heads.post_process:BBoxPostProcess",
+    "MultiClassNMS": "ppdet.modeling.heads.post_process:MultiClassNMS",
+    "YOLOv3": "ppdet.modeling.detectors.yolov3:YOLOv3",
     # engine
 }

@@ -16,34 +16,13 @@ import paddle
 from paddle import Tensor
 from paddle.nn import functional
 
+from ppdet.modeling.layers.yolo_grid import YoloLevel
 from ppdet.structures import BatchTargets
 
 
 @dataclass(frozen=True)
-class YoloLevel:
-    """Geometry of one output level.
-
-    Attributes:
-        anchors: A (width, height) pairs in pixels of the network's input.
-        anchor_mask: Their numbers among all B anchors.
-        stride: Pixels per cell.
-        grid: (h, w).
-    """
-
-    anchors: tuple[tuple[float, float], ...]
-    anchor_mask: tuple[int, ...]
-    stride: int
-    grid: tuple[int, int]
-
-    @property
-    def cells(self) -> int:
-        """A * h * w."""
-        return len(self.anchors) * self.grid[0] * self.grid[1]
-
-
-@dataclass(frozen=True)
 class YoloTargets:
-    """What each object asks of one level. Rows that ask nothing have `responsible` False.
+    """What each object asks of one level. Rows with `responsible` False ask nothing.
 
     Attributes:
         cells: ``[N, G]`` int64 in 0..A*h*w-1 (anchor, row, column); 0 where not responsible.
@@ -51,7 +30,6 @@ class YoloTargets:
         offsets: ``[N, G, 2]`` float32 x, y of the centre inside its cell, 0..1.
         log_sizes: ``[N, G, 2]`` float32 log of width and height relative to the anchor.
         box_weights: ``[N, G]`` float32, 2 - area as a share of the input: small boxes weigh more.
-        scores: ``[N, G]`` float32 mixup weight.
         classes: ``[N, G, K]`` float32, 1 for the class of every object whose centre and anchor fall in this
             cell, also of those that lost it.
     """
@@ -61,7 +39,6 @@ class YoloTargets:
     offsets: Tensor
     log_sizes: Tensor
     box_weights: Tensor
-    scores: Tensor
     classes: Tensor
 
 
@@ -83,7 +60,11 @@ def best_anchors(boxes: Tensor, anchors: Sequence[Sequence[float]]) -> Tensor:
 
 
 def assign_yolo_targets(
-    targets: BatchTargets, anchor_of_object: Tensor, level: YoloLevel, num_classes: int
+    targets: BatchTargets,
+    anchor_of_object: Tensor,
+    level: YoloLevel,
+    grid: tuple[int, int],
+    num_classes: int,
 ) -> YoloTargets:
     """Targets of one level.
 
@@ -96,43 +77,37 @@ def assign_yolo_targets(
         targets: Ground truth in pixels of the network's input. Padded rows, empty boxes and weights <= 0 ask
             for nothing.
         anchor_of_object: ``[N, G]`` from `best_anchors`.
-        level: Where.
+        level: Anchors and stride.
+        grid: (h, w).
         num_classes: K.
 
     Returns:
         One row per object.
     """
-    boxes = targets.boxes
-    sizes = boxes[..., 2:] - boxes[..., :2]
-    centres = boxes[..., :2] + sizes / 2
-    valid = (targets.labels >= 0) & (sizes > 0).all(axis=-1) & (targets.weights > 0)
+    rows, columns = grid
+    sizes = targets.boxes[..., 2:] - targets.boxes[..., :2]
     here = anchor_of_object.unsqueeze(-1) == paddle.to_tensor(level.anchor_mask, dtype="int64")
-    valid = valid & here.any(axis=-1)
+    asks = (targets.labels >= 0) & (sizes > 0).all(axis=-1) & (targets.weights > 0) & here.any(axis=-1)
     anchor = paddle.argmax(here.astype("int32"), axis=-1)
 
-    rows, columns = level.grid
-    position = centres / level.stride
+    position = (targets.boxes[..., :2] + sizes / 2) / level.stride
     # A centre on the right or lower border of the image belongs to the last cell.
     last = paddle.to_tensor([columns - 1, rows - 1], dtype="int64")
-    corner = paddle.minimum(paddle.clip(paddle.floor(position), min=0).astype("int64"), last)
+    corner = paddle.minimum(paddle.clip(paddle.floor(position).astype("int64"), min=0), last)
     cells = (anchor * rows + corner[..., 1]) * columns + corner[..., 0]
 
-    rivals = (cells.unsqueeze(2) == cells.unsqueeze(1)) & valid.unsqueeze(2) & valid.unsqueeze(1)
-    beaten = paddle.triu(rivals.astype("int32"), diagonal=1).any(axis=-1)
+    rivals = (cells.unsqueeze(2) == cells.unsqueeze(1)) & asks.unsqueeze(2) & asks.unsqueeze(1)
+    beaten = paddle.triu(rivals.astype("int32"), diagonal=1).astype("bool").any(axis=-1)
     one_hot = functional.one_hot(paddle.clip(targets.labels, min=0), num_classes)
-    classes = paddle.bmm(rivals.astype("float32"), one_hot)
-
-    responsible = valid & ~beaten
-    zero = paddle.zeros_like(sizes)
-    shapes = paddle.to_tensor([list(pair) for pair in level.anchors], dtype=boxes.dtype)
-    relative = sizes / functional.embedding(anchor, shapes)
+    responsible = asks & ~beaten
     shown = responsible.unsqueeze(-1)
+    shapes = functional.embedding(anchor, paddle.to_tensor(level.anchors, dtype=sizes.dtype))
+    log_sizes = paddle.log(paddle.where(shown, sizes, shapes) / shapes)
     return YoloTargets(
         cells=paddle.where(responsible, cells, paddle.zeros_like(cells)),
         responsible=responsible,
-        offsets=paddle.where(shown, position - corner.astype(position.dtype), zero),
-        log_sizes=paddle.where(shown, paddle.log(paddle.where(shown, relative, zero + 1)), zero),
+        offsets=paddle.where(shown, position - corner.astype(position.dtype), paddle.zeros_like(position)),
+        log_sizes=log_sizes,
         box_weights=2 - sizes.prod(axis=-1) / (rows * columns * level.stride**2),
-        scores=targets.weights,
-        classes=paddle.clip(classes, max=1.0),
+        classes=paddle.clip(paddle.bmm(rivals.astype("float32"), one_hot), max=1.0),
     )

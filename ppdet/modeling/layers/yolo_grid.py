@@ -1,0 +1,152 @@
+"""How a YOLO output map is laid out, and the boxes it stands for (Redmon & Farhadi, "YOLOv3", section 2.1).
+
+Letters: N images, A anchors of a level, h, w rows and columns of its grid, K classes, G any number of cells.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Optional
+
+import paddle
+from paddle import Tensor
+from paddle.nn import functional
+
+from ppdet.ops.indexing import dim
+
+
+@dataclass(frozen=True)
+class YoloLevel:
+    """One output level.
+
+    Attributes:
+        anchor_mask: Numbers of its A anchors among those of all levels.
+        anchors: Their (width, height) in pixels of the network's input.
+        stride: Pixels per cell.
+    """
+
+    anchor_mask: tuple[int, ...]
+    anchors: tuple[tuple[float, float], ...]
+    stride: int
+
+
+def yolo_levels(
+    anchors: Sequence[Sequence[float]], anchor_masks: Sequence[Sequence[int]], strides: Sequence[int]
+) -> list[YoloLevel]:
+    """The levels that anchors, masks and strides make, in the order of the outputs (coarsest first).
+
+    Raises:
+        ValueError: If there are not as many masks as strides, an anchor is not two positive numbers, or a
+            mask names an anchor that does not exist.
+    """
+    if len(anchor_masks) != len(strides):
+        raise ValueError(
+            f"{len(anchor_masks)} anchor_masks for {len(strides)} output levels (strides {list(strides)}); "
+            "write one per level, coarsest level first"
+        )
+    for anchor in anchors:
+        if len(anchor) != 2 or min(anchor) <= 0:
+            raise ValueError(f"anchor {list(anchor)}: expected [width, height], both > 0 pixels")
+    wrong = sorted({i for mask in anchor_masks for i in mask if not 0 <= i < len(anchors)})
+    if wrong or not all(anchor_masks):
+        raise ValueError(
+            f"anchor_masks {[list(m) for m in anchor_masks]}: expected numbers 0..{len(anchors) - 1}, "
+            f"at least one per level; there are {len(anchors)} anchors"
+        )
+    return [
+        YoloLevel(tuple(mask), tuple((float(anchors[i][0]), float(anchors[i][1])) for i in mask), stride)
+        for mask, stride in zip(anchor_masks, strides)
+    ]
+
+
+class YoloMaps(NamedTuple):
+    """An output map taken apart. All are logits except the box's width and height, which are log factors.
+
+    Attributes:
+        boxes: ``[N, A, 4, h, w]`` x, y, width, height.
+        objectness: ``[N, A, h, w]``.
+        classes: ``[N, A, K, h, w]``.
+        ious: ``[N, A, h, w]``, or None where the head does not predict them.
+    """
+
+    boxes: Tensor
+    objectness: Tensor
+    classes: Tensor
+    ious: Optional[Tensor]
+
+
+def split_maps(output: Tensor, num_anchors: int, *, iou_aware: bool = False) -> YoloMaps:
+    """Take an output map apart.
+
+    Args:
+        output: ``[N, A * (5 + K), h, w]``, channels by anchor, then x y w h objectness classes. With
+            `iou_aware`, A more channels come first.
+        num_anchors: A.
+        iou_aware: Whether those A channels are there.
+
+    Returns:
+        The parts, float32 also under mixed precision.
+    """
+    output = output.astype("float32")
+    ious = output[:, :num_anchors] if iou_aware else None
+    rest = output[:, num_anchors:] if iou_aware else output
+    values = rest.shape[1] // num_anchors
+    maps = paddle.reshape(rest, [-1, num_anchors, values, dim(rest, 2), dim(rest, 3)])
+    return YoloMaps(maps[:, :, :4], maps[:, :, 4], maps[:, :, 5:], ious)
+
+
+def decode_maps(maps: Tensor, level: YoloLevel, *, scale_x_y: float = 1.0) -> Tensor:
+    """Boxes of a whole map.
+
+    Args:
+        maps: ``[N, A, 4, h, w]`` as in `YoloMaps.boxes`.
+        level: Its anchors and stride.
+        scale_x_y: Stretches the sigmoid about 0.5, so that a centre can reach the border of its cell at a
+            finite logit (Bochkovskiy et al. 2020, "YOLOv4", section 3.3).
+
+    Returns:
+        ``[N, A * h * w, 4]`` float32 xyxy in pixels of the network's input.
+    """
+    maps = paddle.transpose(maps, [0, 1, 3, 4, 2])
+    rows, columns = dim(maps, 2), dim(maps, 3)
+    x = paddle.arange(columns, dtype="float32").reshape([1, 1, 1, -1, 1])
+    y = paddle.arange(rows, dtype="float32").reshape([1, 1, -1, 1, 1])
+    corner = paddle.concat([x + paddle.zeros_like(y), y + paddle.zeros_like(x)], axis=-1)
+    anchors = paddle.to_tensor(level.anchors, dtype="float32").reshape([1, -1, 1, 1, 2])
+    boxes = _decode(maps, corner, anchors, level.stride, scale_x_y)
+    return paddle.reshape(boxes, [dim(maps, 0), -1, 4])
+
+
+def decode_cells(
+    values: Tensor, cells: Tensor, level: YoloLevel, grid: tuple[int, int], *, scale_x_y: float = 1.0
+) -> Tensor:
+    """Boxes of chosen cells.
+
+    Args:
+        values: ``[N, G, 4]`` what the map holds there.
+        cells: ``[N, G]`` int64 in 0..A*h*w-1 (anchor, row, column).
+        level: Anchors and stride.
+        grid: (h, w).
+        scale_x_y: As in `decode_maps`.
+
+    Returns:
+        ``[N, G, 4]`` float32 xyxy in pixels of the network's input.
+    """
+    rows, columns = grid
+    corner = paddle.stack([cells % columns, cells // columns % rows], axis=-1).astype("float32")
+    anchors = functional.embedding(
+        cells // (rows * columns), paddle.to_tensor(level.anchors, dtype="float32")
+    )
+    return _decode(values, corner, anchors, level.stride, scale_x_y)
+
+
+def centre_offsets(logits: Tensor, scale_x_y: float) -> Tensor:
+    """Offsets of the centre from the upper left corner of its cell, in cells, of any shape."""
+    return scale_x_y * functional.sigmoid(logits) - 0.5 * (scale_x_y - 1)
+
+
+def _decode(values: Tensor, corner: Tensor, anchors: Tensor, stride: int, scale_x_y: float) -> Tensor:
+    centres = (centre_offsets(values[..., :2], scale_x_y) + corner) * stride
+    half = 0.5 * paddle.exp(values[..., 2:]) * anchors
+    return paddle.concat([centres - half, centres + half], axis=-1)
