@@ -89,22 +89,6 @@ def pairwise_iou(boxes1: Tensor, boxes2: Tensor) -> Tensor:
     return overlap / paddle.clip(union, min=_EPS)
 
 
-def pairwise_covered(boxes1: Tensor, boxes2: Tensor) -> Tensor:
-    """Share of each box of the first set that lies inside each of the second (intersection over own area).
-
-    This is how overlap with a crowd region is measured: a crowd box is so large that IoU says nothing.
-
-    Args:
-        boxes1: ``[..., A, 4]`` float xyxy; the boxes that may be covered.
-        boxes2: ``[..., B, 4]`` float xyxy; the boxes that may cover.
-
-    Returns:
-        ``[..., A, B]`` in 0..1; 0 where either box is empty.
-    """
-    overlap = _intersection(boxes1.unsqueeze(-2), boxes2.unsqueeze(-3))
-    return overlap / paddle.clip(box_area(boxes1).unsqueeze(-1), min=_EPS)
-
-
 def paired_iou(boxes1: Tensor, boxes2: Tensor, *, kind: str = "iou") -> Tensor:
     """Similarity of boxes row by row, differentiable in both.
 

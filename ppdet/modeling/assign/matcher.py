@@ -10,7 +10,7 @@ from typing import NamedTuple
 import paddle
 from paddle import Tensor
 
-from ppdet.ops.boxes import pairwise_covered, pairwise_iou
+from ppdet.ops.boxes import pairwise_iou
 from ppdet.structures import IGNORE_LABEL
 
 #: Values of `Match.labels`.
@@ -34,9 +34,9 @@ class IoUMatcher:
 
     An anchor is positive if its best IoU is >= `positive_overlap`, negative if it is < `negative_overlap`,
     else ignored. With `allow_low_quality`, the anchors that are the best of some ground-truth box (all of
-    them, if several tie) are positive too, if they overlap at all; they keep their own best ground-truth box,
-    which need not be the one that promoted them. Crowd boxes never match. With `ignore_thresh` > 0, a
-    negative whose area lies in one crowd box by more than that share is ignored.
+    them, if several tie) are positive too, if they overlap at all; they keep their own best ground-truth
+    box, which need not be the one that promoted them. Crowd boxes never match. With `ignore_thresh` > 0, a
+    negative whose IoU with a crowd box is greater than that is ignored.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class IoUMatcher:
             positive_overlap: IoU from which on an anchor is positive, 0..1.
             negative_overlap: IoU below which it is negative, 0..`positive_overlap`.
             allow_low_quality: Whether every ground-truth box gets its best anchors.
-            ignore_thresh: Share 0..1 of an anchor in a crowd beyond which it is ignored; <= 0 is off.
+            ignore_thresh: IoU with a crowd box beyond which a negative is ignored, 0..1; <= 0 is off.
 
         Raises:
             ValueError: If the thresholds are out of order.
@@ -81,8 +81,8 @@ class IoUMatcher:
         Returns:
             Index and label of every box. Equal IoUs go to the lowest row.
         """
-        matchable = gt_valid & ~gt_crowd
-        ious = pairwise_iou(boxes, gt_boxes) * matchable.unsqueeze(-2).astype(boxes.dtype)
+        all_ious = pairwise_iou(boxes, gt_boxes)
+        ious = all_ious * (gt_valid & ~gt_crowd).unsqueeze(-2).astype(boxes.dtype)
         # A padded row loses even against an overlap of zero.
         ious = paddle.where(gt_valid.unsqueeze(-2), ious, paddle.full_like(ious, -1.0))
         best = ious.max(axis=-1)
@@ -93,8 +93,6 @@ class IoUMatcher:
         negative = (best < self.negative_overlap) & ~positive
         if self.ignore_thresh > 0:
             crowd = (gt_valid & gt_crowd).unsqueeze(-2).astype(boxes.dtype)
-            negative = negative & (
-                (pairwise_covered(boxes, gt_boxes) * crowd).max(axis=-1) <= self.ignore_thresh
-            )
+            negative = negative & ((all_ious * crowd).max(axis=-1) <= self.ignore_thresh)
         labels = paddle.where(negative, NEGATIVE, paddle.where(positive, POSITIVE, IGNORE_LABEL))
         return Match(paddle.argmax(ious, axis=-1), labels.astype("int64"))

@@ -63,7 +63,7 @@ class BBoxAssigner:
             fg_fraction: Largest share of positives among them.
             fg_thresh: IoU from which on a region is positive, stage 0.
             bg_thresh: IoU below which it is background, stage 0; between the two it is ignored.
-            ignore_thresh: Share of a region inside a crowd beyond which it is no background; <= 0 is off.
+            ignore_thresh: IoU with a crowd box beyond which a negative is ignored, 0..1; <= 0 is off.
             use_random: Whether to sample at random, else the first ones.
             cascade_iou: IoU from which on a region is positive, and below which it is background, by stage.
                 The first entry is there for completeness: stage 0 goes by `fg_thresh` and `bg_thresh`.

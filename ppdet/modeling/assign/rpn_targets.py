@@ -56,7 +56,7 @@ class RPNTargetAssign:
             fg_fraction: Largest share of positives among them.
             positive_overlap: IoU from which on an anchor is positive; the best anchors of each box are, too.
             negative_overlap: IoU below which it is negative.
-            ignore_thresh: Share of an anchor inside a crowd beyond which it is no negative; <= 0 is off.
+            ignore_thresh: IoU with a crowd box beyond which a negative is ignored, 0..1; <= 0 is off.
             use_random: Whether to sample at random, else the first ones.
         """
         self.batch_size_per_im = batch_size_per_im
