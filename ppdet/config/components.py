@@ -20,5 +20,10 @@ COMPONENTS: dict[str, str] = {
     "BBoxPostProcess": "ppdet.modeling.heads.post_process:BBoxPostProcess",
     "MultiClassNMS": "ppdet.modeling.heads.post_process:MultiClassNMS",
     "YOLOv3": "ppdet.modeling.detectors.yolov3:YOLOv3",
+    "AnchorGenerator": "ppdet.modeling.assign.anchors:AnchorGenerator",
+    "RetinaAnchorGenerator": "ppdet.modeling.assign.anchors:RetinaAnchorGenerator",
+    "RPNTargetAssign": "ppdet.modeling.assign.rpn_targets:RPNTargetAssign",
+    "BBoxAssigner": "ppdet.modeling.assign.roi_targets:BBoxAssigner",
+    "MaxIoUAssigner": "ppdet.modeling.assign.anchor_targets:MaxIoUAssigner",
     # engine
 }
