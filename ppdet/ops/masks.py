@@ -1,0 +1,221 @@
+"""Instance masks: polygons to training targets on the device, and mask probabilities to run lengths on the
+host.
+
+Letters: P polygon parts, V vertices of a part, R regions, Q pairs of a region and a part, S mask resolution,
+D detections, H, W height and width of an image.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import paddle
+from paddle import Tensor
+
+#: Subpixels per pixel side at which outlines are rounded to a grid; part of the definition of a COCO mask.
+_SUBPIXELS = 5
+#: A column is crossed where an outline steps from this subpixel to the next: the middle of five.
+_MIDDLE = 2
+#: Region sides below this many pixels are widened to it, so that the scale stays finite.
+_MIN_SIDE = 0.1
+#: Elements of the largest intermediate tensor of `rasterize_polygons`; bounds its memory to some 30 MB each.
+_CHUNK_ELEMENTS = 2**22
+
+
+@paddle.no_grad()
+def rasterize_polygons(
+    vertices: Tensor, owner: Tensor, boxes: Tensor, objects: Tensor, *, resolution: int
+) -> Tensor:
+    """Masks of objects within regions, at a fixed resolution: the targets of a mask head.
+
+    Each polygon part is moved and scaled so that the region becomes the square 0..S, and drawn exactly as
+    COCO's mask API draws polygons; the parts of an object are united. Bit-exactness with it is what makes
+    targets independent of where they are computed.
+
+    Args:
+        vertices: ``[P, V, 2]`` float32 x, y in pixels; parts are closed by repeating their last vertex up to
+            V.
+        owner: ``[P]`` int64 object that a part belongs to, -1 in padded rows.
+        boxes: ``[R, 4]`` float32 xyxy regions in the same pixels.
+        objects: ``[R]`` int64 object whose mask a region needs; an object without parts, or -1, has an empty
+            one.
+        resolution: S.
+
+    Returns:
+        ``[R, S, S]`` float32 of 0 and 1, row then column.
+    """
+    belongs = (objects.unsqueeze(1) == owner.unsqueeze(0)) & (owner >= 0).unsqueeze(0)
+    pairs = paddle.nonzero(belongs)
+    masks = paddle.zeros([boxes.shape[0], resolution * resolution], dtype="float32")
+    step = max(1, _CHUNK_ELEMENTS // (max(1, vertices.shape[1]) * resolution))
+    for first in range(0, pairs.shape[0], step):
+        region, part = paddle.unstack(pairs[first : first + step], axis=1)
+        box = paddle.gather(boxes, region).astype("float64")
+        points = paddle.gather(vertices, part).astype("float64")
+        scale = resolution / paddle.clip(box[:, 2:] - box[:, :2], min=_MIN_SIDE)
+        points = (points - box[:, :2].unsqueeze(1)) * scale.unsqueeze(1)
+        masks = paddle.scatter_nd_add(masks, region.unsqueeze(1), _fill(points, resolution))
+    united = (masks > 0).astype("float32")
+    return paddle.reshape(united, [-1, resolution, resolution]).transpose([0, 2, 1])
+
+
+def _fill(points: Tensor, resolution: int) -> Tensor:
+    """Closed outlines ``[Q, V, 2]`` float64 in mask pixels to masks ``[Q, S * S]`` float32, column by column.
+
+    Going down the columns one after the other, a pixel is inside if an odd number of outline crossings have
+    come before it.
+    """
+    start = paddle.trunc(points * _SUBPIXELS + 0.5)
+    crossed, row = _crossings(start, paddle.roll(start, -1, axis=1), resolution)
+    count, size = points.shape[0], resolution * resolution
+    columns = paddle.arange(resolution, dtype="int64") * resolution
+    # A crossing below the last row falls on the first pixel of the next column; there is one spare at the
+    # end.
+    pixel = row.astype("int64") + columns
+    pixel = pixel + paddle.arange(count, dtype="int64").reshape([-1, 1, 1]) * (size + 1)
+    crossings = paddle.scatter_nd_add(
+        paddle.zeros([count * (size + 1)], dtype="float32"),
+        paddle.reshape(pixel, [-1, 1]),
+        paddle.flatten(crossed.astype("float32")),
+    )
+    before = paddle.cumsum(paddle.reshape(crossings, [count, size + 1])[:, :size], axis=1)
+    return paddle.remainder(before, paddle.full_like(before, 2.0))
+
+
+def _crossings(start: Tensor, end: Tensor, resolution: int) -> tuple[Tensor, Tensor]:
+    """Where edges cross the middle of pixel columns.
+
+    An edge is drawn with one subpixel per step along its longer side; its crossing of a column is the upper
+    of the two subpixels before and after the column's middle. Here both are computed, without walking the
+    edge.
+
+    Args:
+        start: ``[Q, V, 2]`` float64 whole subpixels.
+        end: ``[Q, V, 2]`` float64 whole subpixels.
+        resolution: S.
+
+    Returns:
+        Whether each edge crosses each column, bool ``[Q, V, S]``, and in which row 0..S, float64 ``[Q, V,
+        S]``.
+    """
+    delta = end - start
+    flat = delta[..., 0].abs() >= delta[..., 1].abs()
+    # Edges run left to right if flat and downwards if steep, whichever way the outline goes.
+    swap = paddle.where(flat, delta[..., 0] < 0, delta[..., 1] < 0).unsqueeze(-1)
+    start, end = paddle.where(swap, end, start), paddle.where(swap, start, end)
+    x0, y0, x1, y1 = (v.unsqueeze(-1) for v in (start[..., 0], start[..., 1], end[..., 0], end[..., 1]))
+    middle = paddle.arange(resolution, dtype="float64") * _SUBPIXELS + _MIDDLE
+    crossed = (paddle.minimum(x0, x1) <= middle) & (paddle.maximum(x0, x1) > middle)
+
+    slope = (y1 - y0) / paddle.clip(x1 - x0, min=1.0)
+    left = paddle.floor(y0 + slope * (middle - x0) + 0.5)
+    right = paddle.floor(y0 + slope * (middle + 1 - x0) + 0.5)
+    flat_row = paddle.minimum(left, right)
+
+    slope = (x1 - x0) / paddle.clip(y1 - y0, min=1.0)
+    # Last step before the crossing, first by division, then corrected by drawing that step and the next,
+    # since the product may round to the other side of one half.
+    safe = paddle.where(slope == 0, paddle.ones_like(slope), slope)
+    guess = paddle.clip(paddle.floor((middle + 0.5 - x0) / safe), min=0.0)
+    step = guess - 1
+    for candidate in (guess, guess + 1):
+        x = paddle.floor(x0 + slope * candidate + 0.5)
+        step = step + paddle.where(slope > 0, x <= middle, x > middle).astype("float64")
+    row = paddle.where(flat.unsqueeze(-1), flat_row, y0 + step)
+    return crossed, paddle.ceil(paddle.clip((row + 0.5) / _SUBPIXELS - 0.5, min=0.0, max=float(resolution)))
+
+
+def paste_to_rle(
+    mask_probs: np.ndarray, boxes: np.ndarray, image_size: tuple[int, int], *, threshold: float = 0.5
+) -> tuple[dict[str, Any], ...]:
+    """Mask probabilities within boxes to run-length masks of the whole image.
+
+    A pixel's probability is interpolated bilinearly at its centre, the probabilities being those at the
+    centres of an S x S grid over the box, and zero outside the box. Only the window of the box is ever
+    computed, one detection at a time.
+
+    Args:
+        mask_probs: ``[D, S, S]`` float32 in 0..1.
+        boxes: ``[D, 4]`` float32 xyxy in image pixels.
+        image_size: (height, width).
+        threshold: Probability from which on a pixel belongs to the object.
+
+    Returns:
+        D COCO run-length masks ``{"size": [H, W], "counts": bytes}``; an empty box has an empty mask.
+    """
+    return tuple(
+        _encode_window(*_paste_window(probs, box, image_size, threshold), image_size)
+        for probs, box in zip(np.asarray(mask_probs, np.float32), np.asarray(boxes, np.float32))
+    )
+
+
+def _paste_window(
+    probs: np.ndarray, box: np.ndarray, image_size: tuple[int, int], threshold: float
+) -> tuple[np.ndarray, int, int]:
+    """Binary window of one mask as bool ``[columns, rows]``, with its first column and first row."""
+    rows, first_row = _interpolation(float(box[1]), float(box[3]), image_size[0], probs.shape[0])
+    columns, first_column = _interpolation(float(box[0]), float(box[2]), image_size[1], probs.shape[1])
+    return (columns @ probs.T @ rows.T) >= threshold, first_column, first_row
+
+
+def _interpolation(low: float, high: float, size: int, resolution: int) -> tuple[np.ndarray, int]:
+    """Weights ``[pixels, S]`` of the S cells of a box for each pixel along an axis, and the first pixel."""
+    side = high - low
+    if not side > 0:
+        return np.zeros((0, resolution), np.float32), 0
+    # Pixels whose centre lies less than one cell outside the box still get a share of its border cells.
+    margin = side / resolution
+    first = max(0, int(np.floor(low - margin)))
+    last = min(size, int(np.ceil(high + margin)))
+    position = (np.arange(first, max(first, last)) + 0.5 - low) * (resolution / side) - 0.5
+    weights = 1 - np.abs(position[:, None] - np.arange(resolution))
+    return np.clip(weights, 0, None).astype(np.float32), first
+
+
+def _encode_window(
+    window: np.ndarray, first_column: int, first_row: int, image_size: tuple[int, int]
+) -> dict[str, Any]:
+    """Run-length mask of an image that is empty but for a window ``[columns, rows]``."""
+    height, width = image_size
+    padded = np.zeros((window.shape[0], window.shape[1] + 2), np.int8)
+    padded[:, 1:-1] = window
+    column, row = np.nonzero(np.diff(padded, axis=1))
+    # Starts and ends of runs take turns, counted down the columns of the whole image.
+    edges = (column + first_column) * height + row + first_row
+    # A run that ends at the bottom of a column goes on if the next column starts with one.
+    meets = np.flatnonzero(edges[1:-1:2] == edges[2::2])
+    edges = np.delete(edges, np.concatenate([2 * meets + 1, 2 * meets + 2]))
+    counts = np.diff(np.concatenate([[0], edges, [height * width]]))
+    if counts[-1] == 0:
+        counts = counts[:-1]
+    return {"size": [height, width], "counts": compress_counts(counts)}
+
+
+def compress_counts(counts: np.ndarray) -> bytes:
+    """Run lengths in COCO's text form.
+
+    From the fourth on, a length is written as the difference to the one two before it. Each number is cut
+    into groups of 5 bits, lowest first; bit 6 says that more follow, the highest bit of the last is its sign,
+    and 48 is added to make it printable.
+
+    Args:
+        counts: ``[n]`` int lengths, background first.
+
+    Returns:
+        ASCII bytes.
+    """
+    values = counts.astype(np.int64)
+    values[3:] -= counts[1:-2].astype(np.int64)
+    # 35 bits hold any length in an image of 16 thousand megapixels.
+    groups = 7
+    digits = np.zeros((len(values), groups), np.uint8)
+    used = np.zeros((len(values), groups), bool)
+    more = np.ones(len(values), bool)
+    for i in range(groups):
+        used[:, i] = more
+        low = values & 31
+        values = values >> 5
+        more = more & np.where(low & 16, values != -1, values != 0)
+        digits[:, i] = low + 32 * more + 48
+    return digits[used].tobytes()
