@@ -1,0 +1,78 @@
+"""Protects the command line from growth: a new option is a decision made here; new knobs go in the config."""
+
+from __future__ import annotations
+
+import argparse
+
+import pytest
+
+from ppdet import cli
+from ppdet.cli.common import CommandError, set_device
+
+CONFIG = {"-h --help", "-c --config", "-o --opt", "--device", "--debug"}
+OPTIONS = {
+    "train": CONFIG | {"-r --resume", "--eval", "--amp", "--dry-run"},
+    "eval": CONFIG | {"--weights", "--json", "--save_results", "--classwise"},
+    "infer": CONFIG
+    | {
+        "--weights",
+        "--infer_img",
+        "--infer_dir",
+        "--output_dir",
+        "--draw_threshold",
+        "--save_results",
+        "--classes",
+    },
+}
+
+
+def options_of(parser: argparse.ArgumentParser) -> set[str]:
+    """Every spelling of every option."""
+    return {" ".join(action.option_strings) for action in parser._actions if action.option_strings}
+
+
+@pytest.mark.parametrize("verb", OPTIONS)
+def test_options_are_frozen(verb: str) -> None:
+    assert options_of(cli.make_parser(verb)) == OPTIONS[verb]
+
+
+@pytest.mark.parametrize("verb", OPTIONS)
+def test_every_option_says_what_it_does(verb: str) -> None:
+    assert all(action.help for action in cli.make_parser(verb)._actions)
+
+
+def test_spellings_of_2x_are_understood() -> None:
+    parser = cli.make_parser("infer")
+    args = parser.parse_args(
+        ["-c", "a.yml", "-o", "weights=b", "use_gpu=false", "--infer_img=c.jpg", "--draw_threshold=0.3"]
+    )
+    assert (args.opt, args.infer_img, args.draw_threshold) == (["weights=b", "use_gpu=false"], "c.jpg", 0.3)
+
+
+@pytest.mark.parametrize(
+    ("words", "resume"),
+    [([], None), (["-r"], "auto"), (["-r", "auto"], "auto"), (["--resume", "output/x"], "output/x")],
+)
+def test_resume_takes_a_folder_or_finds_it(words: list[str], resume: object) -> None:
+    assert cli.make_parser("train").parse_args(["-c", "a.yml", *words]).resume == resume
+
+
+def test_overrides_add_up() -> None:
+    args = cli.make_parser("train").parse_args(["-c", "a.yml", "-o", "a=1", "b=2", "--eval", "-o", "c=3"])
+    assert args.opt == ["a=1", "b=2", "c=3"]
+
+
+@pytest.mark.parametrize("wanted", ["gpu0", "cuda", "", "cpu:1", "gpu:", "gpu:-1"])
+def test_unknown_devices_are_named(wanted: str) -> None:
+    with pytest.raises(CommandError, match="expected auto, cpu, gpu or gpu:i"):
+        set_device(wanted)
+
+
+def test_device_falls_back_to_the_cpu_only_when_asked_to_choose() -> None:
+    import paddle
+
+    assert set_device("cpu") == "cpu"
+    if not paddle.is_compiled_with_cuda():
+        assert set_device("auto") == "cpu"
+        with pytest.raises(CommandError, match="CPU build"):
+            set_device("gpu:0")

@@ -1,0 +1,124 @@
+"""Protects readers: every command in a ``bash`` block of README and docs runs, every link leads somewhere.
+
+Commands run page by page, in the order they are written, in a sandbox beside a small stand-in for COCO.
+Long ones are cut short by the table `SHORTER`, with overrides that a reader could type; nothing else is
+changed. Commands that need a network or a GPU stand in ``text`` blocks and are not run.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.fake_coco import write_coco
+from tests.support import ROOT
+
+BASH = re.compile(r"^```bash\n(.*?)^```", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"\]\((?!https?:|#|mailto:)([^)#\s]+)")
+
+SMALL = " ".join(f"{r}Reader.sample_transforms.Resize.target_size=[64,64]" for r in ("Train", "Eval"))
+#: Pattern of a command -> words put at its end, so that it ends in seconds.
+SHORTER = [
+    (
+        r"tools/train\.py(?!.*(--dry-run|--help))",
+        f"-o max_iters=2 worker_num=0 pretrain_weights=null {SMALL}",
+    ),
+    (r"tools/eval\.py(?!.*--help)", "-o worker_num=0"),
+]
+
+
+def pages() -> list[Path]:
+    """Everything a user reads."""
+    return [
+        ROOT / "README.md",
+        ROOT / "README_cn.md",
+        *sorted((ROOT / "docs").glob("*.md")),
+        *sorted(ROOT.glob("*/README.md")),
+    ]
+
+
+def commands_of(text: str) -> list[str]:
+    """Commands of the ``bash`` blocks; lines that end with a backslash go on."""
+    lines = "\n".join(BASH.findall(text)).replace("\\\n", " ").splitlines()
+    return [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
+
+
+def shortened(command: str) -> str:
+    """The command as the test runs it."""
+    if re.match(r"make \w+", command):
+        return command.replace("make ", "make -n ", 1)  # what it would do; the parts are tested on their own
+    command = command.replace(".venv/bin/", "")
+    for pattern, words in SHORTER:
+        if re.search(pattern, command):
+            command = f"{command} {words}"
+    return command
+
+
+@pytest.fixture
+def sandbox(tmp_path: Path) -> Path:
+    """A folder that looks like a fresh checkout with a dataset beside it."""
+    for entry in ROOT.iterdir():
+        if entry.name not in {"output", "dataset", ".git", ".venv"}:
+            (tmp_path / entry.name).symlink_to(entry)
+    (tmp_path / "dataset").mkdir()
+    for entry in (ROOT / "dataset").glob("*.*"):
+        (tmp_path / "dataset" / entry.name).symlink_to(entry)
+    write_coco(tmp_path / "dataset" / "coco")
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    (tools / "ppdet").write_text(f'#!/bin/sh\nexec "{sys.executable}" -m ppdet "$@"\n', "utf-8")
+    (tools / "python").write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n', "utf-8")
+    for wrapper in tools.iterdir():
+        wrapper.chmod(0o755)
+    return tmp_path
+
+
+def run(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run one command of a page."""
+    environment = {
+        **os.environ,
+        "PATH": f"{folder / 'bin'}{os.pathsep}{os.environ['PATH']}",
+        "PYTHONPATH": str(ROOT),
+        "MKL_NUM_THREADS": "1",
+    }
+    return subprocess.run(
+        ["bash", "-c", command], cwd=folder, env=environment, capture_output=True, text=True, timeout=600
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "page", [p for p in pages() if p.is_file()], ids=lambda p: p.relative_to(ROOT).as_posix()
+)
+def test_commands_run(page: Path, sandbox: Path) -> None:
+    for command in commands_of(page.read_text("utf-8")):
+        done = run(shortened(command), sandbox)
+        assert done.returncode == 0, f"{command}\n{done.stdout[-2000:]}\n{done.stderr[-3000:]}"
+
+
+@pytest.mark.parametrize("page", pages(), ids=lambda p: p.relative_to(ROOT).as_posix())
+def test_links_lead_somewhere(page: Path) -> None:
+    targets = LINK.findall(page.read_text("utf-8"))
+    missing = [target for target in targets if not (page.parent / target).exists()]
+    assert not missing
+
+
+def test_both_readmes_give_the_same_commands() -> None:
+    english, chinese = (
+        commands_of((ROOT / name).read_text("utf-8")) for name in ("README.md", "README_cn.md")
+    )
+    assert len(english) >= 5
+    assert english == chinese
+
+
+def test_commands_are_found_and_joined() -> None:
+    text = "```bash\n# why\npython a.py \\\n  -o b=1\n\nmake test\n```\n```text\nsudo rm\n```\n"
+    assert commands_of(text) == ["python a.py    -o b=1", "make test"]
+    assert shortened("make test") == "make -n test"
+    assert "max_iters" in shortened("python tools/train.py -c x.yml")
+    assert "max_iters" not in shortened("python tools/train.py -c x.yml --dry-run")
