@@ -34,6 +34,7 @@ class CheckpointMetadata:
         epoch: Epochs finished, or None where unknown.
         version: Version of ppdet that wrote it.
         conventions: Box conventions the weights were trained in; "" for the normal ones.
+        origin: Where converted weights come from, e.g. ``{"format": "darknet"}``; empty otherwise.
     """
 
     class_names: tuple[str, ...] = ()
@@ -43,6 +44,7 @@ class CheckpointMetadata:
     epoch: Optional[int] = None
     version: str = ""
     conventions: str = ""
+    origin: Mapping[str, Any] = field(default_factory=dict)
 
     def to_array(self) -> np.ndarray:
         """The metadata as a uint8 array ``[bytes]`` for the state dict.
@@ -82,6 +84,7 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "epoch": (int, type(None)),
     "version": (str,),
     "conventions": (str,),
+    "origin": (dict,),
 }
 
 

@@ -6,18 +6,23 @@ import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Optional, Union
+from typing import Any, Optional, Union
 
 import numpy as np
 
 from ppdet.utils import safe_pickle
 from ppdet.utils.errors import WeightsError
 from ppdet.utils.metadata import METADATA_KEY, CheckpointMetadata
+from ppdet.zoo.darknet import is_darknet, read_darknet
 from ppdet.zoo.layout_2020 import CONVENTIONS_2020, convert_2020, is_2020
+from ppdet.zoo.safetensors import is_safetensors, read_safetensors
 from ppdet.zoo.static_graph import backbone_key, is_static, read_tar
 
 #: Suffixes that a path may be given without, in the order they are tried.
 SUFFIXES = (".pdparams", ".safetensors", ".weights", ".tar")
+
+#: A key of torchvision's detection models, and of no other program's.
+_TORCHVISION = "backbone.body.conv1.weight"
 
 
 class Layout(enum.Enum):
@@ -70,10 +75,17 @@ def read_weights(path: Union[str, Path]) -> WeightFile:
     if found is None:
         tried = ", ".join(SUFFIXES)
         raise WeightsError(f"{path}: there is no such file, nor with one of {tried} added")
+    size = found.stat().st_size
     with found.open("rb") as file:
         head = file.read(512)
     if _is_tar(head):
         return _from_static(found, read_tar(found))
+    if is_darknet(head, size):
+        return _from_darknet(found)
+    if is_safetensors(head, size):
+        tensors, texts = read_safetensors(found)
+        described = texts.get(METADATA_KEY)
+        return _recognise(found, tensors, described and np.frombuffer(described.encode(), np.uint8))
     return _read_pdparams(found)
 
 
@@ -93,28 +105,47 @@ def read_metadata(path: Union[str, Path]) -> CheckpointMetadata:
 
 def _read_pdparams(path: Path) -> WeightFile:
     state = safe_pickle.load(path)
-    metadata = CheckpointMetadata()
     described = state.pop(METADATA_KEY, None)
-    if isinstance(described, np.ndarray):
-        metadata = CheckpointMetadata.from_array(described, source=str(path))
-    tensors = {key: value for key, value in state.items() if isinstance(value, np.ndarray)}
-    if len(tensors) != len(state):
-        other = next(key for key in state if key not in tensors)
+    other = next((key for key, value in state.items() if not isinstance(value, np.ndarray)), None)
+    if other is not None:
         raise WeightsError(
             f"{path}: {other!r} is a {type(state[other]).__name__}, not a tensor; "
             f"is this optimiser state (.pdopt) rather than weights?"
         )
+    return _recognise(path, state, described)
+
+
+def _recognise(path: Path, tensors: Mapping[str, np.ndarray], described: Any) -> WeightFile:
+    """Tell the layout from the keys, and convert."""
     if not tensors:
         raise WeightsError(f"{path}: the file holds no tensors")
+    metadata = CheckpointMetadata()
+    if isinstance(described, np.ndarray):
+        metadata = CheckpointMetadata.from_array(described, source=str(path))
     if is_static(tensors):
         return _from_static(path, tensors)
-    if is_2020(tensors):
-        converted = convert_2020(tensors, source=str(path))
-        metadata = replace(metadata, conventions=CONVENTIONS_2020)
-        return WeightFile(
-            path, Layout.Y2020, converted.tensors, converted.converted, converted.dropped, metadata
+    if _TORCHVISION in tensors:
+        raise WeightsError(
+            f"{path}: these are torchvision weights. They are not offered here: they mean rounded anchors, "
+            f"unaligned RoIAlign and COCO's 91 ids, so they would not give their own numbers"
         )
+    if is_2020(tensors):
+        found = convert_2020(tensors, source=str(path))
+        metadata = replace(metadata, conventions=CONVENTIONS_2020)
+        return WeightFile(path, Layout.Y2020, found.tensors, found.converted, found.dropped, metadata)
     return WeightFile(path, Layout.V2, tensors, metadata=metadata)
+
+
+def _from_darknet(path: Path) -> WeightFile:
+    found = read_darknet(path)
+    origin = {"format": "darknet", "cfg": found.network, "header": list(found.header)}
+    return WeightFile(
+        path,
+        Layout.DARKNET,
+        found.tensors,
+        dict.fromkeys(found.tensors, f"Darknet's {found.network}, in cfg order"),
+        metadata=CheckpointMetadata(origin=origin),
+    )
 
 
 def _from_static(path: Path, variables: Mapping[str, np.ndarray]) -> WeightFile:

@@ -1,0 +1,176 @@
+"""Published weights and weight files: list, show, download, convert, check."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Callable
+
+from ppdet.utils.errors import WeightsError
+from ppdet.zoo.class_names import parse_classes
+from ppdet.zoo.convert import same_tensors, save_weights
+from ppdet.zoo.download import sha256_of
+from ppdet.zoo.report import some
+from ppdet.zoo.resolve import cache_path, locate, read_source
+from ppdet.zoo.table import ZooEntry, entries, find
+from ppdet.zoo.weight_file import WeightFile, read_weights
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the five actions."""
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+    listing = actions.add_parser("list", help="all published weights, or those whose name contains a word")
+    listing.add_argument("word", nargs="?", default="", help="part of a name")
+    listing.add_argument("--json", action="store_true", help="print JSON")
+    show = actions.add_parser("show", help="all that is known of published weights or of a file")
+    show.add_argument("source", help="zoo name, URL, or path")
+    download = actions.add_parser("download", help="fetch weights into the cache and print their path")
+    download.add_argument("source", nargs="+", help="zoo names or URLs")
+    convert = actions.add_parser("convert", help="write weights in another format")
+    convert.add_argument("source", help="zoo name, URL, or path")
+    convert.add_argument("target", type=Path, help="file to write: .pdparams, .safetensors or .weights")
+    convert.add_argument(
+        "--classes", help="class names to put in: a file, a list a,b,c, or a data set's name"
+    )
+    check = actions.add_parser("check", help="read weights completely; compare checksums where known")
+    check.add_argument("source", nargs="*", help="zoo names, URLs or paths; default: all of the cache")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Do one action."""
+    actions: dict[str, Callable[[argparse.Namespace], int]] = {
+        "list": _list,
+        "show": _show,
+        "download": _download,
+        "convert": _convert,
+        "check": _check,
+    }
+    return actions[args.action](args)
+
+
+def _list(args: argparse.Namespace) -> int:
+    found = [entry for entry in entries() if args.word.lower() in entry.name.lower()]
+    if args.json:
+        print(json.dumps([_facts(entry) for entry in found], indent=2))
+        return 0
+    width = max((len(entry.name) for entry in found), default=4)
+    print(f"{'name':<{width}}  {'MB':>6}  {'box':>4}  {'mask':>4}  here  recipe")
+    for entry in found:
+        numbers = [f"{value:.1f}" if value else "-" for value in (entry.box_ap, entry.mask_ap)]
+        size = f"{entry.size:.1f}" if entry.size else "-"
+        here = "yes" if cache_path(entry.url).is_file() else "-"
+        row = f"{entry.name:<{width}}  {size:>6}  {numbers[0]:>4}  {numbers[1]:>4}  {here:<4}  {entry.recipe}"
+        print(row)
+    return 0
+
+
+def _facts(entry: ZooEntry) -> dict[str, object]:
+    return {
+        "name": entry.name,
+        "config": entry.config,
+        "url": entry.url,
+        "sha256": entry.sha256,
+        "megabytes": entry.size,
+        "recipe": entry.recipe,
+        "box_ap": entry.box_ap,
+        "mask_ap": entry.mask_ap,
+        "conventions": entry.conventions or None,
+        "classes": len(entry.class_names) or None,
+        "source": entry.source.about,
+        "page": entry.source.page,
+        "licence": entry.source.licence,
+        "command": entry.command,
+        "note": entry.note or None,
+    }
+
+
+def _show(args: argparse.Namespace) -> int:
+    entry = find(args.source)
+    if entry is not None:
+        path = cache_path(entry.url)
+        facts = {**_facts(entry), "file": str(path), "here": path.is_file()}
+        _print_facts(facts)
+        return 0
+    located = locate(args.source)
+    file = read_weights(located.path)
+    known = file.metadata
+    _print_facts(
+        {
+            "file": str(located.path),
+            "sha256": sha256_of(located.path),
+            "layout": file.layout.value,
+            "tensors": len(file.tensors),
+            "parameters": sum(value.size for value in file.tensors.values()),
+            "converted": len(file.converted) or None,
+            "left out": len(file.dropped) or None,
+            "conventions": known.conventions or None,
+            "classes": some(known.class_names) or None,
+            "step": known.step,
+            "epoch": known.epoch,
+            "metrics": json.dumps(dict(known.metrics)) if known.metrics else None,
+            "written by": f"ppdet {known.version}" if known.version else None,
+            "origin": json.dumps(dict(known.origin)) if known.origin else None,
+        }
+    )
+    return 0
+
+
+def _print_facts(facts: dict[str, object]) -> None:
+    told = {name: value for name, value in facts.items() if value is not None}
+    width = max(len(name) for name in told)
+    for name, value in told.items():
+        print(f"{name:<{width}}  {value}")
+
+
+def _download(args: argparse.Namespace) -> int:
+    for source in args.source:
+        print(locate(source).path)
+    return 0
+
+
+def _convert(args: argparse.Namespace) -> int:
+    file = read_source(args.source)
+    names = parse_classes(args.classes) if args.classes else ()
+    save_weights(file, args.target, class_names=names)
+    if not same_tensors(file, read_weights(args.target)):
+        raise WeightsError(f"{args.target}: what was written reads back differently; do not use it")
+    done = f", {len(file.converted)} renamed or permuted" if file.converted else ""
+    left = f", {len(file.dropped)} left out" if file.dropped else ""
+    print(f"{args.target}: {len(file.tensors)} tensors from {file.layout.value}{done}{left}")
+    if file.metadata.conventions:
+        print(
+            f"these weights mean boxes in the {file.metadata.conventions!r} conventions; see docs/weights.md"
+        )
+    return 0
+
+
+def _check(args: argparse.Namespace) -> int:
+    known = {cache_path(entry.url): entry for entry in entries()}
+    if args.source:
+        paths = [locate(source, download=False).path for source in args.source]
+    else:
+        paths = [path for path in known if path.is_file()]
+    wrong = 0
+    for path in paths:
+        entry = known.get(path)
+        try:
+            file = _read_checked(path, entry)
+            print(f"ok     {path}: {file.layout.value}, {len(file.tensors)} tensors")
+        except WeightsError as error:
+            wrong += 1
+            print(f"wrong  {error}")
+    if not paths:
+        print("the cache holds no weights")
+    return 2 if wrong else 0
+
+
+def _read_checked(path: Path, entry: object) -> WeightFile:
+    """Read a file after comparing it with the table's checksum, or with that of its first download."""
+    pin = path.with_name(path.name + ".sha256")
+    expected = entry.sha256 if isinstance(entry, ZooEntry) else None
+    if expected is None and pin.is_file():
+        expected = (pin.read_text("utf-8").split() or [""])[0]
+    if expected is not None and sha256_of(path) != expected:
+        raise WeightsError(f"{path}: its sha256 is not {expected}; remove it and download it again")
+    return read_weights(path)
