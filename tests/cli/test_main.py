@@ -89,15 +89,18 @@ def test_wrong_words_are_status_2(verb: types.ModuleType, words: list[str]) -> N
 
 def test_threads_follow_the_cores_unless_the_user_says(verb: types.ModuleType) -> None:
     verb.run = lambda args: 0
-    for given, expected in ({}, str(len(os.sched_getaffinity(0)))), ({"OMP_NUM_THREADS": "3"}, "3"):
-        os.environ.pop("OMP_NUM_THREADS", None)
-        os.environ.pop("FLAGS_paddle_num_threads", None)
+    cores = len(os.sched_getaffinity(0))
+    for given, expected in (
+        ({}, str(cores)),
+        ({"PADDLE_LOCAL_SIZE": str(cores)}, "1"),
+        ({"OMP_NUM_THREADS": "3"}, None),
+        ({"MKL_NUM_THREADS": "7"}, "7"),
+    ):
+        for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "PADDLE_LOCAL_SIZE"):
+            os.environ.pop(name, None)
         os.environ.update(given)
         cli.main(["fake"])
-        assert os.environ["FLAGS_paddle_num_threads"] == expected
-    os.environ["FLAGS_paddle_num_threads"] = "7"
-    cli.main(["fake"])
-    assert os.environ["FLAGS_paddle_num_threads"] == "7"
+        assert os.environ.get("MKL_NUM_THREADS") == expected
 
 
 def test_every_verb_has_a_module_and_help() -> None:
