@@ -98,7 +98,7 @@ def _set_up_process(*, debug: bool) -> None:
     """Logging to the screen, and Paddle's settings, which it reads while it is imported."""
     logging.basicConfig(format="%(message)s", level=logging.WARNING, stream=sys.stderr)
     logging.getLogger("ppdet").setLevel(logging.DEBUG if debug else logging.INFO)
-    # Paddle sets OMP_NUM_THREADS to 1 where it is not set, so matrices are multiplied on one thread. ResNet-50
+    # Paddle sets OMP_NUM_THREADS to 1 where it is not set, so it multiplies matrices on one thread. ResNet-50
     # forward, 480x640, two cores, Paddle 3.3.1: 0.71 s as it comes, 0.49 s with this, 0.72 s with
     # FLAGS_paddle_num_threads=2 alone. OMP_NUM_THREADS=2 does the same as this and prints a warning.
     if "OMP_NUM_THREADS" not in os.environ:
