@@ -13,3 +13,7 @@ class UserError(Exception):
 
 class WeightsError(UserError):
     """A weight file that cannot be found, fetched, trusted or fitted to the model."""
+
+
+class DataError(UserError):
+    """A dataset that is missing, broken, or does not fit the model."""
