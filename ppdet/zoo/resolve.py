@@ -10,7 +10,7 @@ from typing import Optional, Union
 from urllib.parse import unquote, urlsplit
 
 from ppdet.utils.errors import WeightsError
-from ppdet.zoo.download import Options, fetch
+from ppdet.zoo.download import Options, fetch, sha256_of
 from ppdet.zoo.table import ZooEntry, canonical_url, entries, find, nearest
 from ppdet.zoo.weight_file import SUFFIXES, WeightFile, find_file, read_weights
 
@@ -121,9 +121,13 @@ def _in_offline_folder(target: Path) -> Optional[Path]:
 
 
 def _recognise(path: Path) -> Located:
-    """A file inside the cache still knows which entry it is."""
-    resolved = path.resolve()
-    return Located(path, next((e for e in entries() if cache_path(e.url).resolve() == resolved), None))
+    """A file in the cache, or a copy of one with a known checksum, still knows which entry it is."""
+    resolved, size = path.resolve(), path.stat().st_size
+    for entry in entries():
+        same_place = cache_path(entry.url).resolve() == resolved
+        if same_place or (entry.sha256 and entry.bytes == size and entry.sha256 == sha256_of(path)):
+            return Located(path, entry)
+    return Located(path)
 
 
 def what_is_wrong(path: Path) -> Optional[str]:
