@@ -36,6 +36,8 @@ class Detector(nn.Layer):
     """A whole model. Training calls `forward`, everything else `detect`."""
 
     num_classes: int
+    #: Probability from which on a pixel belongs to an object, where the detector has masks.
+    mask_threshold: float = 0.5
 
     @abstractmethod
     def forward(self, batch: Batch) -> dict[str, Tensor]:

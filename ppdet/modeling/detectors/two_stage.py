@@ -1,0 +1,211 @@
+"""Two-stage detectors: proposals, then a box head in one stage or several, then masks or not.
+
+Ren et al., "Faster R-CNN"; He et al., "Mask R-CNN"; Cai and Vasconcelos, "Cascade R-CNN". One class does
+all three; the classes with their names only say which parts they must have.
+"""
+
+from __future__ import annotations
+
+from typing import Optional
+
+import paddle
+from paddle import Tensor
+
+from ppdet.config.spec import Shared, Spec
+from ppdet.modeling.heads.bbox_head import BBoxHead, BoxHead
+from ppdet.modeling.heads.cascade_head import CascadeHead
+from ppdet.modeling.heads.mask_head import MaskHead, MaskPostProcess, SharedFeatures
+from ppdet.modeling.heads.post_process import BBoxPostProcess
+from ppdet.modeling.heads.rpn_head import RPNHead
+from ppdet.modeling.interfaces import Backbone, Detector, Neck
+from ppdet.structures import Batch, DetectionTensors
+
+
+class TwoStageDetector(Detector):
+    """Backbone, neck or none, RPN, box head, mask head or none.
+
+    Args:
+        num_classes: Number of classes, background not counted.
+        backbone: Features.
+        neck: Pyramid; None for the C4 detectors, which work on the backbone's last map.
+        rpn_head: Proposals.
+        bbox_head: Boxes and classes.
+        bbox_post_process: Final boxes.
+        mask_head: Masks.
+        mask_post_process: Final masks; None where there are no masks.
+    """
+
+    def __init__(
+        self,
+        *,
+        num_classes: int,
+        backbone: Spec[Backbone],
+        neck: Optional[Spec[Neck]],
+        rpn_head: Spec[RPNHead],
+        bbox_head: Spec[BoxHead],
+        bbox_post_process: Spec[BBoxPostProcess],
+        mask_head: Optional[Spec[MaskHead]] = None,
+        mask_post_process: Optional[Spec[MaskPostProcess]] = None,
+    ) -> None:
+        super().__init__()
+        self.num_classes = num_classes
+        self.backbone: Backbone = backbone.build()
+        self.neck: Optional[Neck] = None if neck is None else neck.build(in_shapes=self.backbone.out_shapes)
+        shapes = self.backbone.out_shapes if self.neck is None else self.neck.out_shapes
+        self.rpn_head = rpn_head.build(in_shapes=shapes)
+        self.bbox_head = bbox_head.build(in_shapes=shapes, num_classes=num_classes)
+        self.bbox_post_process = bbox_post_process.build(decode_facts=self.bbox_head.decode_facts)
+        self.mask_head: Optional[MaskHead] = None
+        if mask_head is not None:
+            body = self.bbox_head.stages[0].body
+            self.mask_head = mask_head.build(
+                in_shapes=shapes,
+                num_classes=num_classes,
+                shared_features=SharedFeatures(body.out_channels, body.shrink),
+            )
+        if mask_post_process is not None:
+            self.mask_threshold = mask_post_process.build().binary_thresh
+
+    def _features(self, images: Tensor) -> list[Tensor]:
+        features = self.backbone(images)
+        return features if self.neck is None else self.neck(features)
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        """Losses of the RPN, of each stage of the box head, and of the mask head."""
+        if batch.targets is None:
+            raise ValueError("training needs ground truth, but the batch has none")
+        features = self._features(batch.images)
+        rpn = self.rpn_head(features)
+        losses = self.rpn_head.loss(rpn, batch.targets)
+        proposals = self.rpn_head.train_proposal(rpn, batch.image_sizes)
+        boxes = self.bbox_head.train_step(features, proposals, batch.targets, batch.image_sizes)
+        losses.update(boxes.losses)
+        if self.mask_head is not None:
+            positives = self.bbox_head.assign.sampler.max_positives
+            losses.update(self.mask_head.loss(features, boxes, batch.targets, positives=positives))
+        return losses
+
+    def detect(self, images: Tensor, image_sizes: Tensor, scale_factors: Tensor) -> DetectionTensors:
+        """Detections in pixels of the original images; see `Detector.detect`."""
+        features = self._features(images)
+        proposals = self.rpn_head.test_proposal(self.rpn_head(features), image_sizes)
+        predictions = self.bbox_head.predict(features, proposals, image_sizes)
+        found: DetectionTensors = self.bbox_post_process(predictions, image_sizes, scale_factors)
+        if self.mask_head is None:
+            return found
+        scale = paddle.concat([scale_factors[:, 1:], scale_factors[:, :1]] * 2, axis=1)
+        probs = self.mask_head.predict(
+            features,
+            found.boxes * scale.unsqueeze(1),
+            found.labels,
+            box_features=self.bbox_head.region_features,
+        )
+        return DetectionTensors(found.boxes, found.scores, found.labels, probs)
+
+
+class FasterRCNN(TwoStageDetector):
+    """Faster R-CNN, with a pyramid or without.
+
+    Args:
+        num_classes: Number of classes, background not counted.
+        backbone: Features.
+        rpn_head: Proposals.
+        bbox_head: Boxes and classes.
+        bbox_post_process: Final boxes.
+        neck: Pyramid, or None.
+    """
+
+    def __init__(
+        self,
+        *,
+        num_classes: Shared[int] = 80,
+        backbone: Spec[Backbone],
+        rpn_head: Spec[RPNHead] = Spec.of(RPNHead),  # noqa: B008  (immutable)
+        bbox_head: Spec[BoxHead] = Spec.of(BBoxHead),  # noqa: B008
+        bbox_post_process: Spec[BBoxPostProcess],
+        neck: Optional[Spec[Neck]] = None,
+    ) -> None:
+        super().__init__(
+            num_classes=num_classes,
+            backbone=backbone,
+            neck=neck,
+            rpn_head=rpn_head,
+            bbox_head=bbox_head,
+            bbox_post_process=bbox_post_process,
+        )
+
+
+class MaskRCNN(TwoStageDetector):
+    """Mask R-CNN, with a pyramid or without.
+
+    Args:
+        num_classes: Number of classes, background not counted.
+        backbone: Features.
+        rpn_head: Proposals.
+        bbox_head: Boxes and classes.
+        mask_head: Masks.
+        bbox_post_process: Final boxes.
+        mask_post_process: Final masks.
+        neck: Pyramid, or None.
+    """
+
+    def __init__(
+        self,
+        *,
+        num_classes: Shared[int] = 80,
+        backbone: Spec[Backbone],
+        rpn_head: Spec[RPNHead] = Spec.of(RPNHead),  # noqa: B008  (immutable)
+        bbox_head: Spec[BoxHead] = Spec.of(BBoxHead),  # noqa: B008
+        mask_head: Spec[MaskHead] = Spec.of(MaskHead),  # noqa: B008
+        bbox_post_process: Spec[BBoxPostProcess],
+        mask_post_process: Spec[MaskPostProcess] = Spec.of(MaskPostProcess),  # noqa: B008
+        neck: Optional[Spec[Neck]] = None,
+    ) -> None:
+        super().__init__(
+            num_classes=num_classes,
+            backbone=backbone,
+            neck=neck,
+            rpn_head=rpn_head,
+            bbox_head=bbox_head,
+            bbox_post_process=bbox_post_process,
+            mask_head=mask_head,
+            mask_post_process=mask_post_process,
+        )
+
+
+class CascadeRCNN(TwoStageDetector):
+    """Cascade R-CNN, with masks or without.
+
+    Args:
+        num_classes: Number of classes, background not counted.
+        backbone: Features.
+        rpn_head: Proposals.
+        bbox_head: Boxes and classes, in several stages.
+        bbox_post_process: Final boxes.
+        neck: Pyramid, or None.
+        mask_head: Masks, or None.
+        mask_post_process: Final masks.
+    """
+
+    def __init__(
+        self,
+        *,
+        num_classes: Shared[int] = 80,
+        backbone: Spec[Backbone],
+        rpn_head: Spec[RPNHead] = Spec.of(RPNHead),  # noqa: B008  (immutable)
+        bbox_head: Spec[BoxHead] = Spec.of(CascadeHead),  # noqa: B008
+        bbox_post_process: Spec[BBoxPostProcess],
+        neck: Optional[Spec[Neck]] = None,
+        mask_head: Optional[Spec[MaskHead]] = None,
+        mask_post_process: Optional[Spec[MaskPostProcess]] = None,
+    ) -> None:
+        super().__init__(
+            num_classes=num_classes,
+            backbone=backbone,
+            neck=neck,
+            rpn_head=rpn_head,
+            bbox_head=bbox_head,
+            bbox_post_process=bbox_post_process,
+            mask_head=mask_head,
+            mask_post_process=mask_post_process,
+        )

@@ -1,0 +1,48 @@
+"""From the outputs of an R-CNN box head to boxes with scores.
+
+Letters: N images, R regions per image, K classes, B boxes per region (K or 1).
+"""
+
+from __future__ import annotations
+
+import paddle
+from paddle import Tensor
+
+from ppdet.config.spec import Derived
+from ppdet.modeling.assign.box_coder import DeltaCoder
+from ppdet.modeling.heads.bbox_head import BoxPredictions
+from ppdet.modeling.heads.post_process import BoxDecoder, DecodedBoxes
+from ppdet.ops.boxes import clip_boxes, non_empty
+
+
+class RCNNBox(BoxDecoder):
+    """Refined boxes in pixels of the original images."""
+
+    def __init__(self, *, prior_box_var: Derived[list[float]]) -> None:
+        """Keep the weights of the deltas.
+
+        Args:
+            prior_box_var: Four weights; those of the head's last stage.
+        """
+        self.coder = DeltaCoder(prior_box_var)
+
+    def __call__(self, outputs: BoxPredictions, image_sizes: Tensor, scale_factors: Tensor) -> DecodedBoxes:
+        """Decode, clip to the image, and go back to its original size.
+
+        Clipping, scaling and NMS commute: IoU does not change when both axes are scaled. A box that
+        becomes empty gets the score 0.
+
+        Args:
+            outputs: What a box head predicts.
+            image_sizes: ``[N, 2]`` float32 (height, width) of the resized content.
+            scale_factors: ``[N, 2]`` float32 (y, x), resized / original.
+
+        Returns:
+            B boxes and K scores of every region.
+        """
+        boxes = clip_boxes(self.coder.decode(outputs.regions.unsqueeze(2), outputs.deltas), image_sizes)
+        scale = paddle.concat([scale_factors[:, 1:], scale_factors[:, :1]] * 2, axis=1)
+        boxes = boxes / scale.unsqueeze(1).unsqueeze(1)
+        boxes = clip_boxes(boxes, paddle.floor(image_sizes / scale_factors + 0.5))
+        counted = outputs.valid.unsqueeze(-1) & non_empty(boxes)
+        return DecodedBoxes(boxes, outputs.probs[..., :-1] * counted.astype("float32"))

@@ -1,0 +1,265 @@
+"""Box head of R-CNN detectors: classifies regions and refines them, in one stage or several.
+
+Girshick, "Fast R-CNN", section 2; several stages: Cai and Vasconcelos, "Cascade R-CNN", section 4.
+
+Letters: N images, R regions per image, S sampled regions per image, T = N * R regions of all images,
+K classes, B boxes predicted per region: K, or 1 where all classes share one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import paddle
+from paddle import Tensor, nn
+from paddle.nn import functional
+
+from ppdet.config.spec import Derived, Shared, Spec
+from ppdet.modeling.assign.box_coder import DeltaCoder
+from ppdet.modeling.assign.roi_targets import BBoxAssigner, RoiTargets
+from ppdet.modeling.heads.roi_extractor import RoIAlign
+from ppdet.modeling.heads.roi_features import RoiFeatures, TwoFCHead
+from ppdet.ops.boxes import clip_boxes
+from ppdet.ops.losses import cross_entropy, smooth_l1
+from ppdet.ops.roi_align import FlatRegions, flatten_regions
+from ppdet.structures import IGNORE_LABEL, BatchTargets, FeatureShape, Proposals
+
+
+class BoxOutputs(NamedTuple):
+    """Raw outputs of one stage.
+
+    Attributes:
+        class_logits: ``[T, K + 1]`` float32, background last.
+        deltas: ``[T, B, 4]`` float32.
+        features: ``[T, C]`` or ``[T, C, h, w]``, what both were computed from.
+    """
+
+    class_logits: Tensor
+    deltas: Tensor
+    features: Tensor
+
+
+class BoxTraining(NamedTuple):
+    """Result of a training step, and what a mask head reuses of it.
+
+    Attributes:
+        losses: By name.
+        regions: Sampled regions of the first stage, positives first.
+        features: Features of those regions, as in `BoxOutputs`.
+    """
+
+    losses: dict[str, Tensor]
+    regions: RoiTargets
+    features: Tensor
+
+
+class BoxPredictions(NamedTuple):
+    """Result of inference, before decoding.
+
+    Attributes:
+        regions: ``[N, R, 4]`` float32 xyxy that `deltas` refer to, pixels of the resized images.
+        deltas: ``[N, R, B, 4]`` float32.
+        probs: ``[N, R, K + 1]`` float32, background last.
+        valid: ``[N, R]`` bool.
+    """
+
+    regions: Tensor
+    deltas: Tensor
+    probs: Tensor
+    valid: Tensor
+
+
+@dataclass(frozen=True)
+class BoxStage:
+    """The layers of one stage; they belong to the head, under the keys that it gives them.
+
+    Attributes:
+        body: Pooled regions to features.
+        score: Features to class logits.
+        delta: Features to deltas.
+        coder: How deltas are weighted.
+    """
+
+    body: RoiFeatures
+    score: nn.Layer
+    delta: nn.Layer
+    coder: DeltaCoder
+
+
+class BoxHead(nn.Layer):
+    """What box heads of one stage and of several have in common: all but which layers there are.
+
+    Args:
+        num_classes: K.
+        roi_extractor: Pools regions.
+        bbox_assigner: Training targets of regions.
+        with_pool: Average feature maps over their area before the two outputs.
+        class_agnostic: One box per region (B = 1) rather than one per class.
+    """
+
+    stages: list[BoxStage]
+
+    def __init__(
+        self,
+        *,
+        num_classes: int,
+        roi_extractor: RoIAlign,
+        bbox_assigner: BBoxAssigner,
+        with_pool: bool,
+        class_agnostic: bool,
+    ) -> None:
+        super().__init__()
+        self.num_classes = num_classes
+        self.roi_extractor = roi_extractor
+        self.assign = bbox_assigner
+        self.with_pool = with_pool
+        self.class_agnostic = class_agnostic
+
+    @property
+    def decode_facts(self) -> dict[str, list[float]]:
+        """What a box decoder has to know of this head: the weights of the last stage's deltas."""
+        return {"prior_box_var": list(self.stages[-1].coder.weights)}
+
+    def build_body(self, spec: Spec[RoiFeatures]) -> RoiFeatures:
+        """A body that fits what `roi_extractor` pools."""
+        return spec.build(in_channel=self.roi_extractor.channels, resolution=self.roi_extractor.resolution)
+
+    def build_outputs(self, channels: int) -> tuple[nn.Linear, nn.Linear]:
+        """Layers from features to class logits and to deltas, initialised as in Fast R-CNN, section 2.3."""
+        boxes = 1 if self.class_agnostic else self.num_classes
+        score = nn.Linear(channels, self.num_classes + 1, weight_attr=_normal(0.01))
+        return score, nn.Linear(channels, 4 * boxes, weight_attr=_normal(0.001))
+
+    def region_features(self, features: list[Tensor], regions: FlatRegions, stage: int = 0) -> Tensor:
+        """Features of regions before averaging, ``[T, C]`` or ``[T, C, h, w]``."""
+        return self.stages[stage].body(self.roi_extractor(features, regions))
+
+    def forward(self, features: list[Tensor], regions: FlatRegions, stage: int = 0) -> BoxOutputs:
+        """Raw outputs of one stage for regions in pixels of the resized images."""
+        described = self.region_features(features, regions, stage)
+        pooled = described
+        if self.with_pool:
+            pooled = described.mean(axis=[2, 3])
+        layers = self.stages[stage]
+        deltas = layers.delta(pooled).astype("float32")
+        boxes = 1 if self.class_agnostic else self.num_classes
+        return BoxOutputs(layers.score(pooled).astype("float32"), deltas.reshape([-1, boxes, 4]), described)
+
+    def train_step(
+        self, features: list[Tensor], proposals: Proposals, targets: BatchTargets, image_sizes: Tensor
+    ) -> BoxTraining:
+        """Sample regions, classify and refine them, stage after stage, and compare with their targets.
+
+        Returns:
+            Losses ``loss_bbox_cls`` and ``loss_bbox_reg``; with several stages one pair per stage, named
+            ``..._stage<i>`` and divided by the number of stages.
+        """
+        losses: dict[str, Tensor] = {}
+        steps: list[tuple[RoiTargets, BoxOutputs]] = []
+        boxes, valid = proposals.boxes, proposals.valid
+        for i, stage in enumerate(self.stages):
+            wanted = self.assign(boxes, valid, targets, stage=i)
+            outputs = self(features, flatten_regions(wanted.boxes), stage=i)
+            suffix = f"_stage{i}" if len(self.stages) > 1 else ""
+            for name, loss in self._stage_losses(outputs, wanted, stage.coder).items():
+                losses[name + suffix] = loss / len(self.stages)
+            steps.append((wanted, outputs))
+            if i + 1 < len(self.stages):
+                boxes, valid = (
+                    self._refine(outputs, wanted.boxes, stage.coder, image_sizes),
+                    wanted.labels >= 0,
+                )
+        return BoxTraining(losses, steps[0][0], steps[0][1].features)
+
+    def predict(self, features: list[Tensor], proposals: Proposals, image_sizes: Tensor) -> BoxPredictions:
+        """Class probabilities, averaged over the stages, and the deltas of the last stage."""
+        boxes = proposals.boxes
+        probs: list[Tensor] = []
+        outputs = self(features, flatten_regions(boxes))
+        for i in range(len(self.stages)):
+            if i > 0:
+                boxes = self._refine(outputs, boxes, self.stages[i - 1].coder, image_sizes)
+                outputs = self(features, flatten_regions(boxes), stage=i)
+            probs.append(functional.softmax(outputs.class_logits))
+        mean = probs[0] if len(probs) == 1 else paddle.add_n(probs) / len(probs)
+        regions = boxes.shape[1]
+        return BoxPredictions(
+            regions=boxes,
+            deltas=outputs.deltas.reshape([-1, regions, outputs.deltas.shape[1], 4]),
+            probs=mean.reshape([-1, regions, self.num_classes + 1]),
+            valid=proposals.valid,
+        )
+
+    def _stage_losses(self, outputs: BoxOutputs, wanted: RoiTargets, coder: DeltaCoder) -> dict[str, Tensor]:
+        """Cross entropy and L1, each divided by the number of sampled regions (Fast R-CNN, eq. 1)."""
+        labels = wanted.labels.flatten()
+        count = paddle.clip((labels != IGNORE_LABEL).astype("float32").sum(), min=1.0)
+        positive = (labels >= 0) & (labels < self.num_classes)
+        rows = paddle.arange(labels.shape[0], dtype="int64")
+        if not self.class_agnostic:
+            column = paddle.where(positive, labels, paddle.zeros_like(labels))
+            rows = rows * self.num_classes + column
+        deltas = paddle.gather(outputs.deltas.reshape([-1, 4]), rows)
+        expected = coder.encode(wanted.boxes, wanted.gt_boxes).reshape([-1, 4])
+        # Rows that are no positives have targets without meaning; their own prediction stands in, for 0.
+        expected = paddle.where(positive.unsqueeze(1), expected, deltas.detach())
+        return {
+            "loss_bbox_cls": cross_entropy(outputs.class_logits, labels).sum() / count,
+            "loss_bbox_reg": smooth_l1(deltas, expected, beta=0.0).sum() / count,
+        }
+
+    @staticmethod
+    def _refine(outputs: BoxOutputs, boxes: Tensor, coder: DeltaCoder, image_sizes: Tensor) -> Tensor:
+        """Regions ``[N, R, 4]`` of the next stage: this stage's boxes, clipped, without gradient."""
+        deltas = outputs.deltas.reshape([-1, boxes.shape[1], 4])
+        return clip_boxes(coder.decode(boxes, deltas), image_sizes).detach()
+
+
+class BBoxHead(BoxHead):
+    """Box head of one stage (2.x ``BBoxHead``).
+
+    Args:
+        in_shapes: Feature shapes, finest first.
+        num_classes: K.
+        head: Body: ``TwoFCHead`` for FPN, ``Res5Head`` for C4.
+        roi_extractor: Pools regions.
+        bbox_assigner: Training targets of regions.
+        with_pool: Average the body's maps over their area; needed where the body puts out maps.
+        bbox_weight: Weights of dx, dy, dw, dh.
+
+    Raises:
+        ValueError: If `with_pool` does not fit the body.
+    """
+
+    def __init__(
+        self,
+        *,
+        in_shapes: Derived[list[FeatureShape]],
+        num_classes: Shared[int] = 80,
+        head: Spec[RoiFeatures] = Spec.of(TwoFCHead),  # noqa: B008  (immutable)
+        roi_extractor: Spec[RoIAlign] = Spec.of(RoIAlign),  # noqa: B008
+        bbox_assigner: Spec[BBoxAssigner] = Spec.of(BBoxAssigner),  # noqa: B008
+        with_pool: bool = False,
+        bbox_weight: Sequence[float] = (10.0, 10.0, 5.0, 5.0),
+    ) -> None:
+        super().__init__(
+            num_classes=num_classes,
+            roi_extractor=roi_extractor.build(in_shapes=in_shapes),
+            bbox_assigner=bbox_assigner.build(num_classes=num_classes),
+            with_pool=with_pool,
+            class_agnostic=False,
+        )
+        self.head = self.build_body(head)
+        if with_pool != (self.head.shrink > 0):
+            raise ValueError(
+                f"BBoxHead.with_pool is {with_pool}, but {head.name} puts out "
+                f"{'maps' if self.head.shrink > 0 else 'vectors'}; set it to {not with_pool}"
+            )
+        self.bbox_score, self.bbox_delta = self.build_outputs(self.head.out_channels)
+        self.stages = [BoxStage(self.head, self.bbox_score, self.bbox_delta, DeltaCoder(bbox_weight))]
+
+
+def _normal(std: float) -> paddle.ParamAttr:
+    return paddle.ParamAttr(initializer=nn.initializer.Normal(0.0, std))

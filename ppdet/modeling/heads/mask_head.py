@@ -1,0 +1,201 @@
+"""Mask head (He et al., "Mask R-CNN", sections 3 and 3.1).
+
+Letters: N images, S sampled regions per image, P the most positives among them, D detections per image,
+T regions of all images, K classes, M mask resolution.
+"""
+
+from __future__ import annotations
+
+from typing import Callable, NamedTuple
+
+import paddle
+from paddle import Tensor, nn
+from paddle.nn import functional
+
+from ppdet.config.spec import Derived, Shared, Spec
+from ppdet.modeling.assign.roi_targets import RoiTargets
+from ppdet.modeling.heads.bbox_head import BoxTraining
+from ppdet.modeling.heads.mask_targets import MaskAssigner
+from ppdet.modeling.heads.roi_extractor import RoIAlign
+from ppdet.ops.indexing import dim, place_rows
+from ppdet.ops.losses import binary_cross_entropy
+from ppdet.ops.roi_align import FlatRegions, flatten_regions
+from ppdet.structures import BatchTargets, FeatureShape
+
+
+class SharedFeatures(NamedTuple):
+    """What a box head's body makes of pooled regions, for a mask head that works on the same.
+
+    Attributes:
+        channels: Channels of its maps.
+        shrink: How many times coarser they are than the pooled ones.
+    """
+
+    channels: int
+    shrink: int
+
+
+class MaskFeat(nn.Layer):
+    """Convolutions, then a transposed one that doubles the resolution (figure 4).
+
+    Args:
+        in_channel: Channels in.
+        num_convs: How many 3x3 convolutions.
+        out_channel: Channels of each layer.
+    """
+
+    def __init__(self, *, in_channel: Derived[int], num_convs: int = 4, out_channel: int = 256) -> None:
+        super().__init__()
+        self.out_channels = out_channel
+        layers: list[tuple[str, nn.Layer]] = []
+        channels = in_channel
+        for i in range(1, num_convs + 1):
+            conv = nn.Conv2D(channels, out_channel, 3, padding=1, weight_attr=_for_rectifier())
+            layers += [(f"mask_inter_feat_{i}", conv), (f"relu_{i}", nn.ReLU())]
+            channels = out_channel
+        enlarge = nn.Conv2DTranspose(channels, out_channel, 2, stride=2, weight_attr=_for_rectifier())
+        self.upsample = nn.Sequential(*layers, ("conv5_mask", enlarge), ("relu", nn.ReLU()))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """``[T, in, M / 2, M / 2]`` to ``[T, out, M, M]``."""
+        return self.upsample(features)
+
+
+class MaskHead(nn.Layer):
+    """A mask for every region and class.
+
+    Args:
+        in_shapes: Feature shapes, finest first.
+        shared_features: What the box head's body makes of regions.
+        num_classes: K.
+        head: Body.
+        roi_extractor: Pools regions.
+        mask_assigner: Training targets.
+        share_bbox_feat: Work on the maps of the box head's body (C4) rather than on pooled regions.
+
+    Raises:
+        ValueError: If `share_bbox_feat` is asked of a box head without maps.
+    """
+
+    def __init__(
+        self,
+        *,
+        in_shapes: Derived[list[FeatureShape]],
+        shared_features: Derived[SharedFeatures],
+        num_classes: Shared[int] = 80,
+        head: Spec[MaskFeat] = Spec.of(MaskFeat),  # noqa: B008  (immutable)
+        roi_extractor: Spec[RoIAlign] = Spec.of(RoIAlign),  # noqa: B008
+        mask_assigner: Spec[MaskAssigner] = Spec.of(MaskAssigner),  # noqa: B008
+        share_bbox_feat: bool = False,
+    ) -> None:
+        super().__init__()
+        self.num_classes = num_classes
+        self.share_bbox_feat = share_bbox_feat
+        self.roi_extractor = roi_extractor.build(in_shapes=in_shapes)
+        channels, resolution = self.roi_extractor.channels, self.roi_extractor.resolution
+        if share_bbox_feat:
+            if shared_features.shrink == 0:
+                raise ValueError("MaskHead.share_bbox_feat needs a box head with feature maps, as Res5Head")
+            channels, resolution = shared_features.channels, resolution // shared_features.shrink
+        self.head = head.build(in_channel=channels)
+        self.assign = mask_assigner.build(mask_resolution=2 * resolution)
+        self.mask_fcn_logits = nn.Conv2D(self.head.out_channels, num_classes, 1, weight_attr=_for_rectifier())
+
+    def forward(self, features: Tensor, labels: Tensor) -> Tensor:
+        """Mask logits of given classes.
+
+        Args:
+            features: ``[T, C, M / 2, M / 2]``.
+            labels: ``[T]`` int64, the class whose mask is wanted; another value takes class 0.
+
+        Returns:
+            ``[T, M, M]`` float32.
+        """
+        logits = self.mask_fcn_logits(self.head(features))
+        known = (labels >= 0) & (labels < self.num_classes)
+        column = paddle.where(known, labels, paddle.zeros_like(labels))
+        rows = paddle.arange(dim(labels, 0), dtype="int64") * self.num_classes + column
+        picked = paddle.gather(logits.flatten(0, 1), rows)
+        return picked.astype("float32")
+
+    def loss(
+        self, features: list[Tensor], box_training: BoxTraining, targets: BatchTargets, *, positives: int
+    ) -> dict[str, Tensor]:
+        """Binary cross entropy of the masks of positives, averaged over their pixels.
+
+        Args:
+            features: Feature maps.
+            box_training: Of the same step.
+            targets: Ground truth with polygons.
+            positives: P; they are the first rows of the sampled regions.
+
+        Returns:
+            ``loss_mask``. An image without positives counts as one region with loss 0, so the mean always
+            exists and a batch of them still reaches every parameter.
+        """
+        regions = RoiTargets(*(field[:, :positives] for field in box_training.regions))
+        if self.share_bbox_feat:
+            shape = box_training.features.shape
+            by_image = box_training.features.reshape([regions.boxes.shape[0], -1, *shape[1:]])
+            described = by_image[:, :positives].flatten(0, 1)
+        else:
+            described = self.roi_extractor(features, flatten_regions(regions.boxes))
+        labels = regions.labels.flatten()
+        logits = self(described, labels)
+        positive = ((labels >= 0) & (labels < self.num_classes)).astype("float32")
+        loss = binary_cross_entropy(logits, self.assign(regions, targets).flatten(0, 1))
+        counts = positive.reshape(regions.labels.shape).sum(axis=1)
+        pixels = paddle.clip(counts, min=1.0).sum() * (logits.shape[1] * logits.shape[2])
+        return {"loss_mask": (loss.sum(axis=[1, 2]) * positive).sum() / pixels}
+
+    def predict(
+        self,
+        features: list[Tensor],
+        boxes: Tensor,
+        labels: Tensor,
+        *,
+        box_features: Callable[[list[Tensor], FlatRegions], Tensor],
+    ) -> Tensor:
+        """Mask probabilities of detections.
+
+        Args:
+            features: Feature maps.
+            boxes: ``[N, D, 4]`` float32 xyxy, pixels of the resized images.
+            labels: ``[N, D]`` int64, -1 in padded rows.
+            box_features: The box head's body over pooled regions, used with `share_bbox_feat`.
+
+        Returns:
+            ``[N, D, M, M]`` float32 in 0..1; zeros in padded rows.
+        """
+        # Padded rows are left out, since the head is the costly part and most images have few objects,
+        # but for the first of each image, which keeps every tensor from being empty.
+        wanted = (labels >= 0) | (paddle.cumsum(paddle.ones_like(labels), axis=1) == 1)
+        regions = flatten_regions(boxes, wanted)
+        pool = box_features if self.share_bbox_feat else self.roi_extractor
+        slots = paddle.nonzero(wanted.flatten()).squeeze(1)
+        probs = functional.sigmoid(self(pool(features, regions), paddle.gather(labels.flatten(), slots)))
+        placed = place_rows(probs, slots, dim(boxes, 0) * dim(boxes, 1))
+        masks = placed.reshape([-1, boxes.shape[1], *probs.shape[1:]])
+        return masks * (labels >= 0).astype("float32").unsqueeze(-1).unsqueeze(-1)
+
+
+class MaskPostProcess:
+    """What becomes of mask probabilities once boxes are in the original image."""
+
+    def __init__(self, *, binary_thresh: float = 0.5) -> None:
+        """Check and keep the threshold.
+
+        Args:
+            binary_thresh: Probability 0..1 from which on a pixel belongs to the object.
+
+        Raises:
+            ValueError: If it is out of range.
+        """
+        if not 0 <= binary_thresh <= 1:
+            raise ValueError(f"MaskPostProcess.binary_thresh: expected 0..1, got {binary_thresh}")
+        self.binary_thresh = binary_thresh
+
+
+def _for_rectifier() -> paddle.ParamAttr:
+    """Normal weights of variance 2 / fan-in."""
+    return paddle.ParamAttr(initializer=nn.initializer.KaimingNormal())

@@ -1,0 +1,67 @@
+"""Where the second stage reads its features.
+
+Letters: N images, T regions of all images together, C channels, S output resolution.
+"""
+
+from __future__ import annotations
+
+from paddle import Tensor
+
+from ppdet.config.spec import Derived
+from ppdet.ops.roi_align import FlatRegions, multi_level_roi_align
+from ppdet.structures import FeatureShape
+
+
+class RoIAlign:
+    """Features of regions, each read at the pyramid level that suits its size.
+
+    He et al., "Mask R-CNN", section 3; levels after Lin et al., "Feature Pyramid Networks", eq. 1.
+    """
+
+    def __init__(
+        self,
+        *,
+        in_shapes: Derived[list[FeatureShape]],
+        resolution: int = 14,
+        sampling_ratio: int = 0,
+        aligned: bool = True,
+        start_level: int = 0,
+        end_level: int = 3,
+    ) -> None:
+        """Check and keep the settings.
+
+        Args:
+            in_shapes: Feature shapes, finest first.
+            resolution: S, bins per side.
+            sampling_ratio: Samples per bin and side; 0 for as many as the bin has cells.
+            aligned: Pixel centres at half-integers. False is half a cell off, as early code was.
+            start_level: First of `in_shapes` that regions are read from.
+            end_level: Last of them; fewer levels than that is fine.
+
+        Raises:
+            ValueError: If no level is left, or the levels differ in channels.
+        """
+        shapes = in_shapes[start_level : end_level + 1]
+        if len({shape.channels for shape in shapes}) != 1:
+            raise ValueError(
+                f"RoIAlign levels {start_level}..{end_level} of {in_shapes}: expected at least one level, "
+                "with equal channels"
+            )
+        self.resolution = resolution
+        self.channels = shapes[0].channels
+        self.sampling_ratio = sampling_ratio
+        self.aligned = aligned
+        self._levels = slice(start_level, start_level + len(shapes))
+        self._strides = [shape.stride for shape in shapes]
+
+    def __call__(self, features: list[Tensor], regions: FlatRegions) -> Tensor:
+        """``[T, C, S, S]`` in the order of the regions, which are in pixels of the resized images."""
+        return multi_level_roi_align(
+            features[self._levels],
+            regions.boxes,
+            regions.per_image,
+            resolution=self.resolution,
+            strides=self._strides,
+            sampling_ratio=self.sampling_ratio,
+            aligned=self.aligned,
+        )

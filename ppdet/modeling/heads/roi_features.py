@@ -1,0 +1,96 @@
+"""Bodies of RoI heads: from pooled regions to the features that classify and refine them.
+
+Letters: T regions, C channels, S resolution they were pooled at.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+
+import paddle
+from paddle import Tensor, nn
+from paddle.nn import functional
+
+from ppdet.config.spec import Derived
+from ppdet.modeling.layers.residual import ResidualPlan, ResidualStage
+
+
+class RoiFeatures(nn.Layer):
+    """A body of an RoI head.
+
+    Attributes:
+        out_channels: Channels of its result.
+        shrink: How many times coarser its maps are than the pooled ones; 0 if it gives no maps.
+    """
+
+    out_channels: int
+    shrink: int
+
+    @abstractmethod
+    def forward(self, pooled: Tensor) -> Tensor:
+        """``[T, C, S, S]`` to ``[T, out_channels]`` or ``[T, out_channels, S / shrink, S / shrink]``."""
+
+
+class TwoFCHead(RoiFeatures):
+    """Two fully connected layers (Lin et al., "Feature Pyramid Networks", section 4.2).
+
+    Args:
+        in_channel: C.
+        resolution: S.
+        out_channel: Width of both layers.
+    """
+
+    shrink = 0
+
+    def __init__(
+        self, *, in_channel: Derived[int], resolution: Derived[int], out_channel: int = 1024
+    ) -> None:
+        super().__init__()
+        self.out_channels = out_channel
+        self.fc6 = _linear(in_channel * resolution * resolution, out_channel)
+        self.fc7 = _linear(out_channel, out_channel)
+
+    def forward(self, pooled: Tensor) -> Tensor:
+        """``[T, C, S, S]`` to ``[T, out_channel]``."""
+        return functional.relu(self.fc7(functional.relu(self.fc6(pooled.flatten(1)))))
+
+
+class CascadeTwoFCHead(TwoFCHead):
+    """`TwoFCHead` under the name it has in a cascade; `CascadeHead` builds one for each stage."""
+
+
+class Res5Head(RoiFeatures):
+    """Stage res5 of a ResNet, which the C4 detectors apply to each region (Ren et al., section 3.2).
+
+    Always variant b with frozen norms, whatever the backbone: so the published weights are.
+
+    Args:
+        in_channel: C, what stage res4 of the same depth puts out.
+        depth: Depth of the ResNet.
+
+    Raises:
+        ValueError: If the backbone's channels are not those of res4.
+    """
+
+    shrink = 2
+
+    def __init__(self, *, in_channel: Derived[int], depth: int = 50) -> None:
+        super().__init__()
+        plan = ResidualPlan(depth)
+        if in_channel != plan.stage_channels(4):
+            raise ValueError(
+                f"Res5Head of depth {depth} takes the {plan.stage_channels(4)} channels of stage res4, got "
+                f"{in_channel}; let the backbone return stage 2 (return_idx: [2]) at the same depth"
+            )
+        self.out_channels = plan.stage_channels(5)
+        self.res5 = ResidualStage(plan, 5, in_channels=in_channel)
+
+    def forward(self, pooled: Tensor) -> Tensor:
+        """``[T, C, S, S]`` to ``[T, out_channels, S / 2, S / 2]``."""
+        return self.res5(pooled)
+
+
+def _linear(in_features: int, out_features: int) -> nn.Linear:
+    """Fully connected layer with uniform weights of variance 1 / fan-in."""
+    initializer = nn.initializer.XavierUniform(fan_in=in_features, fan_out=in_features)
+    return nn.Linear(in_features, out_features, weight_attr=paddle.ParamAttr(initializer=initializer))

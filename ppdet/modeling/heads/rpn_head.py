@@ -1,0 +1,175 @@
+"""Region proposal network (Ren et al., "Faster R-CNN", section 3.1).
+
+Letters: N images, L feature levels, H, W size of a feature map, A anchors per cell, A_l = H * W * A
+anchors of a level, S sampled anchors per image, R proposals per image.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import paddle
+from paddle import Tensor, nn
+from paddle.nn import functional
+
+from ppdet.config.spec import Derived, Spec
+from ppdet.modeling.assign.anchors import AnchorGenerator
+from ppdet.modeling.assign.rpn_targets import RPNTargetAssign
+from ppdet.ops.indexing import gather_rows
+from ppdet.ops.losses import binary_cross_entropy, smooth_l1
+from ppdet.ops.proposals import generate_proposals
+from ppdet.structures import BatchTargets, FeatureShape, Proposals
+
+
+class RpnOutputs(NamedTuple):
+    """Raw outputs by level; anchors of a level in the order row, column, size, aspect ratio.
+
+    Attributes:
+        objectness_logits: L tensors ``[N, A_l]`` float32.
+        deltas: L tensors ``[N, A_l, 4]`` float32 dx, dy, dw, dh.
+        anchors: L tensors ``[A_l, 4]`` float32 xyxy, pixels of the resized image.
+    """
+
+    objectness_logits: list[Tensor]
+    deltas: list[Tensor]
+    anchors: list[Tensor]
+
+
+class ProposalGenerator:
+    """Raw outputs of an RPN to proposals (section 3.3)."""
+
+    def __init__(
+        self,
+        *,
+        pre_nms_top_n: int = 12000,
+        post_nms_top_n: int = 2000,
+        nms_thresh: float = 0.5,
+        min_size: float = 0.1,
+    ) -> None:
+        """Check and keep the numbers.
+
+        Args:
+            pre_nms_top_n: Best anchors of each level that enter NMS.
+            post_nms_top_n: R, proposals kept over all levels.
+            nms_thresh: IoU beyond which the worse of two boxes of a level is dropped.
+            min_size: Shortest side of a proposal in pixels; never less than 1.
+
+        Raises:
+            ValueError: If a limit is not positive.
+        """
+        if pre_nms_top_n < 1 or post_nms_top_n < 1:
+            raise ValueError(
+                f"pre_nms_top_n and post_nms_top_n must be positive, got {pre_nms_top_n} and {post_nms_top_n}"
+            )
+        self.pre_nms_top_n = pre_nms_top_n
+        self.post_nms_top_n = post_nms_top_n
+        self.nms_thresh = nms_thresh
+        self.min_size = min_size
+
+    def __call__(self, outputs: RpnOutputs, image_sizes: Tensor) -> Proposals:
+        """Proposals of each image, best first; no gradient passes.
+
+        Args:
+            outputs: What the RPN put out.
+            image_sizes: ``[N, 2]`` float32 (height, width) without padding.
+        """
+        ranked = generate_proposals(
+            outputs.objectness_logits,
+            outputs.deltas,
+            outputs.anchors,
+            image_sizes,
+            pre_nms_top_n=self.pre_nms_top_n,
+            post_nms_top_n=self.post_nms_top_n,
+            nms_thresh=self.nms_thresh,
+            min_size=self.min_size,
+        )
+        return Proposals(ranked.boxes, ranked.objectness_logits, ranked.valid)
+
+
+class _RpnFeature(nn.Layer):
+    """The 3x3 convolution before the two outputs."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.rpn_conv = _conv(channels, channels, 3)
+
+    def forward(self, feature: Tensor) -> Tensor:
+        """``[N, C, H, W]`` to the same shape."""
+        return functional.relu(self.rpn_conv(feature))
+
+
+class RPNHead(nn.Layer):
+    """Objectness and box deltas of every anchor; one set of weights for all levels.
+
+    Args:
+        in_shapes: Feature shapes, all with the same number of channels.
+        anchor_generator: Anchors; takes its strides from `in_shapes`.
+        rpn_target_assign: Training targets of anchors.
+        train_proposal: Proposals for training the second stage.
+        test_proposal: Proposals at inference.
+
+    Raises:
+        ValueError: If the channels of the levels differ.
+    """
+
+    def __init__(
+        self,
+        *,
+        in_shapes: Derived[list[FeatureShape]],
+        anchor_generator: Spec[AnchorGenerator] = Spec.of(AnchorGenerator),  # noqa: B008  (immutable)
+        rpn_target_assign: Spec[RPNTargetAssign] = Spec.of(RPNTargetAssign),  # noqa: B008
+        train_proposal: Spec[ProposalGenerator] = Spec.of(ProposalGenerator),  # noqa: B008
+        test_proposal: Spec[ProposalGenerator] = Spec.of(ProposalGenerator),  # noqa: B008
+    ) -> None:
+        super().__init__()
+        channels = {shape.channels for shape in in_shapes}
+        if len(channels) != 1:
+            raise ValueError(f"RPNHead needs levels with equal channels, got {sorted(channels)}")
+        width = channels.pop()
+        self.anchors = anchor_generator.build(strides=[shape.stride for shape in in_shapes])
+        self.assign = rpn_target_assign.build()
+        self.train_proposal = train_proposal.build()
+        self.test_proposal = test_proposal.build()
+        self.rpn_feat = _RpnFeature(width)
+        self.rpn_rois_score = _conv(width, self.anchors.num_anchors, 1)
+        self.rpn_rois_delta = _conv(width, 4 * self.anchors.num_anchors, 1)
+
+    def forward(self, features: list[Tensor]) -> RpnOutputs:
+        """L maps ``[N, C, H_l, W_l]`` to raw outputs."""
+        logits, deltas = [], []
+        for feature in features:
+            shared = self.rpn_feat(feature)
+            logits.append(_by_anchor(self.rpn_rois_score(shared)).flatten(1))
+            deltas.append(_by_anchor(self.rpn_rois_delta(shared)).reshape([shared.shape[0], -1, 4]))
+        return RpnOutputs(logits, deltas, self.anchors(features))
+
+    def loss(self, outputs: RpnOutputs, targets: BatchTargets) -> dict[str, Tensor]:
+        """Losses of sampled anchors, divided by S * N however many were found (eq. 1, both terms alike).
+
+        Returns:
+            ``loss_rpn_cls`` (binary cross entropy) and ``loss_rpn_reg`` (L1 of the deltas of positives).
+        """
+        wanted = self.assign(paddle.concat(outputs.anchors), targets)
+        logits = gather_rows(paddle.concat(outputs.objectness_logits, axis=1), wanted.anchor_index)
+        deltas = gather_rows(paddle.concat(outputs.deltas, axis=1), wanted.anchor_index)
+        count = wanted.anchor_index.shape[0] * wanted.anchor_index.shape[1]
+        positive = (wanted.labels == 1).unsqueeze(-1).astype("float32")
+        objectness = binary_cross_entropy(logits, wanted.labels.astype("float32"))
+        regression = smooth_l1(deltas, wanted.deltas, beta=0.0) * positive
+        return {"loss_rpn_cls": objectness.sum() / count, "loss_rpn_reg": regression.sum() / count}
+
+
+def _by_anchor(outputs: Tensor) -> Tensor:
+    """``[N, C, H, W]`` to ``[N, H, W, C]`` in float32, so that anchors run as they are generated."""
+    return outputs.transpose([0, 2, 3, 1]).astype("float32")
+
+
+def _conv(in_channels: int, out_channels: int, kernel: int) -> nn.Conv2D:
+    """Convolution with small normal weights (section 3.1.3)."""
+    return nn.Conv2D(
+        in_channels,
+        out_channels,
+        kernel,
+        padding=kernel // 2,
+        weight_attr=paddle.ParamAttr(initializer=nn.initializer.Normal(0.0, 0.01)),
+    )
