@@ -167,7 +167,7 @@ def test_wrong_slices_are_refused(info: Any) -> None:
         (os.system, ("touch {canary}",), r"(posix|nt)\.system"),
         (builtins.eval, ("open({canary!r}, 'w')",), r"(builtins|__builtin__)\.eval"),
         (builtins.exec, ("open({canary!r}, 'w')",), r"(builtins|__builtin__)\.exec"),
-        (subprocess.Popen, (["touch", "{canary}"],), r"subprocess\.Popen"),
+        (subprocess.Popen, (["touch", "{canary}"],), r"(subprocess|commands)\.Popen"),
         (getattr, (os, "system"), r"(builtins|__builtin__)\.getattr"),
         (np.load, ("x.npy",), r"numpy\.load"),
         (np.frombuffer, (b"1234",), r"numpy\..*frombuffer"),
@@ -186,7 +186,7 @@ def test_calls_are_refused_by_name(
         else a
         for a in arguments
     )
-    data = pickle.dumps({"w": np.zeros(2, np.float32), "x": _Calls(function, *filled)}, protocol)
+    data = pickle.dumps({"x": _Calls(function, *filled)}, protocol)
     with pytest.raises(WeightsError, match=f"refused: it names {name}"):
         safe_pickle.loads(data)
     assert not canary.exists()
