@@ -9,14 +9,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ppdet.config import load_config, register
+    from ppdet.config import register
+    from ppdet.experiment import load_config
     from ppdet.recipes import build_model, predict
     from ppdet.zoo import load_weights
 
 __version__ = "0.1.0"
 
 _HOME = {
-    "load_config": "ppdet.config",
+    "load_config": "ppdet.experiment",
     "register": "ppdet.config",
     "build_model": "ppdet.recipes",
     "load_weights": "ppdet.zoo",

@@ -22,10 +22,13 @@ the parent can derive what the child needs::
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Annotated, Any, Callable, Generic, TypeVar
+from typing import Annotated, Any, Callable, Generic, Optional, TypeVar
+
+from ppdet.config.errors import ConfigError, Place, Problem
 
 T = TypeVar("T")
 
@@ -44,15 +47,21 @@ class Spec(Generic[T]):
     Attributes:
         component: The class (or factory function) to call.
         arguments: Its arguments; nested components are `Spec` themselves.
-        origin: ``file:line`` it was written at; empty when made in Python.
+        origin: Where it is written; None when made in Python.
+        origins: Where each argument is written; without those that have their default.
     """
 
     component: Callable[..., T]
     arguments: Mapping[str, Any] = field(default_factory=dict)
-    origin: str = ""
+    origin: Optional[Place] = field(default=None, compare=False, repr=False)
+    origins: Mapping[str, Place] = field(default_factory=dict, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "arguments", MappingProxyType(dict(self.arguments)))
+        object.__setattr__(self, "origins", MappingProxyType(dict(self.origins)))
+
+    def __reduce__(self) -> tuple[Any, ...]:  # a MappingProxyType cannot be copied or pickled
+        return Spec, (self.component, dict(self.arguments), self.origin, dict(self.origins))
 
     @classmethod
     def of(cls, component: Callable[..., T], **arguments: Any) -> Spec[T]:
@@ -74,18 +83,43 @@ class Spec(Generic[T]):
             The component.
 
         Raises:
-            ValueError: If the description states an argument and the parent derives another value.
+            ConfigError: If a component made from a YAML refuses an argument, or states one that the parent
+                derives otherwise; names the line.
+            ValueError: The same of a component made in Python.
         """
         accepted = inspect.signature(self.component).parameters
-        arguments = dict(self.arguments)
-        for name, value in derived.items():
-            if name not in accepted:
-                continue
-            if name in arguments and arguments[name] != value:
-                where = f"{self.origin}: " if self.origin else ""
-                raise ValueError(
-                    f"{where}{self.name}.{name} is {arguments[name]!r}, but the rest of the configuration "
-                    f"makes it {value!r}; remove the line or make them agree"
-                )
-            arguments[name] = value
-        return self.component(**arguments)
+        # Copies: what a component does to its lists must not reach the next one built from here.
+        arguments = {name: _copied(value) for name, value in self.arguments.items()}
+        try:
+            for name, value in derived.items():
+                if name not in accepted:
+                    continue
+                if name in arguments and arguments[name] != value:
+                    raise ValueError(
+                        f"{self.name}.{name} is {arguments[name]!r}, but the rest of the configuration "
+                        f"makes it {value!r}; remove the line or make them agree"
+                    )
+                arguments[name] = value
+            return self.component(**arguments)
+        except ValueError as error:
+            if self.origin is None:
+                raise
+            place, message = self._place_of(str(error)), str(error)
+            path = ".".join(place.path) + ":"  # which many messages begin with, and a problem says itself
+            message = message[len(path) :].strip() if message.startswith(path) else message
+            raise ConfigError([Problem(place, message)]) from error
+
+    def _place_of(self, message: str) -> Place:
+        """Where the argument is written that a message is about; the component's own place if unclear."""
+        assert self.origin is not None
+        for pattern in (rf"\b{self.name}\.{{}}\b", r"(?<![\w.]){}\b"):
+            named = [a for a in self.origins if re.search(pattern.format(re.escape(a)), message)]
+            if len(named) == 1:
+                return self.origins[named[0]]
+        return self.origin
+
+
+def _copied(value: Any) -> Any:
+    if type(value) in (list, tuple):
+        return type(value)(_copied(item) for item in value)
+    return {key: _copied(item) for key, item in value.items()} if type(value) is dict else value

@@ -1,0 +1,68 @@
+"""Applies the rules of `ppdet.config.compat`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from ppdet.config.compat import Agrees, Only, Rule
+from ppdet.config.errors import Problem
+from ppdet.config.spec import Spec
+from ppdet.config.table import yaml_name
+from ppdet.config.tree import Node, plain
+from ppdet.config.values import shown
+
+
+class Facts:
+    """What 2.x has its users write twice; compared once everything is resolved."""
+
+    def __init__(self) -> None:
+        self._claims: list[tuple[Node, Agrees]] = []
+
+    def add(self, node: Node, rule: Agrees) -> None:
+        """Remember that `node` must equal what `rule` points at."""
+        self._claims.append((node, rule))
+
+    def compare(self, arguments: Mapping[str, Any], problems: list[Problem]) -> None:
+        """Report the claims that the resolved top level contradicts."""
+        if not self._claims:
+            return
+        known: dict[str, list[Any]] = {}
+        for name, value in _facts(arguments):
+            known.setdefault(name, []).append(value)
+        for node, rule in self._claims:
+            for place in rule.places:
+                for value in known.get(place, []):
+                    if value is not None and _listed(value) != _listed(plain(node)):
+                        message = (
+                            f"got {shown(node)}, but {place} is {value!r}; remove one or make them agree"
+                        )
+                        problems.append(Problem(node.place, message))
+
+
+def _listed(value: Any) -> Any:
+    return [_listed(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
+def _facts(arguments: Mapping[str, Any], owner: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in arguments.items():
+        yield f"{owner}.{key}" if owner else key, value
+        for item in value if isinstance(value, (list, tuple)) else [value]:
+            if isinstance(item, Spec):
+                yield from _facts(item.arguments, yaml_name(item.component))
+
+
+def check_rule(rule: Rule, node: Node, facts: Facts, problems: list[Problem]) -> None:
+    """Accept a key of 2.x, or report why not."""
+    if isinstance(rule, Agrees):
+        facts.add(node, rule)
+    elif isinstance(rule, Only):
+        value = plain(node)
+        if not any(type(value) is type(allowed) and value == allowed for allowed in rule.values):
+            allowed = " or ".join(_word(v) for v in rule.values)
+            problems.append(Problem(node.place, f"expected {allowed}, got {shown(node)}: {rule.reason}"))
+
+
+def _word(value: Any) -> str:
+    words = {"True": "true", "False": "false", "None": "null"}
+    return words.get(repr(value), repr(value))

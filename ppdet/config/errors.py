@@ -1,0 +1,85 @@
+"""What is wrong with a configuration, where, and what would be right."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Optional
+
+from ppdet.utils.errors import UserError
+
+#: Problems printed before the rest is only counted: one screen.
+_SHOWN = 20
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where something is written.
+
+    Attributes:
+        file: The file as the user would name it, or ``command line``.
+        line: Line, first = 1; 0 where there are no lines.
+        path: Dotted path of the value, e.g. ``("ResNet", "depth")``.
+    """
+
+    file: str
+    line: int = 0
+    path: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}" if self.line else self.file
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong, and how to put it right."""
+
+    place: Place
+    message: str
+
+    def __str__(self) -> str:
+        path = ".".join(self.place.path)
+        return ": ".join(part for part in (str(self.place), path, self.message) if part)
+
+
+class ConfigError(UserError):
+    """A configuration that cannot be used.
+
+    Attributes:
+        problems: Everything that was found, in the order of reading.
+    """
+
+    def __init__(self, problems: Iterable[Problem]) -> None:
+        self.problems = tuple(dict.fromkeys(problems))
+        super().__init__(_summary(self.problems))
+
+    def __reduce__(self) -> tuple[type[ConfigError], tuple[tuple[Problem, ...]]]:
+        return ConfigError, (self.problems,)
+
+
+def _summary(problems: Sequence[Problem]) -> str:
+    if len(problems) == 1:
+        return str(problems[0])
+    lines = [f"{len(problems)} problems in the configuration:"]
+    lines += [f"  {problem}" for problem in problems[:_SHOWN]]
+    if len(problems) > _SHOWN:
+        lines.append(f"  ... and {len(problems) - _SHOWN} more")
+    return "\n".join(lines)
+
+
+def nearest(name: str, known: Iterable[str], cutoff: float = 0.6) -> Optional[str]:
+    """The known name that looks most like `name`, upper and lower case alike, or None."""
+    by_lower = {k.lower(): k for k in sorted(known, reverse=True)}
+    found = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=cutoff)
+    return by_lower[found[0]] if found else None
+
+
+def suggestion(name: str, known: Iterable[str], what: str = "known") -> str:
+    """``; did you mean 'x'?``, or else the known names themselves while they fit on a line."""
+    names = sorted(known)
+    best = nearest(name, names)
+    if best is not None:
+        return f"; did you mean {best!r}?"
+    listed = ", ".join(names)
+    return f"; {what}: {listed}" if names and len(listed) <= 200 else ""

@@ -1,0 +1,106 @@
+"""The tree between YAML text and components: immutable nodes that remember where they were written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Union
+
+from ppdet.config.errors import Place
+
+#: File of a place that is an option ``-o`` on the command line.
+COMMAND_LINE = "command line"
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """A value without parts: str, int, float, bool or None."""
+
+    value: Any
+    place: Place
+
+
+@dataclass(frozen=True)
+class Listing:
+    """A list."""
+
+    items: tuple[Node, ...]
+    place: Place
+
+
+@dataclass(frozen=True)
+class Block:
+    """A mapping, with the component's name where it was written as a tag (``!Name {...}``)."""
+
+    items: Mapping[Any, Node]
+    place: Place
+    tag: str = ""
+
+
+Node = Union[Leaf, Listing, Block]
+
+
+def from_command_line(node: Node) -> bool:
+    """Whether the node or anything in it was set on the command line."""
+    if isinstance(node, Leaf):
+        return node.place.file == COMMAND_LINE
+    parts = node.items.values() if isinstance(node, Block) else node.items
+    return node.place.file == COMMAND_LINE or any(from_command_line(part) for part in parts)
+
+
+def component_name(node: Block) -> str:
+    """Name of the component that a block describes by tag or by ``name:``; "" if it says none."""
+    named = node.items.get("name")
+    if node.tag:
+        return node.tag
+    return named.value if isinstance(named, Leaf) and isinstance(named.value, str) else ""
+
+
+def merge(base: Node, over: Node) -> Node:
+    """`over` on top of `base`.
+
+    Mappings merge key by key; lists and values replace. A mapping also replaces another component's
+    (other name), and one written as ``!Name {...}`` replaces everything: in 2.x such an object is whole.
+    What comes from the command line is never replaced by what comes from a file.
+    """
+    if isinstance(base, Block) and isinstance(over, Block):
+        names = component_name(base), component_name(over)
+        by_tag_in_file = over.tag and not from_command_line(base)
+        if not by_tag_in_file and (not names[1] or not names[0] or names[0] == names[1]):
+            items = dict(base.items)
+            for key, node in over.items.items():
+                items[key] = merge(items[key], node) if key in items else node
+            return Block(items, over.place, over.tag or base.tag)
+    if from_command_line(base) and not from_command_line(over):
+        return base
+    return over
+
+
+def with_paths(node: Node, path: tuple[str, ...] = ()) -> Node:
+    """The same tree with every node knowing its dotted path."""
+    place = replace(node.place, path=path)
+    if isinstance(node, Block):
+        items = {key: with_paths(part, (*path, str(key))) for key, part in node.items.items()}
+        return Block(items, place, node.tag)
+    if isinstance(node, Listing):
+        return Listing(tuple(with_paths(n, (*path, str(i))) for i, n in enumerate(node.items)), place)
+    return Leaf(node.value, place)
+
+
+def plain(node: Node) -> Any:
+    """The node as dicts, lists and values; a tag becomes the key ``name``."""
+    if isinstance(node, Block):
+        named = {"name": node.tag} if node.tag else {}
+        return {**named, **{key: plain(part) for key, part in node.items.items()}}
+    if isinstance(node, Listing):
+        return [plain(part) for part in node.items]
+    return node.value
+
+
+def leaves(node: Node) -> Iterator[Leaf]:
+    """All values of a tree, in order."""
+    if isinstance(node, Leaf):
+        yield node
+        return
+    for part in node.items.values() if isinstance(node, Block) else node.items:
+        yield from leaves(part)

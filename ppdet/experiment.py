@@ -1,0 +1,172 @@
+"""An experiment: everything that a configuration says, checked. Its fields are a YAML's top-level keys."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Literal, Optional, Union
+
+from ppdet.config.compat import NOT_PROVIDED, TOP_LEVEL_KEYS
+from ppdet.config.compat_check import Facts, check_rule
+from ppdet.config.dump import dump
+from ppdet.config.errors import ConfigError, Place, Problem, suggestion
+from ppdet.config.load import load_tree
+from ppdet.config.resolve import Resolver
+from ppdet.config.schema import schema_of
+from ppdet.config.spec import Spec
+from ppdet.config.table import Table, import_plugins, plugin_path
+from ppdet.config.tree import Block, Leaf, Listing
+from ppdet.data.datasets.base import Dataset
+from ppdet.modeling.interfaces import Detector
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """What to train, evaluate or run, on which data, and how. Made by `load_config`; never changes.
+
+    Components are `Spec` objects: checked, not built yet.
+
+    Attributes:
+        architecture: The detector.
+        num_classes: Object classes, without background.
+        metric: What evaluation reports.
+        map_type: How VOC averages precision: at 11 recalls (2007), or over the whole curve (2010 on).
+        TrainDataset: Images to train on.
+        EvalDataset: Images to evaluate on.
+        TestDataset: Images to run on, or the class names for them.
+        TrainReader: From images to training batches.
+        EvalReader: From images to evaluation batches.
+        TestReader: From images to inference batches.
+        worker_num: Processes that load data, per reader; 0 to load in the main process.
+        LearningRate: Base rate and schedule.
+        OptimizerBuilder: Optimiser, weight decay, gradient clipping.
+        epoch: Epochs to train.
+        max_iters: Stop after so many steps, whatever `epoch` says.
+        use_ema: Evaluate and save an exponential moving average of the weights.
+        ema_decay: Its decay per step.
+        ema_decay_type: How the decay grows during the first steps.
+        amp: Train in mixed precision.
+        amp_level: ``O1`` mixed, ``O2`` almost all in half precision.
+        custom_white_list: Operators that mixed precision always runs in half precision.
+        custom_black_list: Operators that mixed precision always runs in float32.
+        master_grad: With ``O2``, keep gradients in float32.
+        norm_type: Normalisation of all parts that take one; each part's own default if null.
+        find_unused_parameters: Let data-parallel training cope with parameters that get no gradient.
+        pretrain_weights: Weights to start from: zoo name, path or URL.
+        weights: Weights to evaluate or run: zoo name, path or URL.
+        save_dir: Folder for checkpoints and logs; each experiment makes its own inside.
+        filename: Name of the experiment's folder in `save_dir`; that of the YAML if null.
+        snapshot_epoch: Save, and with ``--eval`` evaluate, every so many epochs.
+        log_iter: Log every so many steps.
+        seed: Seed of everything random; null for another one each time.
+        use_gpu: Use a GPU where there is one.
+        use_vdl: Log for VisualDL too.
+        vdl_log_dir: Where to.
+        export: Settings of the export.
+        plugins: Python files or modules with the user's own components. Listing one runs its code.
+    """
+
+    architecture: Spec[Detector]
+    num_classes: int
+    metric: Literal["COCO", "VOC"] = "COCO"
+    map_type: Literal["11point", "integral"] = "11point"
+    TrainDataset: Optional[Spec[Dataset]] = None
+    EvalDataset: Optional[Spec[Dataset]] = None
+    TestDataset: Optional[Spec[Dataset]] = None
+    TrainReader: Optional[Spec[Any]] = None
+    EvalReader: Optional[Spec[Any]] = None
+    TestReader: Optional[Spec[Any]] = None
+    worker_num: int = 2
+    LearningRate: Optional[Spec[Any]] = None
+    OptimizerBuilder: Optional[Spec[Any]] = None
+    epoch: int = 12
+    max_iters: Optional[int] = None
+    use_ema: bool = False
+    ema_decay: float = 0.9998
+    ema_decay_type: Literal["threshold", "normal", "exponential"] = "threshold"
+    amp: bool = False
+    amp_level: Literal["O1", "O2"] = "O1"
+    custom_white_list: Optional[list[str]] = None
+    custom_black_list: Optional[list[str]] = None
+    master_grad: bool = False
+    norm_type: Optional[str] = None
+    find_unused_parameters: bool = False
+    pretrain_weights: Optional[str] = None
+    weights: Optional[str] = None
+    save_dir: str = "output"
+    filename: Optional[str] = None
+    snapshot_epoch: int = 1
+    log_iter: int = 20
+    seed: Optional[int] = None
+    use_gpu: bool = True
+    use_vdl: bool = False
+    vdl_log_dir: str = "vdl_log_dir/scalar"
+    export: Optional[dict[str, Any]] = None
+    plugins: tuple[str, ...] = ()
+    #: The YAML it was loaded from.
+    source: Path = field(init=False, default=Path(), compare=False)
+    #: Place of each top-level key that is written somewhere.
+    origins: Mapping[str, Place] = field(init=False, default_factory=dict, compare=False, repr=False)
+
+    @property
+    def name(self) -> str:
+        """Name of the experiment's folder: `filename`, or that of the YAML without its ending."""
+        return self.filename or self.source.stem
+
+    def to_yaml(self, *, origins: bool = False) -> str:
+        """The whole experiment, defaults included, as one YAML without ``_BASE_`` that loads as this one.
+
+        Args:
+            origins: Add where each value is written, as a comment.
+        """
+        return dump(self, self.origins, origins=origins)
+
+
+def load_config(path: Union[str, Path], overrides: Sequence[str] = ()) -> Experiment:
+    """Read a YAML, its bases and its plugins.
+
+    Args:
+        path: The file.
+        overrides: ``a.b.c=value`` items on top of it, as after ``-o``.
+
+    Returns:
+        A new experiment; nothing of it is shared with others.
+
+    Raises:
+        ConfigError: With everything that is wrong, each with file and line.
+    """
+    problems: list[Problem] = []
+    root = load_tree(path, overrides, problems)
+    plugins = _plugins(root)
+    table = Table(import_plugins(plugins, problems))
+    resolver = Resolver(root, table, problems)
+    arguments, places = resolver.top_level(Experiment)
+    _check_keys(root, table, resolver.shared, problems)
+    if problems:
+        raise ConfigError(problems)
+    arguments["plugins"] = tuple(plugin_path(entry, place) for entry, place in plugins)
+    experiment = Experiment(**arguments)
+    object.__setattr__(experiment, "source", Path(path))
+    object.__setattr__(experiment, "origins", MappingProxyType(places))
+    return experiment
+
+
+def _plugins(root: Block) -> list[tuple[str, Place]]:
+    listed = root.items.get("plugins")
+    items = listed.items if isinstance(listed, Listing) else ()
+    return [(n.value, n.place) for n in items if isinstance(n, Leaf) and isinstance(n.value, str)]
+
+
+def _check_keys(root: Block, table: Table, shared: set[str], problems: list[Problem]) -> None:
+    """Top-level keys that are neither ours, nor 2.x's, nor a component's."""
+    ours = schema_of(Experiment)
+    for key, node in root.items.items():
+        if key in ours or key in table or key in shared or key in NOT_PROVIDED:
+            continue
+        if key in TOP_LEVEL_KEYS:
+            check_rule(TOP_LEVEL_KEYS[key], node, Facts(), problems)
+        else:
+            known = [*ours, *table.names, *TOP_LEVEL_KEYS]
+            problems.append(Problem(node.place, f"there is no key {key!r}{suggestion(str(key), known)}"))
