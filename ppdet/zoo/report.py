@@ -98,21 +98,24 @@ class LoadReport:
         return "\n".join(lines)
 
 
+#: What a user should see first comes first.
+_ORDER = ("missing", "reshaped", "skipped", "converted", "loaded")
+
+
 def _group(entries: Iterable[Entry]) -> list[tuple[str, str, str]]:
     """Entries of one outcome and reason as one row per layer or subtree: (keys, outcome, reason)."""
     groups: dict[tuple[str, str], list[str]] = {}
     for entry in entries:
         groups.setdefault((entry.outcome.value, entry.reason), []).append(entry.key)
-    order = [outcome.value for outcome in Outcome]
     rows: list[tuple[str, str, str]] = []
     for (outcome, reason), keys in groups.items():
         rows.extend((name, outcome, reason) for name in _fold(keys))
-    return sorted(rows, key=lambda row: order.index(row[1]))
+    return sorted(rows, key=lambda row: _ORDER.index(row[1]))
 
 
 def _fold(keys: Sequence[str]) -> list[str]:
-    """Short names for many keys: one per layer up to 6 layers, else one per top two levels."""
-    for depth in (None, 3, 2):
+    """Short names for many keys: one per layer up to 6 layers, else one per subtree."""
+    for depth in (None, 3, 2, 1):
         folded: dict[str, list[str]] = {}
         for key in keys:
             layer = key.rpartition(".")[0].split(".")
