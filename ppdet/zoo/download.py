@@ -57,6 +57,10 @@ class _BrokenError(Exception):
     """The transfer failed and may work when tried again."""
 
 
+class _RejectedError(_BrokenError):
+    """The transfer was complete, but it is not the file it should be."""
+
+
 class _NoDowngrade(urllib.request.HTTPRedirectHandler):
     """Follows redirects, but not from https to http: the file's checksum may not be known yet."""
 
@@ -130,8 +134,7 @@ def _fetch_one(
             TimeoutError,
         ) as e:
             error = _BrokenError(_reason(e))
-            if not part.exists():  # complete, and not what it should be
-                rejected += 1
+            rejected += isinstance(e, _RejectedError)
         failed = 0 if _size(part) > before else failed + 1
         if failed >= options.tries or rejected >= 2:
             raise error
@@ -240,7 +243,7 @@ def _accept(part: Path, target: Path, sha256: Optional[str], check: Callable[[Pa
         wrong = f"sha256 is {actual}, expected {sha256}" + (f" ({wrong})" if wrong else "")
     if wrong:
         part.unlink()
-        raise _BrokenError(f"not the file it should be: {wrong}")
+        raise _RejectedError(f"not the file it should be: {wrong}")
     pin = target.with_name(target.name + ".sha256")
     pin.write_text(f"{actual}  {target.name}\n", "utf-8")
     part.replace(target)

@@ -40,7 +40,7 @@ def cache_path(url: str) -> Path:
     names = [re.sub(r"[^\w.@+-]", "_", unquote(part)) for part in PurePosixPath(parts.path).parts]
     safe = [name for name in names if name.strip("._")]
     host = re.sub(r"[^\w.-]", "_", parts.netloc.rpartition("@")[2])
-    if not safe or not host:
+    if not safe or not host.strip("._"):
         raise WeightsError(f"{url}: the address names no file")
     return home().joinpath("weights", host, *safe)
 
