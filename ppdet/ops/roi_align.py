@@ -23,6 +23,9 @@ from ppdet.ops.indexing import dim
 CANONICAL_SIZE = 224.0
 #: ... is read at the level with stride 2**4 (Lin et al. 2017, FPN, eq. 1).
 CANONICAL_LEVEL = 4
+#: Pixels to which sides of empty regions are widened. Paddle's kernel divides by the number of samples, which
+#: is 0 for an empty region (the result is NaN), and crashes on one that is inside out.
+_MIN_SIDE = 0.01
 
 
 class FlatRegions(NamedTuple):
@@ -43,7 +46,7 @@ def flatten_regions(boxes: Tensor, valid: Optional[Tensor] = None) -> FlatRegion
     Args:
         boxes: ``[N, R, 4]`` float32 xyxy.
         valid: ``[N, R]`` bool of the rows to keep; None keeps all N * R, padded ones too, and so keeps shapes
-            fixed (an all-zero region costs next to nothing to pool, and pools to numbers that mean nothing).
+            fixed (an all-zero region costs little to pool: one sample per bin).
 
     Returns:
         The list, by image and then by row.
@@ -81,10 +84,12 @@ def roi_align(
 
     Returns:
         ``[T, C, S, S]``, differentiable in `features`. Samples more than one cell outside the map count as 0.
+        Empty regions, padding for instance, give finite numbers that mean nothing.
     """
+    corner = boxes[:, :2]
     return kernels.roi_align(
         features,
-        boxes,
+        paddle.concat([corner, paddle.maximum(boxes[:, 2:], corner + _MIN_SIDE)], axis=1),
         per_image,
         output_size=resolution,
         spatial_scale=1.0 / stride,
