@@ -5,6 +5,19 @@ from __future__ import annotations
 #: YAML name -> "module:Class".
 COMPONENTS: dict[str, str] = {
     # data
+    "COCODataSet": "ppdet.data.datasets.coco:COCODataSet",
+    "ImageFolder": "ppdet.data.datasets.image_folder:ImageFolder",
+    "TrainReader": "ppdet.data.readers:TrainReader",
+    "EvalReader": "ppdet.data.readers:EvalReader",
+    "TestReader": "ppdet.data.readers:TestReader",
+    "Decode": "ppdet.data.transforms.decode:Decode",
+    "Resize": "ppdet.data.transforms.resize:Resize",
+    "RandomResize": "ppdet.data.transforms.resize:RandomResize",
+    "BatchRandomResize": "ppdet.data.transforms.resize:BatchRandomResize",
+    "RandomFlip": "ppdet.data.transforms.flip:RandomFlip",
+    "NormalizeImage": "ppdet.data.transforms.normalize:NormalizeImage",
+    "Permute": "ppdet.data.transforms.normalize:Permute",
+    "PadBatch": "ppdet.data.transforms.pad:PadBatch",
     # modeling
     "ResNet": "ppdet.modeling.backbones.resnet:ResNet",
     "FPN": "ppdet.modeling.necks.fpn:FPN",
@@ -20,6 +33,11 @@ COMPONENTS: dict[str, str] = {
     "BBoxPostProcess": "ppdet.modeling.heads.post_process:BBoxPostProcess",
     "MultiClassNMS": "ppdet.modeling.heads.post_process:MultiClassNMS",
     "YOLOv3": "ppdet.modeling.detectors.yolov3:YOLOv3",
+    "RetinaNet": "ppdet.modeling.detectors.retinanet:RetinaNet",
+    "RetinaHead": "ppdet.modeling.heads.retina:RetinaHead",
+    "RetinaFeat": "ppdet.modeling.heads.retina_features:RetinaFeat",
+    "FocalLoss": "ppdet.modeling.losses.dense:FocalLoss",
+    "SmoothL1Loss": "ppdet.modeling.losses.dense:SmoothL1Loss",
     "AnchorGenerator": "ppdet.modeling.assign.anchors:AnchorGenerator",
     "RetinaAnchorGenerator": "ppdet.modeling.assign.anchors:RetinaAnchorGenerator",
     "RPNTargetAssign": "ppdet.modeling.assign.rpn_targets:RPNTargetAssign",

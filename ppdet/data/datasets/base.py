@@ -1,0 +1,153 @@
+"""What every dataset is: images by index, not decoded yet, and one category table."""
+
+from __future__ import annotations
+
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Optional
+
+import numpy as np
+
+from ppdet.data.datasets.packed import PackedAnnotations
+from ppdet.structures import Categories, Sample
+from ppdet.utils.errors import DataError
+
+logger = logging.getLogger(__name__)
+
+#: What 2.x lets a dataset list in `data_fields`. Only ``gt_poly`` costs anything: it loads the masks.
+DATA_FIELDS = frozenset({"image", "gt_bbox", "gt_class", "gt_score", "gt_poly", "is_crowd", "difficult"})
+
+
+class Dataset(ABC):
+    """Images by index. An item is a `Sample` without pixels; the transform `Decode` reads them."""
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """Number of images."""
+
+    @abstractmethod
+    def __getitem__(self, index: int) -> Sample:
+        """Image `index` in 0..len-1, not decoded."""
+
+    @property
+    @abstractmethod
+    def categories(self) -> Categories:
+        """The category table that labels refer to."""
+
+    @property
+    def has_masks(self) -> bool:
+        """Whether samples carry masks."""
+        return False
+
+
+class AnnotatedDataset(Dataset):
+    """A dataset with ground truth, held in packed arrays.
+
+    A subclass sets `packed` and `_categories`, and the files they come from.
+    """
+
+    packed: PackedAnnotations
+    image_folder: str
+    _categories: Categories
+    _repeat: int = 1
+
+    def __len__(self) -> int:
+        return len(self.packed) * self._repeat
+
+    def __getitem__(self, index: int) -> Sample:
+        if not 0 <= index < len(self):
+            raise IndexError(f"image {index} of {len(self)}")
+        row = index % len(self.packed)
+        return Sample(
+            image_id=int(self.packed.image_ids[row]),
+            path=f"{self.image_folder}/{self.packed.name(row)}",
+            original_size=self.packed.size(row),
+            target=self.packed.target(row),
+        )
+
+    @property
+    def categories(self) -> Categories:
+        """The table that labels refer to; ids are those of the training annotations."""
+        return self._categories
+
+    @property
+    def has_masks(self) -> bool:
+        """Whether ``gt_poly`` was among the data fields."""
+        return self.packed.masks is not None
+
+
+def check_data_fields(data_fields: Sequence[str]) -> None:
+    """Check names in `data_fields`.
+
+    Raises:
+        DataError: If one is unknown.
+    """
+    unknown = sorted(set(data_fields) - DATA_FIELDS)
+    if unknown:
+        raise DataError(
+            f"data_fields: no field {', '.join(unknown)}; there are {', '.join(sorted(DATA_FIELDS))}"
+        )
+
+
+def choose_images(
+    counts: np.ndarray, *, allow_empty: bool, empty_ratio: float, sample_num: int
+) -> np.ndarray:
+    """Which images stay in the dataset.
+
+    Args:
+        counts: ``[I]`` objects per image.
+        allow_empty: Keep images without objects.
+        empty_ratio: Most images without objects as a share of all that stay, in [0, 1); all of them if
+            outside that range. Which of them stay is drawn with a fixed seed.
+        sample_num: Keep only the first so many of the images that stay; all if <= 0.
+
+    Returns:
+        Rising int64 indices.
+    """
+    filled, empty = np.flatnonzero(counts > 0), np.flatnonzero(counts == 0)
+    if not allow_empty:
+        empty = empty[:0]
+    elif 0 <= empty_ratio < 1:
+        most = int(len(filled) * empty_ratio / (1 - empty_ratio))
+        if most < len(empty):
+            empty = np.random.default_rng(0).choice(empty, most, replace=False)
+    rows = np.sort(np.concatenate([filled, empty]))
+    return rows[:sample_num] if sample_num > 0 else rows
+
+
+def report(
+    source: str, found: int, kept: int, empty_found: int, empty_kept: int, dropped: dict[str, int]
+) -> None:
+    """Log what was kept and what was dropped, and why."""
+    logger.info(
+        "%s: %d of %d images (%d without objects kept, %d dropped)%s",
+        source,
+        kept,
+        found,
+        empty_kept,
+        empty_found - empty_kept,
+        "".join(f"; {number} {what} dropped" for what, number in dropped.items() if number),
+    )
+
+
+def require_images(source: str, kept: int, found: int, allow_empty: bool) -> None:
+    """Check that a dataset is not empty.
+
+    Raises:
+        DataError: If nothing is left.
+    """
+    if kept:
+        return
+    cure = "" if allow_empty or not found else "; none has an object, allow_empty: true keeps them"
+    raise DataError(f"{source}: no images to use, of {found} in the file{cure}")
+
+
+def missing_images_error(source: str, folder: str, missing: Sequence[str], total: int) -> Optional[DataError]:
+    """The error for image files that are not there, or None if all are."""
+    if not missing:
+        return None
+    return DataError(
+        f"{source}: {len(missing)} of {total} images do not exist in {folder}, first "
+        f"{', '.join(missing[:3])}. Check image_dir, or finish the download"
+    )

@@ -1,0 +1,96 @@
+"""Images without annotations, for inference."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Optional, Union
+
+from ppdet.config.spec import Derived
+from ppdet.data.categories import read_categories
+from ppdet.data.datasets.base import Dataset
+from ppdet.data.files import IMAGE_SUFFIXES, require_folder
+from ppdet.structures import Categories, Sample
+from ppdet.utils.errors import DataError
+
+
+class ImageFolder(Dataset):
+    """Image files, numbered from 0 in the order of their names.
+
+    Args:
+        dataset_dir: Folder that the other two are inside of; "" for the current folder.
+        image_dir: Folder of images, searched recursively; "" if the images come through `of`.
+        anno_path: Where class names may be read from: a COCO annotation file or a text file with one name per
+            line. Used only if `categories` is None, so it need not exist.
+        sample_num: Use only the first so many images; -1 for all.
+        categories: The class names that travel with the weights; they win over `anno_path`.
+    """
+
+    def __init__(
+        self,
+        *,
+        dataset_dir: str = "",
+        image_dir: str = "",
+        anno_path: str = "",
+        sample_num: int = -1,
+        categories: Derived[Optional[Categories]] = None,
+    ) -> None:
+        self._anno_path = Path(dataset_dir) / anno_path if anno_path else None
+        self._given = categories
+        self._paths: list[str] = []
+        if image_dir:
+            paths = find_images(Path(dataset_dir) / image_dir)
+            self._paths = paths[:sample_num] if sample_num > 0 else paths
+
+    def of(self, images: Sequence[Union[str, os.PathLike[str]]]) -> ImageFolder:
+        """The same classes over other images: files, or folders that are searched recursively.
+
+        Raises:
+            DataError: If one does not exist, or a folder holds no image.
+        """
+        folder = ImageFolder(categories=self._given)
+        folder._anno_path = self._anno_path
+        for image in images:
+            path = Path(image)
+            if path.is_dir():
+                folder._paths += find_images(path)
+            elif path.is_file():
+                folder._paths.append(path.as_posix())
+            else:
+                raise DataError(f"image {path} does not exist")
+        return folder
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    def __getitem__(self, index: int) -> Sample:
+        return Sample(image_id=index, path=self._paths[index])
+
+    @property
+    def categories(self) -> Categories:
+        """Class names given by the weights, else read from `anno_path`.
+
+        Raises:
+            DataError: If there are neither. Names are never guessed.
+        """
+        if self._given is not None:
+            return self._given
+        if self._anno_path is None:
+            raise DataError("no class names: neither do the weights carry them, nor is anno_path set")
+        return read_categories(self._anno_path)
+
+
+def find_images(folder: Path) -> list[str]:
+    """Image files in a folder and below, sorted by path.
+
+    Raises:
+        DataError: If there is no such folder or no image in it.
+    """
+    require_folder(folder, "image folder")
+    paths = sorted(
+        p.as_posix() for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file()
+    )
+    if not paths:
+        raise DataError(f"{folder}: no images ({', '.join(sorted(IMAGE_SUFFIXES))}) in it or below")
+    return paths

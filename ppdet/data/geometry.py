@@ -1,0 +1,90 @@
+"""Moves ground truth: boxes, polygons and run lengths by the same rule. Pure functions on NumPy.
+
+Letters: G objects, V vertices, H, W image height and width.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Callable, Optional
+
+import numpy as np
+
+from ppdet.structures import Mask, Rle, Target
+
+#: Moves points ``[..., 2]`` of x, y.
+PointMap = Callable[[np.ndarray], np.ndarray]
+#: Moves a binary mask ``[H, W]`` uint8.
+BitmapMap = Callable[[np.ndarray], np.ndarray]
+
+
+def decode_runs(mask: Rle) -> np.ndarray:
+    """Run lengths as a bitmap ``[H, W]`` uint8 of 0 and 1."""
+    from pycocotools import mask as coco_mask
+
+    bitmap: np.ndarray = coco_mask.decode(mask)
+    return bitmap
+
+
+def encode_runs(bitmap: np.ndarray) -> Rle:
+    """A bitmap ``[H, W]`` as run lengths."""
+    from pycocotools import mask as coco_mask
+
+    encoded: dict[str, Any] = coco_mask.encode(np.asfortranarray(bitmap, np.uint8))
+    return encoded
+
+
+def map_masks(
+    masks: Optional[tuple[Mask, ...]], points: PointMap, bitmap: BitmapMap
+) -> Optional[tuple[Mask, ...]]:
+    """Masks with every polygon moved by `points` and every run-length mask by `bitmap`."""
+    if masks is None:
+        return None
+    return tuple(
+        tuple(points(part) for part in mask)
+        if isinstance(mask, tuple)
+        else encode_runs(bitmap(decode_runs(mask)))
+        for mask in masks
+    )
+
+
+def flip_target(target: Target, width: float) -> Target:
+    """Mirror left and right in an image of `width` pixels: x becomes width - x."""
+    boxes = target.boxes.copy()
+    boxes[:, 0] = width - target.boxes[:, 2]
+    boxes[:, 2] = width - target.boxes[:, 0]
+
+    def points(part: np.ndarray) -> np.ndarray:
+        moved = part.copy()
+        moved[:, 0] = width - part[:, 0]
+        return moved
+
+    return target.replace(boxes=boxes, masks=map_masks(target.masks, points, lambda b: b[:, ::-1]))
+
+
+def resize_target(target: Target, scale: tuple[float, float], size: tuple[int, int]) -> Target:
+    """Scale by (y, x) and clip boxes to the new `size` (height, width). Polygons are scaled, not clipped."""
+    import cv2
+
+    factors = np.array([scale[1], scale[0]], np.float32)
+    boxes = target.boxes * np.tile(factors, 2)
+    np.clip(boxes, 0, np.array([size[1], size[0], size[1], size[0]], np.float32), out=boxes)
+    masks = map_masks(
+        target.masks,
+        lambda part: part * factors,
+        lambda bitmap: cv2.resize(bitmap, (size[1], size[0]), interpolation=cv2.INTER_NEAREST),
+    )
+    return target.replace(boxes=boxes, masks=masks)
+
+
+def paste_target(target: Target, offset: tuple[int, int], size: tuple[int, int]) -> Target:
+    """Move onto a canvas of `size` (height, width), the old corner at `offset` (y, x)."""
+    y, x = offset
+    shift = np.array([x, y], np.float32)
+
+    def bitmap(old: np.ndarray) -> np.ndarray:
+        new = np.zeros(size, np.uint8)
+        new[y : y + old.shape[0], x : x + old.shape[1]] = old
+        return new
+
+    masks = map_masks(target.masks, lambda part: part + shift, bitmap)
+    return target.replace(boxes=target.boxes + np.tile(shift, 2), masks=masks)

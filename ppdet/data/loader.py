@@ -1,0 +1,287 @@
+"""Batches in processes of their own, in order, the same for any number of processes."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import shutil
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Optional, cast
+
+from ppdet.data.sampler import BatchPlan, Sampler
+from ppdet.data.source import BatchSource, WorkerSource, only, start_worker
+from ppdet.structures import Batch, BatchTargets, PolygonBatch
+from ppdet.utils.errors import DataError
+
+if TYPE_CHECKING:
+    from paddle import Tensor
+
+logger = logging.getLogger(__name__)
+
+#: Seconds without a batch after which loading counts as stuck. The slowest honest batch takes some ten.
+STALL_SECONDS = 300.0
+#: Seconds that a worker has to end by itself.
+_JOIN_SECONDS = 5.0
+#: Batches that each worker prepares ahead.
+_PREFETCH = 2
+#: Bytes of one large image in a batch: 3 channels, 1344 x 1344 pixels, float32.
+_IMAGE_BYTES = 3 * 1344 * 1344 * 4
+_SHARED_MEMORY = Path("/dev/shm")
+
+
+class Loader:
+    """An epoch of batches per iteration.
+
+    Training goes through epochs without stopping its workers in between: they are given the next epoch's
+    batches while the last ones of this epoch are consumed.
+
+    Args:
+        source: Makes batches.
+        sampler: Plans them.
+        num_workers: Worker processes; 0 loads in this process.
+        endless: Prepare the next epoch before it is asked for.
+
+    Attributes:
+        skipped: Unreadable images passed over so far (`skip_corrupt`).
+        stall_seconds: Patience with a batch, in seconds.
+    """
+
+    def __init__(self, source: BatchSource, sampler: Sampler, *, num_workers: int, endless: bool) -> None:
+        if num_workers < 0:
+            raise DataError(f"{num_workers} loading processes: use 0 or more (worker_num)")
+        self._source = source
+        self._sampler = sampler
+        self._num_workers = num_workers
+        self._endless = endless
+        self._epoch = 0
+        self._first = 0
+        self._stream: Optional[_WorkerStream] = None
+        self.skipped = 0
+        self.stall_seconds = STALL_SECONDS
+
+    def __len__(self) -> int:
+        """Batches per epoch on this rank."""
+        return len(self._sampler)
+
+    @property
+    def batch_size(self) -> int:
+        """Images per batch on this rank."""
+        return self._sampler.batch_size
+
+    @property
+    def num_images(self) -> int:
+        """Images in the dataset."""
+        return self._sampler.length
+
+    def set_epoch(self, epoch: int, first_batch: int = 0) -> None:
+        """Choose the epoch of the next iteration, and the batch it starts at (to go on after a stop).
+
+        Batch `first_batch` of a resumed run is the batch it would have been without the stop.
+        """
+        if epoch < 0 or not 0 <= first_batch <= len(self):
+            raise ValueError(f"epoch {epoch}, batch {first_batch} of {len(self)}")
+        self._epoch, self._first = epoch, first_batch
+
+    def __iter__(self) -> Iterator[Batch]:
+        epoch, first = self._epoch, self._first
+        self._first = 0
+        batches = self._load_here(epoch, first) if self._num_workers == 0 else self._load_there(epoch, first)
+        for arrays in batches:
+            for message in arrays.pop("skipped"):
+                self.skipped += 1
+                logger.warning("skipped (%d so far): %s", self.skipped, message)
+            if "images" in arrays:
+                yield to_batch(arrays)
+
+    def _load_here(self, epoch: int, first: int) -> Iterator[dict[str, Any]]:
+        for plan in self._sampler.batches(epoch, first):
+            yield self._source.load(plan)
+
+    def _load_there(self, epoch: int, first: int) -> Iterator[dict[str, Any]]:
+        if self._stream is None or self._stream.next_key != (epoch, first):
+            self.close()
+            self._stream = _WorkerStream(self, epoch, first)
+        stream = self._stream
+        try:
+            for _ in range(first, len(self)):
+                yield stream.next()
+        except GeneratorExit:
+            raise  # left early; the stream knows where it is and can be gone on with
+        except BaseException:
+            self.close()
+            raise
+        if not self._endless:
+            self.close()
+
+    def plans(self, epoch: int, first: int) -> Iterator[BatchPlan]:
+        """Batches from a position on; without end if `endless`."""
+        yield from self._sampler.batches(epoch, first)
+        while self._endless:
+            epoch += 1
+            yield from self._sampler.batches(epoch)
+
+    def close(self) -> None:
+        """Stop the workers. The loader can be iterated again afterwards."""
+        stream, self._stream = self._stream, None
+        if stream is not None:
+            stream.close()
+
+    def __del__(self) -> None:
+        with contextlib.suppress(AttributeError):  # a constructor that failed
+            self.close()
+
+
+class _Plans:
+    """A batch sampler for Paddle's loader whose every batch is one plan."""
+
+    def __init__(self, loader: Loader, epoch: int, first: int) -> None:
+        self._loader, self._epoch, self._first = loader, epoch, first
+
+    def __iter__(self) -> Iterator[list[BatchPlan]]:
+        for plan in self._loader.plans(self._epoch, self._first):
+            yield [plan]
+
+    def __len__(self) -> int:
+        return len(self._loader)
+
+
+class _WorkerStream:
+    """Batches from worker processes, from one position on."""
+
+    def __init__(self, loader: Loader, epoch: int, first: int) -> None:
+        from paddle.io import DataLoader
+
+        self._length = len(loader)
+        self._patience = loader.stall_seconds
+        self._position = (epoch, first)
+        self._workers: list[Any] = []
+        self._stalled = False
+        # Paddle's annotations ask for its own base classes; it only iterates and indexes.
+        self._batches: Iterator[Any] = iter(
+            DataLoader(
+                cast(Any, WorkerSource(loader._source, loader.num_images)),
+                batch_sampler=cast(Any, _Plans(loader, epoch, first)),
+                collate_fn=cast(Any, only),
+                num_workers=loader._num_workers,
+                use_shared_memory=shared_memory_suffices(loader.batch_size, loader._num_workers),
+                prefetch_factor=_PREFETCH,
+                worker_init_fn=start_worker,
+            )
+        )
+        self._workers = list(getattr(self._batches, "_workers", ()))
+
+    @property
+    def next_key(self) -> tuple[int, int]:
+        """(epoch, batch) that comes next."""
+        epoch, index = self._position
+        return (epoch, index) if index < self._length else (epoch + 1, 0)
+
+    def next(self) -> dict[str, Any]:
+        """The next batch.
+
+        Raises:
+            DataError: If a file cannot be read, workers are gone, or no batch comes.
+            RuntimeError: If a transform fails.
+        """
+        epoch, index = self.next_key
+        watch = threading.Timer(self._patience, self._give_up)
+        watch.daemon = True
+        watch.start()
+        try:
+            batch: dict[str, Any] = next(self._batches)
+        except (StopIteration, SystemError) as error:
+            raise self._why_no_batch(epoch, index, error) from error
+        finally:
+            watch.cancel()
+        if "failure" in batch:
+            fault, text = batch["failure"]
+            raise DataError(text) if fault == "user" else RuntimeError(text)
+        if tuple(batch["key"]) != (epoch, index):
+            raise RuntimeError(f"batch {batch['key']} came in place of {[epoch, index]}")
+        self._position = (epoch, index + 1)
+        return batch
+
+    def _give_up(self) -> None:
+        """Called after too long a wait: ending the workers ends the wait, which cannot be interrupted."""
+        self._stalled = True
+        logger.error("no batch for %.0f s; ending the loading processes", self._patience)
+        for worker in self._workers:
+            worker.terminate()
+
+    def _why_no_batch(self, epoch: int, index: int, error: BaseException) -> DataError:
+        where = f"batch {index} of epoch {epoch}"
+        if self._stalled:
+            return DataError(
+                f"{where}: no batch within {self._patience:.0f} s. Does the disk or network drive respond? "
+                "worker_num: 0 loads in the main process and shows where it waits"
+            )
+        codes = ", ".join(str(w.exitcode) for w in self._workers if w.exitcode)
+        return DataError(
+            f"{where}: a loading process ended unexpectedly (exit status {codes or 'unknown'}; -9 is mostly "
+            f"the system out of memory). Use fewer processes (worker_num) or a smaller batch_size. {error}"
+        )
+
+    def close(self) -> None:
+        """End the workers."""
+        # Dropping the iterator is not enough: a thread of Paddle's holds on to it, and with it to the
+        # workers.
+        shutdown = getattr(self._batches, "_try_shutdown_all", None)
+        self._batches = iter(())
+        if shutdown is not None:
+            shutdown(_JOIN_SECONDS)
+        for worker in self._workers:
+            if worker.is_alive():
+                worker.terminate()
+                worker.join(_JOIN_SECONDS)
+
+
+def shared_memory_suffices(batch_size: int, num_workers: int) -> bool:
+    """Whether batches fit in shared memory. Containers often have 64 MB of it, and overrunning it kills."""
+    if os.name != "posix" or not _SHARED_MEMORY.is_dir():
+        return os.name != "posix"
+    needed = batch_size * _IMAGE_BYTES * (_PREFETCH * num_workers + 1)
+    free = shutil.disk_usage(_SHARED_MEMORY).free
+    if free >= needed:
+        return True
+    logger.warning(
+        "%s has %.0f MB free, up to %.0f MB may be needed: batches travel through pipes instead, which "
+        "is slower (docker run --shm-size=8g)",
+        _SHARED_MEMORY,
+        free / 2**20,
+        needed / 2**20,
+    )
+    return False
+
+
+def to_batch(arrays: dict[str, Any]) -> Batch:
+    """A batch from the arrays or tensors that `collate` names."""
+
+    def tensor(name: str) -> Tensor:
+        import paddle
+
+        value = arrays[name]
+        return value if isinstance(value, paddle.Tensor) else paddle.to_tensor(value)
+
+    targets = None
+    if "boxes" in arrays:
+        polygons = None
+        if "vertices" in arrays:
+            polygons = PolygonBatch(vertices=tensor("vertices"), owner=tensor("owner"))
+        targets = BatchTargets(
+            boxes=tensor("boxes"),
+            labels=tensor("labels"),
+            is_crowd=tensor("is_crowd"),
+            weights=tensor("weights"),
+            polygons=polygons,
+        )
+    return Batch(
+        images=tensor("images"),
+        image_sizes=tensor("image_sizes"),
+        scale_factors=tensor("scale_factors"),
+        image_ids=tuple(arrays["image_ids"]),
+        paths=tuple(arrays["paths"]),
+        targets=targets,
+    )

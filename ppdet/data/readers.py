@@ -1,0 +1,163 @@
+"""Readers: how a dataset becomes batches, in the vocabulary of 2.x."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Optional, TypeVar
+
+from ppdet.config.spec import Spec
+from ppdet.data.datasets.base import Dataset
+from ppdet.data.loader import Loader
+from ppdet.data.sampler import Sampler
+from ppdet.data.source import BatchSource
+from ppdet.data.transforms.base import Step, Transform
+from ppdet.utils.errors import DataError
+
+S = TypeVar("S", bound=Step)
+
+
+class Reader:
+    """What the three readers have in common.
+
+    Args:
+        sample_transforms: Steps on each image, in order.
+        batch_transforms: Steps on the images of a batch, in order; steps on single images may be among them.
+        batch_size: Images per batch and process.
+        shuffle: Draw a new order for every epoch.
+        drop_last: Leave out images that do not fill a batch.
+        skip_corrupt: Count and log image files that cannot be read instead of stopping. Training takes
+            another image in their place; evaluation goes on without them.
+    """
+
+    #: Whether ranks must have equally many batches, at the price of a few images twice.
+    _training = False
+
+    def __init__(
+        self,
+        *,
+        sample_transforms: list[Spec[Transform]],
+        batch_transforms: Optional[list[Spec[Step]]] = None,
+        batch_size: int = 1,
+        shuffle: bool = False,
+        drop_last: bool = False,
+        skip_corrupt: bool = False,
+    ) -> None:
+        if batch_size < 1:
+            raise DataError(f"batch_size {batch_size}: it must be 1 or more")
+        self.batch_size = batch_size
+        self.sample_transforms = [spec.build() for spec in sample_transforms]
+        self.batch_transforms = [spec.build() for spec in batch_transforms or ()]
+        self._shuffle = shuffle
+        self._drop_last = drop_last
+        self._skip_corrupt = skip_corrupt
+        self._mixup_epoch = -1
+
+    def find(self, kind: type[S]) -> Iterator[S]:
+        """The transforms of one class, e.g. to check what they state against the model."""
+        for step in (*self.sample_transforms, *self.batch_transforms):
+            if isinstance(step, kind):
+                yield step
+
+    def loader(
+        self,
+        dataset: Dataset,
+        *,
+        seed: int,
+        num_workers: int,
+        rank: int = 0,
+        world_size: int = 1,
+        with_masks: bool = False,
+    ) -> Loader:
+        """Batches of a dataset for one process.
+
+        Args:
+            dataset: Where images come from.
+            seed: Fixes order and draws. Batches are identical for any number of workers.
+            num_workers: Processes that load; 0 loads in this one.
+            rank: This process among `world_size` that share the dataset.
+            world_size: Number of processes. In evaluation every image occurs exactly once over all of them.
+            with_masks: Whether the model needs masks.
+
+        Raises:
+            DataError: If there are too few images for a batch, or no masks where they are needed.
+        """
+        if with_masks and not dataset.has_masks:
+            raise DataError(
+                "the model trains on masks, but the dataset has none. Add gt_poly to data_fields of the "
+                "dataset; its annotations need a segmentation for every object"
+            )
+        if len(dataset) == 0:
+            raise DataError("the dataset has no images")
+        sampler = Sampler(
+            length=len(dataset),
+            batch_size=self.batch_size,
+            seed=seed,
+            shuffle=self._shuffle,
+            drop_last=self._drop_last,
+            even=self._training,
+            rank=rank,
+            world_size=world_size,
+        )
+        if self._training and len(sampler) == 0:
+            raise DataError(
+                f"{len(dataset)} images do not fill one batch of {self.batch_size} x {world_size} processes. "
+                "Make batch_size smaller, or set drop_last: false"
+            )
+        source = BatchSource(
+            dataset=dataset,
+            sample_transforms=self.sample_transforms,
+            batch_transforms=self.batch_transforms,
+            seed=seed,
+            with_masks=with_masks,
+            mixup_epoch=self._mixup_epoch,
+            skip_corrupt=self._skip_corrupt,
+            replace_corrupt=self._training,
+        )
+        return Loader(source, sampler, num_workers=num_workers, endless=self._training)
+
+
+class TrainReader(Reader):
+    """Batches for training.
+
+    Args:
+        sample_transforms: As in `Reader`.
+        batch_transforms: As in `Reader`.
+        batch_size: As in `Reader`.
+        shuffle: As in `Reader`.
+        drop_last: As in `Reader`.
+        skip_corrupt: As in `Reader`.
+        mixup_epoch: Images come in pairs for `Mixup` in the first so many epochs; 0 for always, -1 for never.
+    """
+
+    _training = True
+
+    def __init__(
+        self,
+        *,
+        sample_transforms: list[Spec[Transform]],
+        batch_transforms: Optional[list[Spec[Step]]] = None,
+        batch_size: int = 1,
+        shuffle: bool = True,
+        drop_last: bool = True,
+        skip_corrupt: bool = False,
+        mixup_epoch: int = -1,
+    ) -> None:
+        super().__init__(
+            sample_transforms=sample_transforms,
+            batch_transforms=batch_transforms,
+            batch_size=batch_size,
+            shuffle=shuffle,
+            drop_last=drop_last,
+            skip_corrupt=skip_corrupt,
+        )
+        self._mixup_epoch = mixup_epoch
+
+
+class EvalReader(Reader):
+    """Batches for evaluation: every image once, in the order of the dataset. Keys as in `Reader`."""
+
+
+class TestReader(Reader):
+    """Batches for inference. Keys as in `Reader`."""
+
+    __test__ = False  # pytest takes every class named Test... for a test

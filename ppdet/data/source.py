@@ -1,0 +1,158 @@
+"""Loads one batch from its plan. This is what runs in a worker process; it must pickle and keep no state."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Sequence
+from typing import Any, Optional
+
+import numpy as np
+
+from ppdet.data.batching import collate
+from ppdet.data.datasets.base import Dataset
+from ppdet.data.sampler import BatchPlan, batch_rng, sample_rng
+from ppdet.data.transforms.base import Step, Transform
+from ppdet.structures import Sample
+from ppdet.utils.errors import DataError
+
+#: Unreadable files in a row that training replaces before it gives up.
+_MOST_REPLACED = 10
+
+
+class BatchSource:
+    """Turns plans into arrays.
+
+    Args:
+        dataset: Where images come from.
+        sample_transforms: Steps on each image.
+        batch_transforms: Steps on the batch.
+        seed: Seed of all draws.
+        with_masks: Collate masks.
+        mixup_epoch: As in `TrainReader`.
+        skip_corrupt: Do without files that cannot be read.
+        replace_corrupt: And take another image in their place.
+    """
+
+    def __init__(
+        self,
+        *,
+        dataset: Dataset,
+        sample_transforms: Sequence[Transform],
+        batch_transforms: Sequence[Step],
+        seed: int,
+        with_masks: bool,
+        mixup_epoch: int,
+        skip_corrupt: bool,
+        replace_corrupt: bool,
+    ) -> None:
+        self._dataset = dataset
+        self._sample_transforms = list(sample_transforms)
+        self._batch_transforms = list(batch_transforms)
+        self.seed = seed
+        self._with_masks = with_masks
+        self._mixup_epoch = mixup_epoch
+        self._skip_corrupt = skip_corrupt
+        self._replace_corrupt = replace_corrupt
+
+    def load(self, plan: BatchPlan) -> dict[str, Any]:
+        """The batch of a plan as `collate` gives it, and the list ``skipped`` of errors that were passed
+        over.
+
+        No arrays if every image was passed over.
+
+        Raises:
+            DataError: If a file cannot be read or does not fit.
+            RuntimeError: If a transform fails; names the image.
+        """
+        skipped: list[str] = []
+        samples = []
+        for position, index in zip(plan.positions, plan.images):
+            sample = self._sample(index, plan.epoch, position, skipped)
+            if sample is not None:
+                samples.append(sample)
+        if not samples:
+            return {"skipped": skipped}
+        rng = batch_rng(self.seed, plan.epoch, plan.index)
+        try:
+            for step in self._batch_transforms:
+                samples = step.run(samples, rng)
+        except DataError:
+            raise
+        except Exception as error:
+            paths = ", ".join(sample.path for sample in samples)
+            raise RuntimeError(
+                f"{type(error).__name__} in {type(step).__name__} on {paths}: {error}"
+            ) from error
+        return {**collate(samples, with_masks=self._with_masks), "skipped": skipped}
+
+    def _sample(self, index: int, epoch: int, position: int, skipped: list[str]) -> Optional[Sample]:
+        rng = sample_rng(self.seed, epoch, position)
+        for _ in range(_MOST_REPLACED):
+            try:
+                return self._transformed(index, epoch, rng)
+            except DataError as error:
+                if not self._skip_corrupt:
+                    raise
+                skipped.append(str(error))
+            if not self._replace_corrupt:
+                return None
+            index = int(rng.integers(len(self._dataset)))
+        raise DataError(f"{_MOST_REPLACED} images in a row cannot be read, last: {skipped[-1]}")
+
+    def _transformed(self, index: int, epoch: int, rng: np.random.Generator) -> Sample:
+        sample = self._dataset[index]
+        if self._mixup_epoch == 0 or epoch < self._mixup_epoch:
+            sample = sample.replace(mixup_with=self._dataset[int(rng.integers(len(self._dataset)))])
+        for transform in self._sample_transforms:
+            try:
+                sample = transform(sample, rng)
+            except DataError:
+                raise
+            except Exception as error:
+                raise RuntimeError(
+                    f"{type(error).__name__} in {type(transform).__name__} on {sample.path} "
+                    f"(image id {sample.image_id}): {error}"
+                ) from error
+        return sample
+
+
+class WorkerSource:
+    """A `BatchSource` as `paddle.io.DataLoader` wants it.
+
+    Paddle raises a worker's exception in a thread of its own, and the caller sees that a queue was killed. So
+    failures travel as data: ``failure`` is [whose fault, text].
+    """
+
+    def __init__(self, source: BatchSource, length: int) -> None:
+        self._source = source
+        self._length = length
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __getitem__(self, plan: BatchPlan) -> dict[str, Any]:
+        key = [plan.epoch, plan.index]
+        try:
+            batch = self._source.load(plan)
+            if "images" in batch:
+                return {**batch, "key": key}
+            return {**batch, "key": key, "nothing": np.zeros(1, np.float32)}
+        except DataError as error:
+            failure = ["user", str(error)]
+        except Exception as error:
+            failure = ["program", f"{error}\n{traceback.format_exc()}"]
+        # Paddle's queue does not take a batch without an array.
+        return {"failure": failure, "key": key, "nothing": np.zeros(1, np.float32)}
+
+
+def only(items: list[Any]) -> Any:
+    """The one item of a list: collation for a DataLoader whose items are whole batches."""
+    return items[0]
+
+
+def start_worker(worker_id: int) -> None:
+    """One thread per worker: OpenCV's thread pool does not survive a fork."""
+    import cv2
+
+    del worker_id
+    cv2.setNumThreads(0)

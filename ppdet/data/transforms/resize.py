@@ -1,0 +1,218 @@
+"""Resizing, to one size or to a drawn one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple, Union
+
+import numpy as np
+
+from ppdet.data.geometry import resize_target
+from ppdet.data.transforms.base import BatchTransform, Transform, pixels_hwc
+from ppdet.structures import Sample
+
+#: OpenCV's numbers for nearest, linear, cubic, area and Lanczos, which 2.x writes in `interp`.
+INTERPOLATIONS = (0, 1, 2, 3, 4)
+_LINEAR = 1
+
+Size = Union[int, Sequence[int]]
+
+
+class ResizeParams(NamedTuple):
+    """What a resize does: to (height, width), or with `keep_ratio` to (short, long) side in any order."""
+
+    target: tuple[int, int]
+    keep_ratio: bool
+    interp: int
+
+
+def as_size(value: Size) -> tuple[int, int]:
+    """``640`` or ``[480, 640]`` as a pair.
+
+    Raises:
+        ValueError: If it is neither, or not positive.
+    """
+    pair = (value, value) if isinstance(value, int) else tuple(value)
+    if len(pair) != 2 or min(pair) <= 0:
+        raise ValueError(f"a target_size is one positive number or [height, width], not {value!r}")
+    return int(pair[0]), int(pair[1])
+
+
+def check_interp(interp: int) -> int:
+    """Check an interpolation number.
+
+    Raises:
+        ValueError: If OpenCV has no such interpolation.
+    """
+    if interp not in INTERPOLATIONS:
+        raise ValueError(f"interp {interp}: use 0 nearest, 1 linear, 2 cubic, 3 area, 4 Lanczos")
+    return interp
+
+
+def resized_size(size: tuple[int, int], params: ResizeParams) -> tuple[int, int]:
+    """(height, width) that an image of `size` (height, width) gets.
+
+    With `keep_ratio`, the largest that keeps the short side within the smaller target and the long side
+    within the larger, each side rounded to the nearest pixel.
+    """
+    if not params.keep_ratio:
+        return params.target
+    scale = min(min(params.target) / min(size), max(params.target) / max(size))
+    return max(int(scale * size[0] + 0.5), 1), max(int(scale * size[1] + 0.5), 1)
+
+
+def resize(sample: Sample, params: ResizeParams) -> Sample:
+    """Resize image, boxes and masks. The factor of each axis is new / old size, after rounding."""
+    import cv2
+
+    image = pixels_hwc(sample)
+    height, width = image.shape[:2]
+    size = resized_size((height, width), params)
+    scale = (size[0] / height, size[1] / width)
+    target = sample.target
+    return sample.replace(
+        image=cv2.resize(image, (size[1], size[0]), interpolation=params.interp),
+        image_size=(float(size[0]), float(size[1])),
+        scale_factor=(sample.scale_factor[0] * scale[0], sample.scale_factor[1] * scale[1]),
+        target=None if target is None else resize_target(target, scale, size),
+    )
+
+
+class Resize(Transform[ResizeParams]):
+    """Resizes to one size.
+
+    Args:
+        target_size: (height, width) in pixels, or one number for both; with `keep_ratio`, the limits of the
+            short and the long side.
+        keep_ratio: Scale both sides by the same factor.
+        interp: OpenCV interpolation: 0 nearest, 1 linear, 2 cubic, 3 area, 4 Lanczos.
+    """
+
+    def __init__(self, *, target_size: Size, keep_ratio: bool, interp: int = _LINEAR) -> None:
+        self.params = ResizeParams(as_size(target_size), keep_ratio, check_interp(interp))
+
+    def draw(self, sample: Sample, rng: np.random.Generator) -> ResizeParams:
+        """Always the same."""
+        del sample, rng
+        return self.params
+
+    def apply(self, sample: Sample, params: ResizeParams) -> Sample:
+        """Resize image, boxes and masks."""
+        return resize(sample, params)
+
+
+class _DrawnSize:
+    """Draws one of several sizes."""
+
+    def __init__(
+        self,
+        target_size: Union[Size, Sequence[Size]],
+        *,
+        keep_ratio: bool,
+        interp: int,
+        random_size: bool,
+        random_range: bool,
+        random_interp: bool,
+    ) -> None:
+        many = random_size or random_range
+        if many and (isinstance(target_size, int) or not target_size):
+            raise ValueError(f"target_size {target_size!r}: give a list of sizes to draw from")
+        self.sizes = [as_size(s) for s in target_size] if many else [as_size(target_size)]  # type: ignore[union-attr,arg-type]  # told apart by `many`
+        if random_range and len(self.sizes) != 2:
+            raise ValueError(
+                f"random_range: target_size needs two sizes, the smallest and the largest: {target_size!r}"
+            )
+        self.keep_ratio = keep_ratio
+        self.interp = check_interp(interp)
+        self.random_range = random_range
+        self.random_interp = random_interp
+
+    def draw(self, rng: np.random.Generator) -> ResizeParams:
+        if self.random_range:
+            (low, long_low), (high, long_high) = ((min(s), max(s)) for s in self.sizes)
+            size = (int(rng.integers(low, high + 1)), max(long_low, long_high))
+        else:
+            size = self.sizes[int(rng.integers(len(self.sizes)))]
+        interp = int(rng.choice(INTERPOLATIONS)) if self.random_interp else self.interp
+        return ResizeParams(size, self.keep_ratio, interp)
+
+
+class RandomResize(Transform[ResizeParams]):
+    """Resizes each image to a size drawn for it.
+
+    Args:
+        target_size: Sizes to draw from, each as in `Resize`; or a single one if neither random option is set.
+        keep_ratio: As in `Resize`.
+        interp: As in `Resize`.
+        random_size: Draw one of the sizes.
+        random_range: Draw the short side between that of the first and the second size; for two sizes.
+        random_interp: Draw the interpolation too.
+    """
+
+    def __init__(
+        self,
+        *,
+        target_size: Union[int, list[int], list[list[int]]],
+        keep_ratio: bool = True,
+        interp: int = _LINEAR,
+        random_size: bool = True,
+        random_range: bool = False,
+        random_interp: bool = False,
+    ) -> None:
+        self._drawn = _DrawnSize(
+            target_size,
+            keep_ratio=keep_ratio,
+            interp=interp,
+            random_size=random_size,
+            random_range=random_range,
+            random_interp=random_interp,
+        )
+
+    def draw(self, sample: Sample, rng: np.random.Generator) -> ResizeParams:
+        """Draw size and interpolation."""
+        del sample
+        return self._drawn.draw(rng)
+
+    def apply(self, sample: Sample, params: ResizeParams) -> Sample:
+        """Resize image, boxes and masks."""
+        return resize(sample, params)
+
+
+class BatchRandomResize(BatchTransform[ResizeParams]):
+    """Resizes all images of a batch to one size drawn for the batch.
+
+    Args:
+        target_size: Sizes to draw from, each one number or (height, width); or a single one if not
+            `random_size`.
+        keep_ratio: As in `Resize`.
+        interp: As in `Resize`; nearest by default, as in 2.x.
+        random_size: Draw one of the sizes.
+        random_interp: Draw the interpolation too.
+    """
+
+    def __init__(
+        self,
+        *,
+        target_size: Union[int, list[int], list[list[int]]],
+        keep_ratio: bool = False,
+        interp: int = 0,
+        random_size: bool = True,
+        random_interp: bool = False,
+    ) -> None:
+        self._drawn = _DrawnSize(
+            target_size,
+            keep_ratio=keep_ratio,
+            interp=interp,
+            random_size=random_size,
+            random_range=False,
+            random_interp=random_interp,
+        )
+
+    def draw(self, samples: list[Sample], rng: np.random.Generator) -> ResizeParams:
+        """Draw size and interpolation for the batch."""
+        del samples
+        return self._drawn.draw(rng)
+
+    def apply(self, samples: list[Sample], params: ResizeParams) -> list[Sample]:
+        """Resize every image, its boxes and masks."""
+        return [resize(sample, params) for sample in samples]
