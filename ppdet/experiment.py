@@ -13,7 +13,7 @@ from ppdet.config.compat_check import Facts, check_rule
 from ppdet.config.dump import dump
 from ppdet.config.errors import ConfigError, Place, Problem, suggestion
 from ppdet.config.load import load_tree
-from ppdet.config.resolve import Resolver
+from ppdet.config.resolve import NOT_PROVIDED_PREFIX, Resolver
 from ppdet.config.schema import schema_of
 from ppdet.config.spec import Spec
 from ppdet.config.table import Table, import_plugins, plugin_path
@@ -42,6 +42,7 @@ class Experiment:
         worker_num: Processes that load data, per reader; 0 to load in the main process.
         LearningRate: Base rate and schedule.
         OptimizerBuilder: Optimiser, weight decay, gradient clipping.
+        reference_batch_size: Total batch that the learning rate is meant for; the rate follows the real one.
         epoch: Epochs to train.
         max_iters: Stop after so many steps, whatever `epoch` says.
         use_ema: Evaluate and save an exponential moving average of the weights.
@@ -81,6 +82,7 @@ class Experiment:
     worker_num: int = 2
     LearningRate: Optional[Spec[Any]] = None
     OptimizerBuilder: Optional[Spec[Any]] = None
+    reference_batch_size: Optional[int] = None
     epoch: int = 12
     max_iters: Optional[int] = None
     use_ema: bool = False
@@ -143,9 +145,9 @@ def load_config(path: Union[str, Path], overrides: Sequence[str] = ()) -> Experi
     table = Table(import_plugins(plugins, problems))
     resolver = Resolver(root, table, problems)
     arguments, places = resolver.top_level(Experiment)
-    _check_keys(root, table, resolver.shared, problems)
+    _check_keys(root, table, resolver, problems)
     if problems:
-        raise ConfigError(problems)
+        raise ConfigError(_that_matter(problems))
     arguments["plugins"] = tuple(plugin_path(entry, place) for entry, place in plugins)
     experiment = Experiment(**arguments)
     object.__setattr__(experiment, "source", Path(path))
@@ -159,11 +161,18 @@ def _plugins(root: Block) -> list[tuple[str, Place]]:
     return [(n.value, n.place) for n in items if isinstance(n, Leaf) and isinstance(n.value, str)]
 
 
-def _check_keys(root: Block, table: Table, shared: set[str], problems: list[Problem]) -> None:
+def _that_matter(problems: list[Problem]) -> list[Problem]:
+    """All of them, but of an architecture that does not exist here only what else is missing."""
+    missing = [p for p in problems if p.message.startswith(NOT_PROVIDED_PREFIX)]
+    return missing if any(p.place.path == ("architecture",) for p in missing) else problems
+
+
+def _check_keys(root: Block, table: Table, resolver: Resolver, problems: list[Problem]) -> None:
     """Top-level keys that are neither ours, nor 2.x's, nor a component's."""
     ours = schema_of(Experiment)
+    foreign = NOT_PROVIDED | resolver.unknown
     for key, node in root.items.items():
-        if key in ours or key in table or key in shared or key in NOT_PROVIDED:
+        if key in ours or key in table or key in resolver.shared or key in foreign:
             continue
         if key in TOP_LEVEL_KEYS:
             check_rule(TOP_LEVEL_KEYS[key], node, Facts(), problems)

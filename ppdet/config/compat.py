@@ -38,7 +38,246 @@ class Agrees:
 
 Rule = Union[Ignored, Only, Agrees]
 
-COMPONENT_KEYS: Mapping[str, Mapping[str, Rule]] = {}
-TOP_LEVEL_KEYS: Mapping[str, Rule] = {}
-DROPPED_COMPONENTS: Mapping[str, Mapping[str, Rule]] = {}
-NOT_PROVIDED: frozenset[str] = frozenset()
+
+_FOLLOWS = Ignored("follows from the part before")
+_DEVICE = Ignored("every part computes on the model's device")
+_EXPORT = Ignored("export wraps the model from outside")
+_NCHW = Only(("NCHW",), "images are laid out NCHW")
+
+#: Keys that any component may have.
+ANY_COMPONENT: Mapping[str, Rule] = {
+    "data_format": _NCHW,
+    "export_onnx": _EXPORT,
+    "export_eb": _EXPORT,
+    "trt": _EXPORT,
+    "assign_on_cpu": _DEVICE,
+}
+
+_READER: Mapping[str, Rule] = {
+    "collate_batch": Ignored("batches hold padded tensors; what cannot be stacked stays a list"),
+    "use_shared_memory": Ignored("used where the system has enough of it"),
+    "use_process": Ignored("workers are processes"),
+    "fuse_normalize": Ignored("a matter of export"),
+    "num_classes": Agrees(("num_classes",)),
+    "inputs_def": Ignored("sizes come from the transforms"),
+}
+
+_NO_OTHER_BLOCKS = "this kind of residual block is not provided"
+_NO_BOX_LOSS = "another box loss is not provided for this head"
+
+#: Component -> key -> rule. A key that the constructor takes never gets here.
+COMPONENT_KEYS: Mapping[str, Mapping[str, Rule]] = {
+    "TrainReader": {**_READER},
+    "EvalReader": {**_READER, "mixup_epoch": Ignored("evaluation mixes nothing")},
+    "TestReader": {**_READER, "mixup_epoch": Ignored("inference mixes nothing")},
+    "ResNet": {
+        "ch_in": Ignored("the stem's width follows from the variant"),
+        "groups": Only((1,), _NO_OTHER_BLOCKS),
+        "base_width": Only((4, 64), _NO_OTHER_BLOCKS),
+        "dcn_v2_stages": Only(([-1], [], None), "deformable convolution is not provided"),
+        "std_senet": Only((False,), _NO_OTHER_BLOCKS),
+    },
+    "FPN": {
+        "in_channels": _FOLLOWS,
+        "norm_type": Only((None,), "the pyramid has no normalisation here"),
+        "norm_decay": Ignored("the pyramid has no normalisation here"),
+        "freeze_norm": Ignored("the pyramid has no normalisation here"),
+        "min_level": _FOLLOWS,
+        "max_level": _FOLLOWS,
+        "spatial_scale": _FOLLOWS,
+    },
+    "YOLOv3FPN": {"in_channels": _FOLLOWS},
+    "YOLOv3TinyFPN": {"in_channels": _FOLLOWS},
+    "DarkNet": {},
+    "YOLOv3": {"for_mot": Only((False,), "tracking is not provided")},
+    "YOLOv3Head": {"in_channels": _FOLLOWS},
+    "YOLOBox": {"num_classes": Agrees(("num_classes",))},
+    "BBoxPostProcess": {"num_classes": Agrees(("num_classes",))},
+    "AnchorGenerator": {
+        "variance": Only(([1.0, 1.0, 1.0, 1.0],), "anchors carry no variance; deltas have their weights"),
+    },
+    "RPNHead": {
+        "in_channel": _FOLLOWS,
+        "loss_rpn_bbox": Only((None,), _NO_BOX_LOSS),
+    },
+    "ProposalGenerator": {
+        "eta": Only((1.0, 1), "adaptive NMS is not provided"),
+        "topk_after_collect": Ignored("the best proposals of each image are taken over all levels"),
+    },
+    "RoIAlign": {
+        "spatial_scale": _FOLLOWS,
+        "canconical_level": Only((4,), "RoIs of canonical size belong to level 4"),
+        "canonical_size": Only((224,), "the canonical size is 224 pixels"),
+    },
+    "BBoxHead": {
+        "in_channel": _FOLLOWS,
+        "bbox_loss": Only((None,), _NO_BOX_LOSS),
+        "loss_normalize_pos": Only((False,), "losses are divided by all sampled RoIs"),
+        "loss_cls": Only((None,), "another classification loss is not provided for this head"),
+        "use_cot": Only((False,), "co-tuning is not provided"),
+        "cot_classes": Only((None,), "co-tuning is not provided"),
+        "loss_cot": Only((None, "COTLoss"), "co-tuning is not provided"),
+    },
+    "CascadeHead": {
+        "in_channel": _FOLLOWS,
+        "num_cascade_stages": Only((3,), "the cascade has three stages"),
+        "bbox_loss": Only((None,), _NO_BOX_LOSS),
+        "reg_class_agnostic": Only((True,), "the cascade refines one box for all classes"),
+        "stage_loss_weights": Only((None,), "each stage's weight follows from their number"),
+        "loss_normalize_pos": Only((False,), "losses are divided by all sampled RoIs"),
+        "add_gt_as_proposals": Only(([True, False, False],), "objects are proposals of the first stage"),
+    },
+    "TwoFCHead": {},
+    "CascadeTwoFCHead": {"num_cascade_stage": Only((3,), "the cascade has three stages")},
+    "Res5Head": {"feat_in": _FOLLOWS, "feat_out": _FOLLOWS},
+    "MaskHead": {"in_channel": _FOLLOWS},
+    "MaskFeat": {"norm_type": Only((None,), "the mask branch has no normalisation here")},
+    "MaskAssigner": {"num_classes": Agrees(("num_classes",))},
+    "RetinaHead": {"in_channels": _FOLLOWS, "decode_reg_out": Only((False,), _NO_BOX_LOSS)},
+    "RetinaFeat": {
+        "use_dcn": Only((False,), "deformable convolution is not provided"),
+        "share_cls_reg": Only((False,), "the two branches have their own weights"),
+    },
+    "FocalLoss": {"use_sigmoid": Only((True,), "focal loss is one of sigmoids")},
+    "MultiClassNMS": {
+        "cpu": _DEVICE,
+        "normalized": Ignored('boxes are continuous, without "+1"'),
+        "background_label": Only((-1, 80), "scores have no background column"),
+        "nms_eta": Only((1.0, 1), "adaptive NMS is not provided"),
+        "return_index": Ignored("what NMS returns is its own matter"),
+        "return_rois_num": Ignored("what NMS returns is its own matter"),
+    },
+    "MaskPostProcess": {"mask_resolution": _FOLLOWS},
+    "COCODataSet": {"use_default_label": Ignored("class names come from the annotations or the weights")},
+    "VOCDataSet": {},
+}
+
+#: Steps of a reader that are done elsewhere here: the name is accepted, its arguments by these rules.
+DROPPED_COMPONENTS: Mapping[str, Mapping[str, Rule]] = {
+    # Targets that depend on the model are computed in the model.
+    "Gt2YoloTarget": {
+        "anchors": Agrees(("YOLOv3Head.anchors",)),
+        "anchor_masks": Agrees(("YOLOv3Head.anchor_masks",)),
+        "downsample_ratios": Ignored("follows from the backbone"),
+        "num_classes": Agrees(("num_classes",)),
+        "iou_thresh": Only((1.0, 1), "one anchor per object is matched"),
+    },
+    "Poly2Mask": {"del_poly": Ignored("masks are rasterised in the model")},
+}
+
+
+#: Top-level keys of 2.x that are no fields of an experiment.
+TOP_LEVEL_KEYS: Mapping[str, Rule] = {
+    "use_xpu": Only((False,), "Kunlun devices are not served"),
+    "use_mlu": Only((False,), "Cambricon devices are not served"),
+    "use_npu": Only((False,), "Ascend devices are not served"),
+    "use_gcu": Only((False,), "Enflame devices are not served"),
+    "use_ipu": Only((False,), "Graphcore devices are not served"),
+    "use_sdaa": Only((False,), "Tecorigin devices are not served"),
+    "print_flops": Ignored("--dry-run prints the size of the model"),
+    "print_params": Ignored("--dry-run prints the number of parameters"),
+    "load_static_weights": Ignored("the layout of a weight file is told from the file itself"),
+    "save_prediction_only": Only((False,), "use --save_results, which needs no annotations"),
+    "profiler_options": Only((None,), "use --profile"),
+    "sync_bn": Only((False,), "write norm_type: sync_bn"),
+    "use_fused_allreduce_gradients": Ignored("gradients are fused where that is faster"),
+    "fleet": Only((False,), "start with paddle.distributed.launch; DataParallel does the rest"),
+    "to_static": Only((False,), "training runs in dynamic graph mode"),
+    "use_cinn": Only((False,), "training runs in dynamic graph mode"),
+    "init_mode": Ignored("parameters have their own initialisers"),
+    "slice_infer": Only((False,), "sliced inference is not provided"),
+    "slice_size": Ignored("sliced inference is not provided"),
+    "overlap_ratio": Ignored("sliced inference is not provided"),
+    "combine_method": Ignored("sliced inference is not provided"),
+    "match_threshold": Ignored("sliced inference is not provided"),
+    "match_metric": Ignored("sliced inference is not provided"),
+    "ema_black_list": Only((None, []), "the average covers every weight"),
+    "ema_filter_no_grad": Ignored("weights that do not change have themselves as their average"),
+    "early_stop": Only((False, None), "not provided by this name; see docs/train.md"),
+    "slim": Only((None,), "model compression is not provided"),
+    "ssod_method": Only((None,), "semi-supervised training is not provided"),
+    "data_format": _NCHW,
+    "trt": _EXPORT,
+    "export_onnx": _EXPORT,
+    "output_eval": Ignored("use --save_results"),
+    "bbox_output_dir": Ignored("use --save_results"),
+    "classwise": Ignored("use --classwise"),
+}
+
+#: Components of 2.x of families that are not provided, so that none of them is taken for a misspelt name
+#: of ours. It needs no completeness: any unknown name is refused.
+NOT_PROVIDED: frozenset[str] = frozenset(
+    {
+        "ATSSAssigner",
+        "BlazeNeck",
+        "BlazeNet",
+        "CSPDarkNet",
+        "CSPPAN",
+        "CSPResNet",
+        "CascadeXConvNormHead",
+        "CenterNet",
+        "CenterNetHead",
+        "ConvNeXt",
+        "CustomCSPPAN",
+        "DETR",
+        "DETRHead",
+        "DETRTransformer",
+        "DINO",
+        "DINOHead",
+        "DINOTransformer",
+        "DLA",
+        "FCOS",
+        "FCOSFeat",
+        "FCOSHead",
+        "FCOSLoss",
+        "FairMOT",
+        "GFL",
+        "GFLHead",
+        "GIoULoss",
+        "HRFPN",
+        "HRNet",
+        "HybridEncoder",
+        "JDE",
+        "LCNet",
+        "MatrixNMS",
+        "MobileNetV1",
+        "MobileNetV3",
+        "PPYOLOE",
+        "PPYOLOEHead",
+        "PPYOLOFPN",
+        "PPYOLOPAN",
+        "PPYOLOTinyFPN",
+        "PicoDet",
+        "PicoHead",
+        "QueryInst",
+        "RTDETR",
+        "RTDETRTransformer",
+        "Res2Net",
+        "S2ANet",
+        "S2ANetHead",
+        "SENet",
+        "SOLOv2",
+        "SOLOv2Head",
+        "SSD",
+        "SSDBox",
+        "SSDHead",
+        "ShuffleNetV2",
+        "SparseRCNN",
+        "SparseRCNNHead",
+        "SwinTransformer",
+        "TOOD",
+        "TOODHead",
+        "TTFFPN",
+        "TTFHead",
+        "TTFNet",
+        "TaskAlignedAssigner",
+        "VFNetHead",
+        "VGG",
+        "VisionTransformer",
+        "XConvNormHead",
+        "YOLOCSPPAN",
+        "YOLOF",
+        "YOLOX",
+        "YOLOXHead",
+    }
+)

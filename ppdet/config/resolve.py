@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Mapping
 from typing import Any, Callable, Optional
 
-from ppdet.config.compat import COMPONENT_KEYS, DROPPED_COMPONENTS, NOT_PROVIDED
+from ppdet.config.compat import ANY_COMPONENT, COMPONENT_KEYS, DROPPED_COMPONENTS, NOT_PROVIDED
 from ppdet.config.compat_check import Facts, check_rule
 from ppdet.config.errors import Place, Problem, nearest, suggestion
 from ppdet.config.schema import REQUIRED, Parameter, describe, is_spec, members, schema_of, spec_base
@@ -16,6 +16,9 @@ from ppdet.config.tree import Block, Leaf, Node, component_name, merge, plain
 from ppdet.config.values import DROPPED, INVALID, convert, mismatch, shown
 
 Component = Callable[..., Any]
+
+#: How the problem of a component begins that other projects have and this one does not.
+NOT_PROVIDED_PREFIX = "not provided: "
 
 #: Components inside components; a detector has four levels.
 _MAX_DEPTH = 32
@@ -40,6 +43,8 @@ class Resolver:
         self.used: set[str] = set()
         #: Top-level keys that components read as shared facts.
         self.shared: set[str] = set()
+        #: Names of components that are asked for and do not exist.
+        self.unknown: set[str] = set()
 
     def top_level(self, experiment: Component) -> tuple[dict[str, Any], dict[str, Place]]:
         """Arguments of the class whose parameters are the top-level keys, and where they are written."""
@@ -121,6 +126,7 @@ class Resolver:
     def _find(self, name: str, base: Any, place: Place) -> Optional[Component]:
         kind = getattr(base, "__name__", "component")
         if name not in self._table:
+            self.unknown.add(name)
             self._report(place, self._unknown(name, base, place))
             return None
         component = self._table.get(name)
@@ -140,7 +146,7 @@ class Resolver:
         what = (
             f"{getattr(base, '__name__', 'component')}s here: {listed}" if listed else "a plugin can add it"
         )
-        return f"not provided: {name}" + (f" (architecture {of})" if of else "") + f"; {what}"
+        return f"{NOT_PROVIDED_PREFIX}{name}" + (f" (architecture {of})" if of else "") + f"; {what}"
 
     def _spec(self, component: Component, name: str, block: Block, default: Optional[Spec[Any]]) -> Any:
         if len(self._open) >= _MAX_DEPTH:
@@ -174,7 +180,7 @@ class Resolver:
         unused: bool = False,
     ) -> tuple[dict[str, Any], dict[str, Place]]:
         name = yaml_name(component)
-        rules = COMPONENT_KEYS.get(name, {})
+        rules = {**ANY_COMPONENT, **COMPONENT_KEYS.get(name, {})}
         top = block is self._root
         if not top:
             for key, node in block.items.items():

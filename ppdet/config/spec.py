@@ -94,7 +94,7 @@ class Spec(Generic[T]):
             for name, value in derived.items():
                 if name not in accepted:
                     continue
-                if name in arguments and arguments[name] != value:
+                if name in arguments and not _agree(arguments[name], value):
                     raise ValueError(
                         f"{self.name}.{name} is {arguments[name]!r}, but the rest of the configuration "
                         f"makes it {value!r}; remove the line or make them agree"
@@ -117,6 +117,13 @@ class Spec(Generic[T]):
             if len(named) == 1:
                 return self.origins[named[0]]
         return self.origin
+
+
+def _agree(written: Any, derived: Any) -> bool:
+    """Equal, where a YAML has lists and Python may have tuples."""
+    if isinstance(written, (list, tuple)) and isinstance(derived, (list, tuple)):
+        return len(written) == len(derived) and all(map(_agree, written, derived))
+    return bool(written == derived)
 
 
 def _copied(value: Any) -> Any:

@@ -46,7 +46,7 @@ def convert(
     if is_dict(annotation) and isinstance(node, Block):
         return _dict(node, annotation, problems, nested)
     if isinstance(node, Leaf) and _fits(node.value, annotation):
-        return float(node.value) if annotation is float else node.value
+        return annotation(node.value) if annotation in (float, int) else node.value
     problems.append(Problem(node.place, mismatch(node, annotation)))
     return INVALID
 
@@ -56,6 +56,8 @@ def _fits(value: Any, annotation: Any) -> bool:
         return any(type(value) is type(option) and value == option for option in typing.get_args(annotation))
     if annotation is float:
         return type(value) in (int, float)
+    if annotation is int and type(value) is float:  # 2.x writes strides: [8.0, 16.0]
+        return value.is_integer()
     return annotation in (bool, int, str, type(None)) and type(value) is annotation
 
 
