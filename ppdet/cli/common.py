@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import argparse
 import re
-from typing import TYPE_CHECKING
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple, Optional
 
 from ppdet.utils.errors import UserError
 
 if TYPE_CHECKING:
     from ppdet.experiment import Experiment
+    from ppdet.modeling.interfaces import Detector
 
 DEVICE = re.compile(r"auto|cpu|gpu(:\d+)?")
 
@@ -44,7 +47,7 @@ def add_device_argument(parser: argparse.ArgumentParser) -> None:
 
 def load_experiment(args: argparse.Namespace, *, extra: tuple[str, ...] = ()) -> Experiment:
     """The experiment that ``-c`` and ``-o`` describe; `extra` overrides come last and win."""
-    from ppdet.config import load_config
+    from ppdet.experiment import load_config
 
     return load_config(args.config, overrides=[*args.opt, *extra])
 
@@ -77,3 +80,69 @@ def set_device(wanted: str) -> str:
     chosen = "cpu" if wanted == "cpu" or not count else f"gpu:{index}"
     paddle.set_device(chosen)
     return chosen
+
+
+class Trained(NamedTuple):
+    """A model ready to use.
+
+    Attributes:
+        experiment: What `-c` and `-o` say.
+        model: The detector, in evaluation mode.
+        class_names: Its class names by label.
+        source: The weight file.
+    """
+
+    experiment: Experiment
+    model: Detector
+    class_names: tuple[str, ...]
+    source: str
+
+
+def load_trained(
+    args: argparse.Namespace, *, classes: Optional[str] = None, extra: tuple[str, ...] = ()
+) -> Trained:
+    """The experiment with the weights that ``--weights`` names, or else its own `weights`.
+
+    Args:
+        args: With `config`, `opt`, `weights` and `device`.
+        classes: Class names, for weights that carry none.
+        extra: Overrides that come last.
+
+    Raises:
+        UserError: If there are no such weights, or they are not of this model.
+    """
+    from ppdet.recipes import build_model
+    from ppdet.zoo import load_weights, read_source
+    from ppdet.zoo.class_names import class_names_of
+
+    experiment = load_experiment(args, extra=extra)
+    wanted = args.weights or experiment.weights
+    if not wanted:
+        raise CommandError(
+            f"{args.config} names no weights; say which with --weights FILE, or -o weights=FILE"
+        )
+    set_device(args.device)
+    file = read_source(wanted)
+    names = class_names_of(file, classes=classes, num_classes=experiment.num_classes)
+    model = build_model(experiment)
+    report = load_weights(model, file, class_names=names)
+    model.eval()
+    return Trained(experiment, model, names, report.source)
+
+
+def make_folder(path: Path) -> Path:
+    """A folder that files can be written to, made if it is not there.
+
+    Raises:
+        CommandError: If it cannot be.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            pass
+    except OSError as error:
+        raise CommandError(
+            f"output folder {path} cannot be written: {error.strerror or error}. Choose another "
+            "(--output_dir for infer, -o save_dir=... for train), or change its permissions"
+        ) from None
+    return path

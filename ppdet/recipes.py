@@ -1,0 +1,157 @@
+"""An experiment wired together: model, data, and what is done with them.
+
+Everything that the command line does is here as a function, so that a program or a notebook can do it too.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any, Optional, Union
+
+import numpy as np
+
+from ppdet.config import ConfigError, Place, Problem, Spec
+from ppdet.data.datasets.base import Dataset
+from ppdet.data.loader import Loader
+from ppdet.experiment import Experiment
+from ppdet.modeling.detectors.predict import predict as predict_batch
+from ppdet.modeling.interfaces import Detector
+from ppdet.structures import Categories, Detections, Sample
+from ppdet.utils.errors import DataError
+
+#: An image as a user gives it: a path, or ``[H, W, 3]`` uint8 RGB.
+Image = Union[str, os.PathLike[str], np.ndarray]
+
+
+def build_model(experiment: Experiment) -> Detector:
+    """The detector of an experiment, with random weights; `ppdet.load_weights` brings others."""
+    model: Detector = experiment.architecture.build()
+    return model
+
+
+def needs_masks(model: Detector) -> bool:
+    """Whether a detector trains on masks."""
+    return getattr(model, "mask_head", None) is not None
+
+
+def require(experiment: Experiment, key: str) -> Spec[Any]:
+    """The component at a top-level key.
+
+    Raises:
+        ConfigError: If the configuration leaves it out.
+    """
+    spec: Optional[Spec[Any]] = getattr(experiment, key)
+    if spec is None:
+        raise ConfigError(
+            [Problem(Place(str(experiment.source)), f"{key} is missing; this command needs it")]
+        )
+    return spec
+
+
+def build_dataset(experiment: Experiment, key: str, categories: Optional[Categories] = None) -> Dataset:
+    """A dataset of an experiment.
+
+    Args:
+        experiment: The experiment.
+        key: ``TrainDataset`` or ``EvalDataset``.
+        categories: The table that labels refer to; None takes the dataset's own.
+
+    Raises:
+        DataError: If the dataset is not in order, or its number of categories is not `num_classes`.
+    """
+    spec = require(experiment, key)
+    dataset: Dataset = spec.build(categories=categories)
+    found = dataset.categories
+    if len(found) != experiment.num_classes:
+        shown = ", ".join(found.names[:5]) + (", ..." if len(found) > 5 else "")
+        raise DataError(
+            f"{key} has {len(found)} categories ({shown}), but num_classes is {experiment.num_classes}"
+            f"{_at(experiment, 'num_classes')}. Set num_classes: {len(found)}, or -o num_classes={len(found)}"
+        )
+    return dataset
+
+
+def _at(experiment: Experiment, key: str) -> str:
+    place = experiment.origins.get(key)
+    return f" ({place})" if place is not None else ""
+
+
+def build_loader(
+    experiment: Experiment,
+    key: str,
+    dataset: Dataset,
+    *,
+    with_masks: bool = False,
+    num_workers: Optional[int] = None,
+) -> Loader:
+    """Batches of a dataset, for this process of the run.
+
+    Args:
+        experiment: The experiment.
+        key: ``TrainReader``, ``EvalReader`` or ``TestReader``.
+        dataset: Where images come from.
+        with_masks: Whether the model needs masks.
+        num_workers: Loading processes; the experiment's `worker_num` if None.
+    """
+    import paddle.distributed as dist
+
+    loader: Loader = (
+        require(experiment, key)
+        .build()
+        .loader(
+            dataset,
+            seed=experiment.seed or 0,
+            num_workers=experiment.worker_num if num_workers is None else num_workers,
+            rank=dist.get_rank(),
+            world_size=dist.get_world_size(),
+            with_masks=with_masks,
+        )
+    )
+    return loader
+
+
+class _Images(Dataset):
+    """Images that a caller holds in memory or names one by one."""
+
+    def __init__(self, images: Sequence[Image]) -> None:
+        self._images = list(images)
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def __getitem__(self, index: int) -> Sample:
+        image = self._images[index]
+        if not isinstance(image, np.ndarray):
+            return Sample(image_id=index, path=os.fspath(image))
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+            raise DataError(f"image {index}: expected uint8 [H, W, 3] RGB, got {image.dtype} {image.shape}")
+        return Sample(image_id=index, path=f"image {index}", image=image)
+
+    @property
+    def categories(self) -> Categories:
+        """None: whoever holds the images holds the weights, and they know."""
+        return Categories((), ())
+
+
+def predict(
+    model: Detector, images: Union[Image, Sequence[Image]], experiment: Experiment
+) -> list[Detections]:
+    """Detect objects.
+
+    Args:
+        model: A detector with trained weights.
+        images: One image or several: paths, or ``[H, W, 3]`` uint8 RGB arrays.
+        experiment: Says how images are prepared (`TestReader`).
+
+    Returns:
+        Detections of each image in the order given, in pixels of the image as it was given.
+
+    Raises:
+        DataError: If an image cannot be read.
+    """
+    if isinstance(images, (str, os.PathLike)) or (isinstance(images, np.ndarray) and images.ndim == 3):
+        images = [images]
+    dataset = _Images([image for image in images])
+    loader = require(experiment, "TestReader").build().loader(dataset, seed=0, num_workers=0)
+    return [found for batch in loader for found in predict_batch(model, batch)]
