@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 from paddle import Tensor
 
@@ -12,16 +12,16 @@ from ppdet.modeling.interfaces import Backbone, Detector, Neck
 from ppdet.structures import Batch, BatchTargets, DetectionTensors
 
 #: Raw outputs, image sizes and scale factors to detections; see `BBoxPostProcess`.
-PostProcess = Callable[[list[Tensor], Tensor, Tensor], DetectionTensors]
+PostProcess = Callable[[Any, Tensor, Tensor], DetectionTensors]
 
 
 class DenseHead(Protocol):
-    """What a head of such a detector offers."""
+    """What a head of such a detector offers. Its raw outputs are its own affair: a list, a named tuple."""
 
-    def __call__(self, features: list[Tensor]) -> list[Tensor]:
+    def __call__(self, features: list[Tensor]) -> Any:
         """Maps of the neck to raw outputs."""
 
-    def losses(self, outputs: list[Tensor], targets: BatchTargets) -> dict[str, Tensor]:
+    def losses(self, outputs: Any, targets: BatchTargets) -> dict[str, Tensor]:
         """Named training losses."""
 
 
@@ -39,7 +39,7 @@ class SingleStageDetector(Detector):
     def post_process(self) -> PostProcess:
         """What makes detections of the head's raw outputs."""
 
-    def raw_outputs(self, images: Tensor) -> list[Tensor]:
+    def raw_outputs(self, images: Tensor) -> Any:
         """What the head puts out for images ``[N, 3, H, W]``, before any decoding."""
         return self.dense_head()(self.neck(self.backbone(images)))
 

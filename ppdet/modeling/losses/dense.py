@@ -1,0 +1,56 @@
+"""Losses of heads that predict at every anchor, named as in 2.x. They sum; the caller divides."""
+
+from __future__ import annotations
+
+from paddle import Tensor
+
+from ppdet.ops.losses import sigmoid_focal_loss, smooth_l1
+
+
+class FocalLoss:
+    """Sigmoid focal loss (Lin et al. 2017, "Focal Loss for Dense Object Detection", equation 5).
+
+    Args:
+        alpha: Weight of positives; negatives have 1 - alpha.
+        gamma: Exponent that fades what is already right.
+        loss_weight: Factor.
+    """
+
+    def __init__(self, *, alpha: float = 0.25, gamma: float = 2.0, loss_weight: float = 1.0) -> None:
+        self.alpha = alpha
+        self.gamma = gamma
+        self.loss_weight = loss_weight
+
+    def __call__(self, logits: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
+        """Sum over all elements.
+
+        Args:
+            logits: ``[..., K]`` float32.
+            targets: ``[..., K]`` float32 0 or 1.
+            weights: ``[...]`` float32, 0 for what takes no part.
+
+        Returns:
+            Scalar.
+        """
+        loss = sigmoid_focal_loss(logits, targets, alpha=self.alpha, gamma=self.gamma)
+        return self.loss_weight * (loss.sum(axis=-1) * weights).sum()
+
+
+class SmoothL1Loss:
+    """Smooth L1 (Girshick 2015, "Fast R-CNN", equation 3).
+
+    Args:
+        beta: Where the parabola meets the line, >= 0; 0 is plain L1.
+        loss_weight: Factor.
+    """
+
+    def __init__(self, *, beta: float = 1.0, loss_weight: float = 1.0) -> None:
+        if beta < 0:
+            raise ValueError(f"SmoothL1Loss.beta: expected >= 0, got {beta}")
+        self.beta = beta
+        self.loss_weight = loss_weight
+
+    def __call__(self, prediction: Tensor, target: Tensor, weights: Tensor) -> Tensor:
+        """Sum over all elements of ``[..., 4]`` deltas, rows weighted by ``[...]`` weights."""
+        loss = smooth_l1(prediction, target, beta=self.beta)
+        return self.loss_weight * (loss.sum(axis=-1) * weights).sum()
