@@ -7,7 +7,7 @@ Letters: N images, R rows per image, k rows wanted.
 
 from __future__ import annotations
 
-from typing import NamedTuple, Union
+from typing import NamedTuple, Optional, Union
 
 import paddle
 from paddle import Tensor
@@ -17,10 +17,21 @@ from paddle.nn import functional
 LOWEST = -3.0e38
 
 
+# Tracing a static graph rewrites `x.shape[0]` into an operation wherever it meets it, and Python decisions
+# on it into branches of the graph. These two are left as they are, so that decisions on shapes stay in
+# Python.
+@paddle.jit.not_to_static
+def known_dim(x: Tensor, axis: int) -> Optional[int]:
+    """Length of an axis, or None in a static graph where it varies."""
+    size = x.shape[axis]
+    return int(size) if size >= 0 else None
+
+
+@paddle.jit.not_to_static
 def dim(x: Tensor, axis: int) -> Union[int, Tensor]:
     """Length of an axis: an int where it is known, a 0-D int tensor in a static graph where it is not."""
     size = x.shape[axis]
-    return size if size >= 0 else paddle.shape(x)[axis]
+    return int(size) if size >= 0 else paddle.shape(x)[axis]
 
 
 class TopK(NamedTuple):
@@ -45,7 +56,8 @@ def top_k(scores: Tensor, k: int) -> TopK:
     Returns:
         Values and columns, ``[N, k]`` each.
     """
-    if 0 <= scores.shape[1] < k or scores.shape[1] < 0:
+    length = known_dim(scores, 1)
+    if length is None or length < k:
         scores = functional.pad(scores, [0, 0, 0, k], value=LOWEST, pad_from_left_axis=True)
     values, columns = paddle.topk(scores, k, axis=1)
     return TopK(values, columns)

@@ -12,7 +12,7 @@ import paddle
 from paddle import Tensor
 
 from ppdet.ops.boxes import clip_boxes, decode_deltas
-from ppdet.ops.indexing import LOWEST, dim, gather_rows, place_rows, top_k
+from ppdet.ops.indexing import LOWEST, dim, gather_rows, known_dim, place_rows, top_k
 from ppdet.ops.nms import batched_nms
 
 
@@ -30,7 +30,6 @@ class RankedRegions(NamedTuple):
     valid: Tensor
 
 
-@paddle.no_grad()
 def generate_proposals(
     objectness_logits: Sequence[Tensor],
     deltas: Sequence[Tensor],
@@ -41,6 +40,7 @@ def generate_proposals(
     post_nms_top_n: int,
     nms_thresh: float,
     min_size: float = 0.0,
+    last_pixel: float = 0.0,
 ) -> RankedRegions:
     """Best regions of each image (Ren et al. 2015, section 3.3; per level: Lin et al. 2017, FPN, section
     4.1).
@@ -58,12 +58,15 @@ def generate_proposals(
         post_nms_top_n: R.
         nms_thresh: A candidate is dropped if its IoU with a better one of its level is greater.
         min_size: Smallest side in pixels that is kept; never less than 1.
+        last_pixel: As in `clip_boxes`.
 
     Returns:
         Regions by falling logit, over all levels.
     """
     boxes, logits = [], []
     for level_logits, level_deltas, level_anchors in zip(objectness_logits, deltas, anchors):
+        # Detached, not under `no_grad`, whose decorator loses keyword-only arguments when a graph is traced.
+        level_logits, level_deltas = level_logits.detach(), level_deltas.detach()
         best = top_k(level_logits, _limit(level_anchors, pre_nms_top_n))
         # Padded columns lie beyond the last anchor; they read some anchor and are masked below.
         columns = paddle.minimum(
@@ -72,7 +75,8 @@ def generate_proposals(
         picked = paddle.reshape(
             paddle.gather(level_anchors, paddle.flatten(columns)), [-1, columns.shape[1], 4]
         )
-        decoded = clip_boxes(decode_deltas(picked, gather_rows(level_deltas, columns)), image_sizes)
+        decoded = decode_deltas(picked, gather_rows(level_deltas, columns))
+        decoded = clip_boxes(decoded, image_sizes, last_pixel=last_pixel)
         sides = decoded[..., 2:] - decoded[..., :2]
         usable = (best.values > LOWEST) & (sides >= max(min_size, 1.0)).all(axis=-1)
         kept = _survives(decoded, best.values, usable, nms_thresh)
@@ -88,8 +92,8 @@ def generate_proposals(
 
 def _limit(anchors: Tensor, top_n: int) -> int:
     """Candidates of a level: no more than it has anchors, where that is known."""
-    count = anchors.shape[0]
-    return min(top_n, count) if count >= 0 else top_n
+    count = known_dim(anchors, 0)
+    return top_n if count is None else min(top_n, count)
 
 
 def _survives(boxes: Tensor, scores: Tensor, usable: Tensor, iou_threshold: float) -> Tensor:
