@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from typing import Any
 
-import yaml
+from yaml.emitter import Emitter
+from yaml.representer import SafeRepresenter
+from yaml.serializer import Serializer
 
 from ppdet.config.errors import Place
+from ppdet.config.parse import PlainWords
 from ppdet.config.spec import Spec
 from ppdet.config.table import yaml_name
 
@@ -69,7 +73,7 @@ class _Writer:
 
     def entry(self, key: str, value: Any, place: Any, indent: str, top: bool = False) -> None:
         """One ``key: value``, over as many lines as it needs."""
-        head = f"{indent}{_text(key)}:"
+        head = f"{indent}{plain_text(key)}:"
         if isinstance(value, Spec):
             name = yaml_name(value.component)
             if top and name == key:
@@ -84,7 +88,7 @@ class _Writer:
             for item in value:
                 self._item(item, indent + _INDENT)
         else:
-            self._line(f"{head} {_text(value)}", place)
+            self._line(f"{head} {plain_text(value)}", place)
 
     def block(self, name: str, spec: Spec[Any]) -> None:
         """A component's own block at the top level."""
@@ -93,7 +97,7 @@ class _Writer:
 
     def _item(self, item: Any, indent: str) -> None:
         if not isinstance(item, Spec):
-            self._line(f"{indent}- {_text(item)}", None)
+            self._line(f"{indent}- {plain_text(item)}", None)
             return
         self._line(
             f"{indent}- !{yaml_name(item.component)}" + ("" if item.arguments else " {}"),
@@ -111,17 +115,29 @@ class _Writer:
         self.lines.append(text)
 
 
-class _Dumper(yaml.SafeDumper):
+class _Dumper(Emitter, Serializer, SafeRepresenter, PlainWords):
+    """PyYAML's writing half, quoting what `parse` would otherwise read as something else."""
+
+    def __init__(self, stream: io.StringIO) -> None:
+        Emitter.__init__(self, stream, width=10**9, allow_unicode=True)
+        Serializer.__init__(self)
+        SafeRepresenter.__init__(self, default_flow_style=True, sort_keys=False)
+        PlainWords.__init__(self)
+
     def ignore_aliases(self, data: Any) -> bool:
+        """Write everything out where it is used."""
         return True
 
 
 _Dumper.add_representer(tuple, lambda dumper, value: dumper.represent_list(list(value)))
 
 
-def _text(value: Any) -> str:
-    """A plain value on one line."""
-    text = yaml.dump(
-        value, Dumper=_Dumper, default_flow_style=True, width=10**9, allow_unicode=True, sort_keys=False
-    )
+def plain_text(value: Any) -> str:
+    """A plain value as YAML on one line."""
+    stream = io.StringIO()
+    dumper = _Dumper(stream)
+    dumper.open()
+    dumper.represent(value)
+    dumper.close()
+    text = stream.getvalue()
     return text.strip().removesuffix("...").strip()

@@ -37,7 +37,11 @@ _BOOL = "|".join(
 )
 
 
-class _Loader(Reader, Scanner, Parser, Composer, BaseResolver):
+class PlainWords(BaseResolver):
+    """Which unquoted words are numbers, truth values and null; for reading and for writing."""
+
+
+class _Loader(Reader, Scanner, Parser, Composer, PlainWords):
     """PyYAML's reading half. There is no constructor: no part of it can make an object."""
 
     def __init__(self, text: str) -> None:
@@ -45,7 +49,7 @@ class _Loader(Reader, Scanner, Parser, Composer, BaseResolver):
         Scanner.__init__(self)
         Parser.__init__(self)
         Composer.__init__(self)
-        BaseResolver.__init__(self)
+        PlainWords.__init__(self)
 
 
 for _kind, _pattern in (
@@ -55,7 +59,7 @@ for _kind, _pattern in (
     ("null", "~|null|Null|NULL|"),
     ("merge", "<<"),
 ):
-    _Loader.add_implicit_resolver(_STANDARD + _kind, re.compile(rf"^(?:{_pattern})$"), None)
+    PlainWords.add_implicit_resolver(_STANDARD + _kind, re.compile(rf"^(?:{_pattern})$"), None)
 
 
 def parse(text: str, file: str, problems: list[Problem]) -> Node:
