@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from ppdet.data.geometry import decode_runs
+from ppdet.data.geometry import decode_runs, trace_bitmap
 from ppdet.data.transforms.base import pixels
-from ppdet.structures import IGNORE_LABEL, Polygons, Rle, Sample, Target
+from ppdet.structures import IGNORE_LABEL, Sample, Target
 from ppdet.utils.errors import DataError
 
 
@@ -73,7 +73,7 @@ def _collate_targets(targets: list[Target]) -> dict[str, np.ndarray]:
 def collate_polygons(targets: list[Target]) -> dict[str, np.ndarray]:
     """Polygon parts of a batch, ``vertices [P, V, 2]`` and ``owner [P]`` = n * G + g, or -1 in a padded row.
 
-    P, V >= 1. Run-length masks are traced (`trace_runs`); crowd regions and objects whose mask was cropped
+    P, V >= 1. Run-length masks are traced (`trace_bitmap`); crowd regions and objects whose mask was cropped
     away have no part.
     """
     most = max([1, *(len(target) for target in targets)])
@@ -83,7 +83,7 @@ def collate_polygons(targets: list[Target]) -> dict[str, np.ndarray]:
         for row, mask in enumerate(target.masks or ()):
             if target.is_crowd[row]:
                 continue
-            polygons = mask if isinstance(mask, tuple) else trace_runs(mask)
+            polygons = mask if isinstance(mask, tuple) else trace_bitmap(decode_runs(mask))
             parts += [part for part in polygons if len(part) >= 3]
             owners += [image * most + row] * (len(parts) - len(owners))
     longest = max([1, *(len(part) for part in parts)])
@@ -92,16 +92,3 @@ def collate_polygons(targets: list[Target]) -> dict[str, np.ndarray]:
         vertices[row, : len(part)] = part
         vertices[row, len(part) :] = part[-1]
     return {"vertices": vertices, "owner": np.array(owners or [-1], np.int64)}
-
-
-def trace_runs(mask: Rle) -> Polygons:
-    """Outlines of a run-length mask as polygons in pixels; holes are filled.
-
-    OpenCV's contours run through the centres of the outermost pixels, which would take half a pixel off each
-    side; tracing the mask at twice its size leaves a quarter of a pixel at most.
-    """
-    import cv2
-
-    bitmap = np.repeat(np.repeat(decode_runs(mask), 2, axis=0), 2, axis=1)
-    contours, _ = cv2.findContours(bitmap, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
-    return tuple((c.reshape(-1, 2).astype(np.float32) + 0.5) / 2 for c in contours if len(c) >= 3)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any, Callable, Optional
 
 from ppdet.data.files import read_json, read_lines
+from ppdet.data.problems import DatasetProblemsError, Problem
 from ppdet.structures import Categories
 from ppdet.utils.errors import DataError
 
@@ -76,21 +77,21 @@ def labels_of_ids(own: Categories, shared: Optional[Categories], source: str) ->
     label_of = {name: label for label, name in enumerate(table.names)}
     unknown = [name for name in own.names if name not in label_of]
     if unknown:
-        raise DataError(
-            f"{source}: {_count(unknown, 'category', 'categories')} unknown to the training set: "
-            f"{', '.join(map(_hint(table.names), unknown[:5]))}. The training set has {len(table)}: "
-            f"{', '.join(table.names[:10])}{', ...' if len(table) > 10 else ''}. Rename it "
-            "here, or add it to the training annotations"
+        listed = f"{', '.join(table.names[:10])}{', ...' if len(table) > 10 else ''}"
+        hint = _hint(table.names)
+        raise DatasetProblemsError(
+            source,
+            [
+                Problem(
+                    "category-unknown", f"class {hint(name)}; the training set has {len(table)}: {listed}"
+                )
+                for name in unknown
+            ],
         )
     return {id_: label_of[name] for name, id_ in zip(own.names, own.ids)}
 
 
-def _count(items: Iterable[str], one: str, many: str) -> str:
-    number = len(list(items))
-    return f"{number} {one if number == 1 else many}"
-
-
-def _hint(known: Sequence[str]) -> Any:
+def _hint(known: Sequence[str]) -> Callable[[str], str]:
     def describe(name: str) -> str:
         near = difflib.get_close_matches(name, known, 1)
         return f"{name!r} (is it {near[0]!r}?)" if near else repr(name)

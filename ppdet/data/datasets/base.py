@@ -5,11 +5,13 @@ from __future__ import annotations
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Optional
+from pathlib import Path
 
 import numpy as np
 
 from ppdet.data.datasets.packed import PackedAnnotations
+from ppdet.data.files import missing_files
+from ppdet.data.problems import DatasetProblemsError, Problem
 from ppdet.structures import Categories, Sample
 from ppdet.utils.errors import DataError
 
@@ -70,6 +72,26 @@ class AnnotatedDataset(Dataset):
     def categories(self) -> Categories:
         """The table that labels refer to; ids are those of the training annotations."""
         return self._categories
+
+    def require_image_files(self, source: str) -> None:
+        """Check that every image file exists, by listing folders rather than asking for each file.
+
+        Raises:
+            DatasetProblemsError: If some do not; `source` is the annotation file.
+        """
+        names = [self.packed.name(row) for row in range(len(self.packed))]
+        missing = set(missing_files(Path(self.image_folder), names))
+        if missing:
+            raise DatasetProblemsError(
+                source,
+                [
+                    Problem(
+                        "image-missing", f"image id {image_id}: {self.image_folder}/{name} does not exist"
+                    )
+                    for image_id, name in zip(self.packed.image_ids.tolist(), names)
+                    if name in missing
+                ],
+            )
 
     @property
     def has_masks(self) -> bool:
@@ -141,13 +163,3 @@ def require_images(source: str, kept: int, found: int, allow_empty: bool) -> Non
         return
     cure = "" if allow_empty or not found else "; none has an object, allow_empty: true keeps them"
     raise DataError(f"{source}: no images to use, of {found} in the file{cure}")
-
-
-def missing_images_error(source: str, folder: str, missing: Sequence[str], total: int) -> Optional[DataError]:
-    """The error for image files that are not there, or None if all are."""
-    if not missing:
-        return None
-    return DataError(
-        f"{source}: {len(missing)} of {total} images do not exist in {folder}, first "
-        f"{', '.join(missing[:3])}. Check image_dir, or finish the download"
-    )
