@@ -12,6 +12,7 @@ from paddle.nn import functional
 
 from ppdet.config.spec import Derived
 from ppdet.modeling.interfaces import Neck
+from ppdet.modeling.layers.upsample import double_nearest
 from ppdet.structures import FeatureShape
 
 
@@ -73,10 +74,7 @@ class FPN(Neck):
         parts = self._sub_layers
         inner = [parts[name](feature) for name, feature in zip(self._laterals, features)]
         for i in range(len(inner) - 1, 0, -1):
-            # By target size, not by factor: also right where a side is odd, and oneDNN refuses
-            # the factor in Paddle Inference.
-            size = inner[i - 1].shape[2:]
-            inner[i - 1] = inner[i - 1] + functional.interpolate(inner[i], size=size, mode="nearest")
+            inner[i - 1] = inner[i - 1] + double_nearest(inner[i], inner[i - 1])
         outputs = [parts[name](feature) for name, feature in zip(self._outputs, inner)]
         if self._subsample:
             outputs.append(functional.max_pool2d(outputs[-1], 1, stride=2))
