@@ -154,23 +154,32 @@ def _paste_window(
     probs: np.ndarray, box: np.ndarray, image_size: tuple[int, int], threshold: float
 ) -> tuple[np.ndarray, int, int]:
     """Binary window of one mask as bool ``[columns, rows]``, with its first column and first row."""
-    rows, first_row = _interpolation(float(box[1]), float(box[3]), image_size[0], probs.shape[0])
-    columns, first_column = _interpolation(float(box[0]), float(box[2]), image_size[1], probs.shape[1])
-    return (columns @ probs.T @ rows.T) >= threshold, first_column, first_row
+    row, first_row = _positions(float(box[1]), float(box[3]), image_size[0], probs.shape[0])
+    column, first_column = _positions(float(box[0]), float(box[2]), image_size[1], probs.shape[1])
+    # Mixing picked rows beats a product with a matrix of weights: it is as short, and starts no BLAS threads.
+    bordered = np.pad(probs, 1).T
+    across = _mix(_mix(bordered, column).T, row).T
+    return across >= threshold, first_column, first_row
 
 
-def _interpolation(low: float, high: float, size: int, resolution: int) -> tuple[np.ndarray, int]:
-    """Weights ``[pixels, S]`` of the S cells of a box for each pixel along an axis, and the first pixel."""
+def _positions(low: float, high: float, size: int, resolution: int) -> tuple[np.ndarray, int]:
+    """Where pixels along an axis lie between the cells of a box, which count from 1; and the first pixel."""
     side = high - low
     if not side > 0:
-        return np.zeros((0, resolution), np.float32), 0
+        return np.zeros(0), 0
     # Pixels whose centre lies less than one cell outside the box still get a share of its border cells.
     margin = side / resolution
     first = max(0, int(np.floor(low - margin)))
     last = min(size, int(np.ceil(high + margin)))
-    position = (np.arange(first, max(first, last)) + 0.5 - low) * (resolution / side) - 0.5
-    weights = 1 - np.abs(position[:, None] - np.arange(resolution))
-    return np.clip(weights, 0, None).astype(np.float32), first
+    position = (np.arange(first, max(first, last)) + 0.5 - low) * (resolution / side) + 0.5
+    return np.clip(position, 0, resolution + 1), first
+
+
+def _mix(values: np.ndarray, position: np.ndarray) -> np.ndarray:
+    """Rows of ``[n, ...]`` at fractional positions 0..n-1, linearly between the two nearest."""
+    before = np.minimum(position.astype(np.int64), len(values) - 2)
+    share = (position - before).astype(np.float32)[:, None]
+    return values[before] * (1 - share) + values[before + 1] * share
 
 
 def _encode_window(
@@ -178,9 +187,11 @@ def _encode_window(
 ) -> dict[str, Any]:
     """Run-length mask of an image that is empty but for a window ``[columns, rows]``."""
     height, width = image_size
-    padded = np.zeros((window.shape[0], window.shape[1] + 2), np.int8)
-    padded[:, 1:-1] = window
-    column, row = np.nonzero(np.diff(padded, axis=1))
+    # A column of the window ends in one empty pixel, so that no run goes from one column into the next.
+    rows = window.shape[1] + 1
+    pixels = np.zeros(window.shape[0] * rows + 1, bool)
+    pixels[1:].reshape(-1, rows)[:, :-1] = window
+    column, row = np.divmod(np.flatnonzero(pixels[1:] != pixels[:-1]), rows)
     # Starts and ends of runs take turns, counted down the columns of the whole image.
     edges = (column + first_column) * height + row + first_row
     # A run that ends at the bottom of a column goes on if the next column starts with one.
