@@ -58,9 +58,9 @@ class IoUMatcher:
         Raises:
             ValueError: If the thresholds are out of order.
         """
-        if not 0 <= negative_overlap <= positive_overlap <= 1:
+        if not 0 < negative_overlap <= positive_overlap <= 1:
             raise ValueError(
-                f"overlaps must be 0 <= negative <= positive <= 1, got negative {negative_overlap}, "
+                f"overlaps must be 0 < negative <= positive <= 1, got negative {negative_overlap}, "
                 f"positive {positive_overlap}"
             )
         self.positive_overlap = positive_overlap
@@ -79,17 +79,20 @@ class IoUMatcher:
             gt_crowd: ``[..., G]`` bool.
 
         Returns:
-            Index and label of every box. Equal IoUs go to the lowest row.
+            Index and label of every box. Equal IoUs go to the lowest row, which is never a padded one where
+            there is any other, if padded rows come last.
         """
+        # Rows that cannot match overlap nothing. For the RPN these tensors hold millions of numbers, and each
+        # further pass over them costs as much as a layer of the head.
         all_ious = pairwise_iou(boxes, gt_boxes)
         ious = all_ious * (gt_valid & ~gt_crowd).unsqueeze(-2).astype(boxes.dtype)
-        # A padded row loses even against an overlap of zero.
-        ious = paddle.where(gt_valid.unsqueeze(-2), ious, paddle.full_like(ious, -1.0))
         best = ious.max(axis=-1)
         positive = best >= self.positive_overlap
         if self.allow_low_quality:
             best_of_gt = ious.max(axis=-2, keepdim=True)
-            positive = positive | ((ious == best_of_gt) & (ious > 0)).any(axis=-1)
+            # No IoU equals 2, so a row that overlaps no box promotes none.
+            best_of_gt = paddle.where(best_of_gt > 0, best_of_gt, paddle.full_like(best_of_gt, 2.0))
+            positive = positive | (ious == best_of_gt).any(axis=-1)
         negative = (best < self.negative_overlap) & ~positive
         if self.ignore_thresh > 0:
             crowd = (gt_valid & gt_crowd).unsqueeze(-2).astype(boxes.dtype)
