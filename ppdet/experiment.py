@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal, Optional, Union
@@ -117,6 +117,10 @@ class Experiment:
         """Name of the experiment's folder: `filename`, or that of the YAML without its ending."""
         return self.filename or self.source.stem
 
+    def __reduce__(self) -> tuple[Any, ...]:  # a MappingProxyType cannot be copied or pickled
+        arguments = {f.name: getattr(self, f.name) for f in fields(self) if f.init}
+        return _made, (arguments, self.source, dict(self.origins))
+
     def to_yaml(self, *, origins: bool = False) -> str:
         """The whole experiment, defaults included, as one YAML without ``_BASE_`` that loads as this one.
 
@@ -149,9 +153,13 @@ def load_config(path: Union[str, Path], overrides: Sequence[str] = ()) -> Experi
     if problems:
         raise ConfigError(_that_matter(problems))
     arguments["plugins"] = tuple(plugin_path(entry, place) for entry, place in plugins)
+    return _made(arguments, Path(path), places)
+
+
+def _made(arguments: Mapping[str, Any], source: Path, origins: Mapping[str, Place]) -> Experiment:
     experiment = Experiment(**arguments)
-    object.__setattr__(experiment, "source", Path(path))
-    object.__setattr__(experiment, "origins", MappingProxyType(places))
+    object.__setattr__(experiment, "source", source)
+    object.__setattr__(experiment, "origins", MappingProxyType(dict(origins)))
     return experiment
 
 

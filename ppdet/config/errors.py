@@ -69,10 +69,13 @@ def _summary(problems: Sequence[Problem]) -> str:
 
 
 def nearest(name: str, known: Iterable[str], cutoff: float = 0.6) -> Optional[str]:
-    """The known name that looks most like `name`, upper and lower case alike, or None."""
+    """The known name that looks most like `name`, or alone begins with it; upper and lower case alike."""
     by_lower = {k.lower(): k for k in sorted(known, reverse=True)}
     found = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=cutoff)
-    return by_lower[found[0]] if found else None
+    if found:
+        return by_lower[found[0]]
+    longer = [k for k in by_lower.values() if len(name) > 1 and k.lower().startswith(name.lower())]
+    return longer[0] if len(longer) == 1 else None
 
 
 def suggestion(name: str, known: Iterable[str], what: str = "known") -> str:

@@ -90,19 +90,19 @@ class Resolver:
         if not isinstance(node, Block):
             self._report(node.place, mismatch(node, annotation) + self._choices(base))
             return INVALID
-        name = component_name(node)
+        name, key = _name_in(node, default)
         if name in DROPPED_COMPONENTS and name not in self._table and in_list:
-            for key, part in node.items.items():
-                if key in DROPPED_COMPONENTS[name]:
-                    check_rule(DROPPED_COMPONENTS[name][key], part, self._facts, self._problems)
-                elif key != "name":
-                    self._report(part.place, f"{name} has no argument {key!r}")
+            for argument, part in node.items.items():
+                if argument in DROPPED_COMPONENTS[name]:
+                    check_rule(DROPPED_COMPONENTS[name][argument], part, self._facts, self._problems)
+                elif argument != key:
+                    self._report(part.place, f"{name} has no argument {argument!r}")
             return DROPPED
         if name:
             component = self._find(name, base, node.place)
             if component is None:
                 return INVALID
-            items = {key: part for key, part in node.items.items() if key != "name"}
+            items = {k: part for k, part in node.items.items() if k != key}
             return self._spec(component, name, Block(items, node.place), None)
         if isinstance(default, Spec):
             return self._spec(default.component, yaml_name(default.component), node, default)
@@ -254,6 +254,18 @@ class Resolver:
             message = f"{shown(node)}, but {parameter.name} is {shown(shared)} at {shared.place}; remove one"
             self._report(node.place, f"{name}.{parameter.name} is {message}")
         return shared
+
+
+def _name_in(node: Block, default: Any) -> tuple[str, str]:
+    """Name of the component that a block describes, and the key that holds it; "" where there is none."""
+    name = component_name(node)
+    if name:
+        return name, "" if node.tag else "name"
+    kind = node.items.get("type")  # as 2.x writes OptimizerBuilder.optimizer
+    takes_type = isinstance(default, Spec) and "type" in schema_of(default.component)
+    if isinstance(kind, Leaf) and isinstance(kind.value, str) and not takes_type:
+        return kind.value, "type"
+    return "", ""
 
 
 def _named(node: Node) -> str:

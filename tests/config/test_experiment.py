@@ -1,0 +1,186 @@
+"""Protects the top level: runtime keys of 2.x, frozenness, and that what is written out loads as the same."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import pickle
+import re
+from pathlib import Path
+
+import pytest
+
+from ppdet.cli import main
+from ppdet.config import ConfigError, Spec
+from ppdet.config.compat import COMPONENT_KEYS, TOP_LEVEL_KEYS, Only
+from ppdet.config.components import COMPONENTS
+from ppdet.config.schema import schema_of
+from ppdet.config.table import Table
+from ppdet.experiment import Experiment, load_config
+from tests.config.toys import load, write
+
+RUNTIME = """
+use_gpu: true
+use_xpu: false
+use_mlu: false
+use_npu: false
+use_gcu: false
+log_iter: 50
+save_dir: elsewhere
+snapshot_epoch: 2
+print_flops: false
+print_params: false
+export:
+  post_process: true
+  nms: true
+  benchmark: false
+  fuse_conv_bn: false
+worker_num: 4
+find_unused_parameters: true
+norm_type: sync_bn
+use_ema: true
+ema_decay: 0.9998
+ema_decay_type: exponential
+filename: mine
+metric: VOC
+map_type: integral
+epoch: 24
+weights: output/x/model_final
+pretrain_weights: https://a.b/c.pdparams
+save_prediction_only: false
+use_vdl: false
+vdl_log_dir: vdl
+amp: false
+amp_level: O2
+master_grad: true
+sync_bn: false
+profiler_options: null
+load_static_weights: true
+slice_infer: false
+"""
+
+
+def test_runtime_keys_of_2x(tmp_path: Path) -> None:
+    exp = load(tmp_path, RUNTIME)
+    assert (exp.log_iter, exp.save_dir, exp.snapshot_epoch, exp.worker_num) == (50, "elsewhere", 2, 4)
+    assert (exp.epoch, exp.metric, exp.map_type, exp.amp_level) == (24, "VOC", "integral", "O2")
+    assert (exp.use_ema, exp.ema_decay_type, exp.find_unused_parameters) == (True, "exponential", True)
+    assert exp.export == {"post_process": True, "nms": True, "benchmark": False, "fuse_conv_bn": False}
+    assert (exp.weights, exp.name, exp.norm_type) == ("output/x/model_final", "mine", "sync_bn")
+    assert load(tmp_path, "").name == "x"
+
+
+@pytest.mark.parametrize("key", ["use_xpu", "use_mlu", "use_npu", "use_gcu"])
+def test_hardware_that_is_not_served(tmp_path: Path, key: str) -> None:
+    load(tmp_path, f"{key}: false\n")
+    with pytest.raises(
+        ConfigError, match=rf"x.yml:2: {key}: expected false, got true: \w+ devices are not served"
+    ):
+        load(tmp_path, f"{key}: true\n")
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("epoch: twelve", "epoch: expected an integer, got the string 'twelve'"),
+        ("metric: WiderFace", "metric: expected one of 'COCO', 'VOC', got the string 'WiderFace'"),
+        ("use_gpu: 1", "use_gpu: expected true or false, got 1"),
+        ("log_itr: 1", "log_itr: there is no key 'log_itr'; did you mean 'log_iter'?"),
+        ("slim: {x: 1}", "slim: expected null, got a mapping (x): model compression is not provided"),
+        ("ResNet: 3", "ResNet: expected the arguments of ResNet, got 3"),
+        ("ResNet: {data_format: NHWC}", "ResNet.data_format: expected 'NCHW', got the string 'NHWC'"),
+        (
+            "ResNet: {dcn_v2_stages: [3]}",
+            "ResNet.dcn_v2_stages: expected [-1] or [] or null, got the list [3]: def",
+        ),
+    ],
+)
+def test_wrong_top_level_values(tmp_path: Path, line: str, message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(tmp_path, f"{line}\n")
+    (problem,) = caught.value.problems
+    assert re.search(rf"x.yml:2: {re.escape(message)}", str(problem)), problem
+
+
+def test_rules_do_not_hide_arguments() -> None:
+    """A key that a constructor takes, or a field of the experiment, needs no rule."""
+    table = Table()
+    for name, rules in COMPONENT_KEYS.items():
+        if name in COMPONENTS:
+            assert not set(rules) & set(schema_of(table.get(name))), name
+    assert not set(TOP_LEVEL_KEYS) & {f.name for f in dataclasses.fields(Experiment)}
+    every = [
+        *TOP_LEVEL_KEYS.values(),
+        *(rule for rules in COMPONENT_KEYS.values() for rule in rules.values()),
+    ]
+    assert all(rule.values and rule.reason for rule in every if isinstance(rule, Only))
+
+
+def test_frozen_and_apart(tmp_path: Path) -> None:
+    exp = load(tmp_path, "Toy: {head: {weights: [1.0]}}\n")
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        exp.epoch = 3  # type: ignore[misc]
+    with pytest.raises(TypeError):
+        exp.architecture.arguments["word"] = "x"  # type: ignore[index]
+    other = load(tmp_path, "", "epoch=99")
+    assert (exp.epoch, other.epoch) == (12, 99)
+    assert other.architecture.arguments["head"].arguments["weights"] is None
+
+
+def test_copies_and_pickles(tmp_path: Path) -> None:
+    exp = load(tmp_path, "Toy: {word: a}\n")
+    assert copy.deepcopy(exp) == exp
+    again = pickle.loads(pickle.dumps(exp))
+    assert again == exp
+    assert str(again.architecture.origins["word"]).endswith("x.yml:2")
+
+
+WRITTEN = """
+Toy:
+  steps: [ToyStep, {ToyFlip: {prob: 0.25}}]
+  second: {num_classes: 4, weights: [1e-7, 2]}
+  word: '1e3'
+  free: {a: [~, yes, 'no']}
+  pair: [3, 4]
+ToyBackbone: {depth: 18}
+use_xpu: false
+save_dir: ordner/日本
+"""
+
+
+def test_written_out_loads_as_the_same(tmp_path: Path) -> None:
+    exp = load(tmp_path, WRITTEN, "Toy.backbone.depth=34")
+    for origins in (False, True):
+        path = write(tmp_path, exp.to_yaml(origins=origins), "saved.yml")
+        saved = load_config(path)
+        assert saved == exp
+        assert saved.to_yaml() == exp.to_yaml()
+        assert load_config(path, ["ToyBackbone.depth=101"]).architecture.arguments["backbone"] == Spec.of(
+            exp.architecture.arguments["backbone"].component, depth=101, norm_type="bn", widths=(1, 2)
+        )
+
+
+def test_origins_are_written(tmp_path: Path) -> None:
+    lines = load(tmp_path, WRITTEN, "Toy.backbone.depth=34").to_yaml(origins=True).splitlines()
+    origin = {line.split(":")[0].strip(): line.rpartition("# ")[2] for line in lines if "# " in line}
+    assert origin["word"].endswith("x.yml:6")
+    assert origin["num_classes"].endswith(("head.yml:3", "x.yml:5"))
+    assert origin["depth"] == "command line"
+    assert origin["fg_thresh"] == "default"
+    assert origin["prob"].endswith("x.yml:4")
+
+
+def test_command_prints_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write(tmp_path, "architecture: Toy\nnum_classes: 4\nToy: {backbone: ToyBackbone}\n", "x.yml")
+    file = str(tmp_path / "x.yml")
+    assert main(["config", file, "-o", "epoch=3", "Toy.word=a"]) == 0
+    out = capsys.readouterr().out
+    assert re.search(r"^epoch: 3 +# command line$", out, re.M)
+    assert re.search(r"^architecture: Toy +# .*x.yml:1$", out, re.M)
+    assert main(["config", "-c", file, "--no-origins"]) == 0
+    assert "#" not in capsys.readouterr().out
+    assert main(["config", file, "-o", "Toy.wrod=1"]) == 2
+    assert capsys.readouterr().err == (
+        "error: command line: Toy.wrod: Toy has no argument 'wrod'; did you mean 'word'?\n"
+    )
+    assert main(["config"]) == 2
