@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import paddle
 import pytest
@@ -130,6 +132,28 @@ def check_gradient(function, point, step=1e-5, atol=1e-6):
         moved[1][index] += step
         low, high = (float(function(paddle.to_tensor(m)).sum()) for m in moved)
         assert_allclose(x.grad.numpy()[index], (high - low) / (2 * step), atol=atol)
+
+
+def test_gradient_of_ciou_holds_alpha_constant():
+    """As the paper has it: the weight of the aspect-ratio term is no way to a smaller loss."""
+    ours, target = np.array([[0.0, 0, 10, 30]]), np.array([[1.0, 2, 14, 16]])
+    first, second = ours[0], target[0]
+    x = paddle.to_tensor(ours)
+    x.stop_gradient = False
+    ops.paired_iou(x, t(target), kind="ciou").sum().backward()
+
+    def v_of(box):
+        angles = [math.atan((b[2] - b[0]) / (b[3] - b[1])) for b in (box, second)]
+        return 4 / math.pi**2 * (angles[0] - angles[1]) ** 2
+
+    alpha = v_of(first) / (1 - oracle.iou(first, second) + v_of(first))
+    for i in range(4):
+        values = []
+        for step in (-1e-5, 1e-5):
+            moved = first.copy()
+            moved[i] += step
+            values.append(oracle.diou(moved, second) - alpha * v_of(moved))
+        assert_allclose(x.grad.numpy()[0, i], (values[1] - values[0]) / 2e-5, atol=1e-6)
 
 
 def test_unknown_kind_is_named():

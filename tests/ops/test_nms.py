@@ -67,10 +67,10 @@ def test_no_boxes():
 
 
 def test_640_groups_of_large_images_keep_their_precision():
-    """Eight images, 80 classes, 1,333 pixels: pairs at IoU 0.495 and 0.505 stay on their sides of 0.5."""
+    """Eight images, 80 classes, 1,333 pixels: pairs at IoU 0.4995 and 0.5005 stay on their sides of 0.5."""
     boxes, groups = [], []
     for group in range(640):
-        for k, iou in enumerate((0.495, 0.505)):
+        for k, iou in enumerate((0.4995, 0.5005)):
             x, width = 1333 - 30 - 40 * k, 20.0
             # Two boxes of equal height and width w, d apart: IoU = (w - d) / (w + d).
             d = width * (1 - iou) / (1 + iou)
