@@ -47,10 +47,11 @@ def counts(*numbers):
     return paddle.to_tensor(numbers, dtype="int32")
 
 
-@pytest.mark.parametrize("per_image", [(6, 0), (0, 6), (2, 4)])
+@pytest.mark.parametrize("per_image", [(9, 0), (0, 9), (3, 6)])
 def test_multi_level_equals_each_region_alone(per_image):
     rng = np.random.default_rng(5)
-    features, boxes = pyramid(rng), regions(rng, 6)
+    features, boxes = pyramid(rng), regions(rng, 9)
+    boxes[:3] = [[0, 0, 120, 130], [0, 0, 230, 300], [5, 5, 70, 60]]
     boxes[3] = 0
     boxes[4] = boxes[4, [2, 3, 0, 1]]
     ours = multi_level_roi_align(
@@ -60,6 +61,9 @@ def test_multi_level_equals_each_region_alone(per_image):
         resolution=2,
         strides=STRIDES,
     ).numpy()
+    # Restoring the order by the permutation itself instead of its inverse would go unnoticed otherwise.
+    order = np.argsort([oracle.level(b.astype(float), 2, 5) for b in boxes], kind="stable")
+    assert (order[order] != np.arange(9)).any()
     for k, box in enumerate(boxes):
         level = oracle.level(box.astype(float), 2, 5)
         image = 0 if k < per_image[0] else 1
