@@ -18,6 +18,16 @@ COMPONENTS: dict[str, str] = {
     "NormalizeImage": "ppdet.data.transforms.normalize:NormalizeImage",
     "Permute": "ppdet.data.transforms.normalize:Permute",
     "PadBatch": "ppdet.data.transforms.pad:PadBatch",
+    "VOCDataSet": "ppdet.data.datasets.voc:VOCDataSet",
+    "Mixup": "ppdet.data.transforms.mixup:Mixup",
+    "RandomDistort": "ppdet.data.transforms.color:RandomDistort",
+    "RandomExpand": "ppdet.data.transforms.expand:RandomExpand",
+    "RandomCrop": "ppdet.data.transforms.crop:RandomCrop",
+    "NormalizeBox": "ppdet.data.transforms.yolo_format:NormalizeBox",
+    "BboxXYXY2XYWH": "ppdet.data.transforms.yolo_format:BboxXYXY2XYWH",
+    "PadGT": "ppdet.data.transforms.yolo_format:PadGT",
+    "PadBox": "ppdet.data.transforms.yolo_format:PadBox",
+    "Gt2YoloTarget": "ppdet.data.transforms.yolo_format:Gt2YoloTarget",
     # modeling
     "ResNet": "ppdet.modeling.backbones.resnet:ResNet",
     "FPN": "ppdet.modeling.necks.fpn:FPN",
@@ -60,4 +70,11 @@ COMPONENTS: dict[str, str] = {
     "MaskRCNN": "ppdet.modeling.detectors.two_stage:MaskRCNN",
     "CascadeRCNN": "ppdet.modeling.detectors.two_stage:CascadeRCNN",
     # engine
+    "LearningRate": "ppdet.engine.schedules:LearningRate",
+    "PiecewiseDecay": "ppdet.engine.schedules:PiecewiseDecay",
+    "CosineDecay": "ppdet.engine.schedules:CosineDecay",
+    "LinearWarmup": "ppdet.engine.schedules:LinearWarmup",
+    "ExpWarmup": "ppdet.engine.schedules:ExpWarmup",
+    "BurninWarmup": "ppdet.engine.schedules:BurninWarmup",
+    "OptimizerBuilder": "ppdet.engine.optim:OptimizerBuilder",
 }

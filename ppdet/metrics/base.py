@@ -1,0 +1,114 @@
+"""What every metric is: fed with detections, asked for numbers."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from typing import Any, Optional
+
+from ppdet.structures import Detections
+
+
+class Metric(ABC):
+    """Collects detections and scores them against ground truth.
+
+    Detections are kept once, as the arrays they came in, by image. An image that comes twice (a sampler
+    that pads the last batch, a rank that repeats) counts once: the last one stays.
+    """
+
+    def __init__(self) -> None:
+        self._detections: dict[int, Detections] = {}
+
+    def update(self, detections: Iterable[Detections]) -> None:
+        """Add the detections of some images."""
+        for found in detections:
+            self._detections[found.image_id] = found
+
+    def reset(self) -> None:
+        """Forget all detections."""
+        self._detections.clear()
+
+    def __len__(self) -> int:
+        """Images seen."""
+        return len(self._detections)
+
+    @property
+    def detections(self) -> list[Detections]:
+        """Detections by rising image id, so that the numbers do not depend on the order of arrival."""
+        return [self._detections[i] for i in sorted(self._detections)]
+
+    @abstractmethod
+    def compute(self) -> dict[str, dict[str, float]]:
+        """Numbers by task and name, e.g. ``{"bbox": {"AP": 0.37, "AP50": 0.58}}``."""
+
+    @abstractmethod
+    def classwise(self) -> dict[str, dict[str, Optional[float]]]:
+        """AP by task and class name, as of the last `compute`; None for a class without objects."""
+
+    @abstractmethod
+    def results(self) -> list[dict[str, Any]]:
+        """The detections in COCO's results format: plain lists and numbers, ready for JSON."""
+
+
+def flatten(metrics: dict[str, dict[str, float]]) -> dict[str, float]:
+    """``{"bbox": {"AP": 1}}`` to ``{"bbox.AP": 1}``."""
+    return {f"{task}.{name}": value for task, row in metrics.items() for name, value in row.items()}
+
+
+def choose(metrics: dict[str, dict[str, float]], name: Optional[str] = None) -> tuple[str, float]:
+    """One number of a metric's result.
+
+    Args:
+        metrics: What `Metric.compute` gives.
+        name: ``"task.name"``, e.g. ``"segm.AP"``; None for the first one.
+
+    Returns:
+        Its full name and value.
+
+    Raises:
+        KeyError: If there is no such number; says which there are.
+    """
+    flat = flatten(metrics)
+    if name is None:
+        return next(iter(flat.items()))
+    if name not in flat:
+        raise KeyError(f"no metric {name!r}; there are {', '.join(flat)}")
+    return name, flat[name]
+
+
+def coco_results(
+    detections: Sequence[Detections], category_ids: Sequence[int], *, with_masks: bool
+) -> list[dict[str, Any]]:
+    """Detections as COCO results.
+
+    Args:
+        detections: Per image.
+        category_ids: Id of each label in the annotation file.
+        with_masks: Add ``segmentation``, with ``counts`` as text.
+
+    Returns:
+        One dict per detection: ``image_id``, ``category_id``, ``bbox`` (x, y, width, height in pixels),
+        ``score``.
+    """
+    rows = []
+    for found in detections:
+        boxes = found.boxes.astype("float64")
+        boxes[:, 2:] -= boxes[:, :2]
+        for i, (box, score, label) in enumerate(
+            zip(boxes.tolist(), found.scores.tolist(), found.labels.tolist())
+        ):
+            row = {
+                "image_id": found.image_id,
+                "category_id": category_ids[label],
+                "bbox": box,
+                "score": score,
+            }
+            if with_masks and found.masks is not None:
+                mask = found.masks[i]
+                counts = mask["counts"]
+                row["segmentation"] = {
+                    "size": list(mask["size"]),
+                    "counts": counts.decode("ascii") if isinstance(counts, bytes) else counts,
+                }
+            rows.append(row)
+    return rows
