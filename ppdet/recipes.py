@@ -152,6 +152,6 @@ def predict(
     """
     if isinstance(images, (str, os.PathLike)) or (isinstance(images, np.ndarray) and images.ndim == 3):
         images = [images]
-    dataset = _Images([image for image in images])
+    dataset = _Images(list(images))
     loader = require(experiment, "TestReader").build().loader(dataset, seed=0, num_workers=0)
     return [found for batch in loader for found in predict_batch(model, batch)]

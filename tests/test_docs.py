@@ -2,7 +2,8 @@
 
 Commands run page by page, in the order they are written, in a sandbox beside a small stand-in for COCO.
 Long ones are cut short by the table `SHORTER`, with overrides that a reader could type; nothing else is
-changed. Commands that need a network or a GPU stand in ``text`` blocks and are not run.
+changed. A ``yaml`` block that begins with the comment ``# configs/NAME.yml`` is that file. Commands that
+need a network or a GPU stand in ``text`` blocks and are not run.
 """
 
 from __future__ import annotations
@@ -15,10 +16,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.fake_coco import write_coco
+from tests.fake_coco import write_coco, write_split
 from tests.support import ROOT
 
 BASH = re.compile(r"^```bash\n(.*?)^```", re.MULTILINE | re.DOTALL)
+YAML = re.compile(r"^```yaml\n# (configs/\S+\.yml)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\((?!https?:|#|mailto:)([^)#\s]+)")
 
 SMALL = " ".join(f"{r}Reader.sample_transforms.Resize.target_size=[64,64]" for r in ("Train", "Eval"))
@@ -63,12 +65,17 @@ def shortened(command: str) -> str:
 def sandbox(tmp_path: Path) -> Path:
     """A folder that looks like a fresh checkout with a dataset beside it."""
     for entry in ROOT.iterdir():
-        if entry.name not in {"output", "dataset", ".git", ".venv"}:
+        if entry.name not in {"output", "dataset", "configs", ".git", ".venv"}:
             (tmp_path / entry.name).symlink_to(entry)
-    (tmp_path / "dataset").mkdir()
-    for entry in (ROOT / "dataset").glob("*.*"):
-        (tmp_path / "dataset" / entry.name).symlink_to(entry)
+    for folder in ("dataset", "configs"):
+        (tmp_path / folder).mkdir()
+        for entry in (ROOT / folder).iterdir():
+            if folder == "configs" or entry.is_file():
+                (tmp_path / folder / entry.name).symlink_to(entry)
     write_coco(tmp_path / "dataset" / "coco")
+    fruit = [{"id": i, "name": name} for i, name in enumerate(("apple", "banana", "cherry"), start=1)]
+    for split in ("train", "val"):
+        write_split(tmp_path / "dataset" / "fruit", split, images=4, categories=fruit, size=(96, 128), seed=3)
     tools = tmp_path / "bin"
     tools.mkdir()
     (tools / "ppdet").write_text(f'#!/bin/sh\nexec "{sys.executable}" -m ppdet "$@"\n', "utf-8")
@@ -96,7 +103,10 @@ def run(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
     "page", [p for p in pages() if p.is_file()], ids=lambda p: p.relative_to(ROOT).as_posix()
 )
 def test_commands_run(page: Path, sandbox: Path) -> None:
-    for command in commands_of(page.read_text("utf-8")):
+    text = page.read_text("utf-8")
+    for path, content in YAML.findall(text):
+        (sandbox / path).write_text(content, "utf-8")
+    for command in commands_of(text):
         done = run(shortened(command), sandbox)
         assert done.returncode == 0, f"{command}\n{done.stdout[-2000:]}\n{done.stderr[-3000:]}"
 

@@ -7,7 +7,7 @@ import json
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Optional
 
 from ppdet.cli.common import (
     CommandError,
@@ -119,21 +119,21 @@ def as_rows(found: Detections, names: Sequence[str]) -> list[dict[str, Any]]:
     return rows
 
 
-def drawn_names(paths: Sequence[str], root: Any) -> dict[str, str]:
-    """A file name for each drawn image: its own, with its folders below `root` where names occur twice."""
+def drawn_names(paths: Sequence[str], root: Optional[str]) -> dict[str, str]:
+    """Where each drawn image goes in the output folder: as it lies below `root`, in a format we write."""
     names: dict[str, str] = {}
     taken: set[str] = set()
     for path in paths:
-        suffix = Path(path).suffix if Path(path).suffix.lower() in _WRITTEN else ".png"
-        name = Path(path).stem + suffix
-        if name in taken and root and Path(path).is_relative_to(root):
-            name = "_".join(Path(path).relative_to(root).with_suffix(suffix).parts)
-        number = 1
-        while name in taken:
+        inside = root is not None and Path(path).is_relative_to(root)
+        place = Path(path).relative_to(str(root)) if inside else Path(Path(path).name)
+        if place.suffix.lower() not in _WRITTEN:
+            place = place.with_suffix(".png")
+        stem, number = place.stem, 1
+        while place.as_posix() in taken:
             number += 1
-            name = f"{Path(path).stem}_{number}{suffix}"
-        taken.add(name)
-        names[path] = name
+            place = place.with_name(f"{stem}_{number}{place.suffix}")
+        taken.add(place.as_posix())
+        names[path] = place.as_posix()
     return names
 
 
@@ -146,4 +146,5 @@ def _draw(path: str, found: Detections, names: Sequence[str], threshold: float, 
     picture = draw_detections(read_image(path), found, names, threshold=threshold)
     # Written by Python, since OpenCV cannot open names outside the code page on Windows.
     encoded = cv2.imencode(target.suffix, cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))[1]
+    target.parent.mkdir(parents=True, exist_ok=True)
     target.write_bytes(encoded.tobytes())
