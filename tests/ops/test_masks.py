@@ -13,6 +13,7 @@ from pycocotools import mask as coco
 from ppdet.ops.masks import compress_counts, paste_to_rle, rasterize_polygons
 from tests.oracles.masks import paste_densely
 from tests.support import load_golden, requires_shared
+from tests.support_sync import count_host_syncs
 
 
 def batch_of(objects):
@@ -194,3 +195,11 @@ def test_compressed_counts_equal_coco(counts, starts_with_object):
     expected = coco.frPyObjects({"size": [1, total], "counts": counts}, 1, total) if total < 2**31 else None
     if expected is not None:
         assert compress_counts(np.array(counts)) == expected["counts"]
+
+
+def test_drawing_reads_nothing_from_the_device():
+    parts = batch_of([[random_outline(np.random.default_rng(0), 10)]])
+    boxes, wanted = paddle.to_tensor([[0.0, 0, 50, 60]]), paddle.to_tensor([0])
+    with count_host_syncs() as reads:
+        rasterize_polygons(*parts, boxes, wanted, resolution=14)
+    assert not reads, reads
