@@ -101,3 +101,44 @@ def trace_bitmap(bitmap: np.ndarray) -> Polygons:
     double = np.repeat(np.repeat(bitmap, 2, axis=0), 2, axis=1)
     contours, _ = cv2.findContours(double, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
     return tuple((c.reshape(-1, 2).astype(np.float32) + 0.5) / 2 for c in contours if len(c) >= 3)
+
+
+def crop_target(target: Target, offset: tuple[int, int], size: tuple[int, int]) -> Target:
+    """Cut to the part of `size` (height, width) whose corner is at `offset` (y, x). Keeps every object."""
+    (y, x), (height, width) = offset, size
+    shift = np.array([x, y], np.float32)
+    limits = np.array([width, height], np.float32)
+    boxes = np.clip(target.boxes - np.tile(shift, 2), 0, np.tile(limits, 2))
+    if target.masks is None:
+        return target.replace(boxes=boxes)
+    masks: list[Mask] = []
+    for mask in target.masks:
+        if isinstance(mask, tuple):
+            parts = (clip_polygon(part - shift, limits) for part in mask)
+            masks.append(tuple(part for part in parts if len(part) >= 3))
+        else:
+            masks.append(encode_runs(decode_runs(mask)[y : y + height, x : x + width]))
+    return target.replace(boxes=boxes, masks=tuple(masks))
+
+
+def clip_polygon(points: np.ndarray, limits: np.ndarray) -> np.ndarray:
+    """The part of a polygon ``[V, 2]`` within 0..limits (x, y), ``[V', 2]``; V' = 0 if there is none.
+
+    Cuts off one half plane after the other (Sutherland & Hodgman, "Reentrant polygon clipping", 1974). A
+    polygon that is cut in two keeps a bridge of no area along the border.
+    """
+    for axis in (0, 1):
+        for sign, bound in ((1.0, 0.0), (-1.0, -float(limits[axis]))):
+            if len(points) == 0:
+                return points
+            # Inside is where depth >= 0.
+            depth = sign * points[:, axis] - bound
+            previous, before = np.roll(points, 1, axis=0), np.roll(depth, 1)
+            crosses = (depth >= 0) != (before >= 0)
+            share = np.where(crosses, before / np.where(crosses, before - depth, 1), 0)[:, None]
+            entry = previous + share * (points - previous)
+            entry[:, axis] = sign * bound
+            # In front of every vertex, the point where the edge towards it crosses the border.
+            both = np.stack([entry, points], axis=1).reshape(-1, 2)
+            points = both[np.stack([crosses, depth >= 0], axis=1).reshape(-1)]
+    return points.astype(np.float32)

@@ -1,4 +1,4 @@
-"""What can be wrong with a dataset: every kind has a name, so that messages, tests and documentation agree."""
+"""What can be wrong with a dataset: each kind has a name that messages, tests and docs share."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CURES = {
     "image-repeated": "image ids must be unique; renumber them and the image_id of their annotations",
     "image-missing": "check image_dir, or finish the download",
     "image-corrupt": "restore or remove the file, or set skip_corrupt: true in the reader",
-    "image-size": "the boxes belong to an image of another size; correct width and height, or the orientation",
+    "image-size": "boxes belong to an image of another size; correct width and height, or orientation",
     "annotation-repeated": "annotation ids must be unique; renumber them",
     "annotation-image": 'its image_id is not in "images"; remove it or add the image',
     "annotation-category": 'its category_id is not in "categories"; correct it or add the class',
@@ -27,7 +27,7 @@ CURES = {
     "box-inverted": "COCO boxes are [x, y, width, height] with sizes >= 0, not two corners",
     "box-corners": "most boxes leave their image: [x1, y1, x2, y2] in place of [x, y, width, height]?",
     "mask-missing": "the model needs masks: add a segmentation, or use a detector without masks",
-    "mask-invalid": "a mask is a list of polygons (6 or more numbers each) or run lengths of the image's size",
+    "mask-invalid": "a mask is polygons (6 or more numbers each) or run lengths of the size of its image",
 }
 
 #: Examples of each kind that a message shows.

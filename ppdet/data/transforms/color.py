@@ -1,0 +1,105 @@
+"""Changes colours (the photometric distortion of Liu et al., "SSD", arXiv:1512.02325, section 2.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from ppdet.data.transforms.base import Transform, pixels_hwc
+from ppdet.structures import Sample
+
+#: Weights of R, G, B in the brightness of a pixel (ITU-R BT.601).
+_LUMA = np.array([0.299, 0.587, 0.114], np.float32)
+#: RGB to YIQ, the colour space of NTSC television, in which hue is an angle; and back.
+_TO_YIQ = np.array([[0.299, 0.587, 0.114], [0.596, -0.274, -0.321], [0.211, -0.523, 0.311]])
+_FROM_YIQ = np.array([[1.0, 0.956, 0.621], [1.0, -0.272, -0.647], [1.0, -1.107, 1.705]])
+
+
+class DistortParams(NamedTuple):
+    """Operations in order, each a name and an amount; and the order of the channels."""
+
+    operations: tuple[tuple[str, float], ...]
+    channels: tuple[int, int, int]
+
+
+class RandomDistort(Transform[DistortParams]):
+    """Changes hue, saturation, contrast and brightness, each now and then. The result is float32, not
+    clipped.
+
+    Each of the four is [low, high, prob] with an amount drawn in low..high. As in 2.x, `prob` is the
+    probability of NOT doing it.
+
+    Args:
+        hue: Amount times pi is the angle in radians by which colours turn in YIQ.
+        saturation: Amount is the share of colour that stays; 0 is gray, above 1 is more colourful.
+        contrast: Amount is a factor on all values.
+        brightness: Amount is added to all values (0..255).
+        random_apply: Take the four in a drawn order, else in a fixed one, hue before or after contrast.
+        count: With `random_apply`, only the first so many of the order.
+        random_channel: Swap the channels in one of two images.
+    """
+
+    def __init__(
+        self,
+        *,
+        hue: Sequence[float] = (-18, 18, 0.5),
+        saturation: Sequence[float] = (0.5, 1.5, 0.5),
+        contrast: Sequence[float] = (0.5, 1.5, 0.5),
+        brightness: Sequence[float] = (0.5, 1.5, 0.5),
+        random_apply: bool = True,
+        count: int = 4,
+        random_channel: bool = False,
+    ) -> None:
+        self.ranges = {"hue": hue, "saturation": saturation, "contrast": contrast, "brightness": brightness}
+        for name, values in self.ranges.items():
+            if len(values) != 3 or values[0] > values[1] or not 0 <= values[2] <= 1:
+                raise ValueError(f"{name} {values}: give [low, high, probability of doing nothing]")
+        self.random_apply = random_apply
+        self.count = count
+        self.random_channel = random_channel
+
+    def draw(self, sample: Sample, rng: np.random.Generator) -> DistortParams:
+        """Draw which operations, their order and amounts."""
+        del sample
+        if self.random_apply:
+            order = [str(name) for name in rng.permutation(list(self.ranges))][: self.count]
+        elif rng.random() < 0.5:
+            order = ["brightness", "contrast", "saturation", "hue"]
+        else:
+            order = ["brightness", "saturation", "hue", "contrast"]
+        operations = []
+        for name in order:
+            low, high, nothing = self.ranges[name]
+            if rng.random() >= nothing:
+                operations.append((name, float(rng.uniform(low, high))))
+        channels = (0, 1, 2)
+        if self.random_channel and rng.random() < 0.5:
+            channels = tuple(int(c) for c in rng.permutation(3))  # type: ignore[assignment]  # has length 3
+        return DistortParams(tuple(operations), channels)
+
+    def apply(self, sample: Sample, params: DistortParams) -> Sample:
+        """Apply the operations in order."""
+        image = pixels_hwc(sample)
+        for name, amount in params.operations:
+            image = distort(image.astype(np.float32, copy=False), name, amount)
+        if params.channels != (0, 1, 2):
+            image = np.ascontiguousarray(image[..., list(params.channels)])
+        return sample.replace(image=image)
+
+
+def distort(image: np.ndarray, name: str, amount: float) -> np.ndarray:
+    """One operation on ``[H, W, 3]`` float32; see `RandomDistort` for what the amounts mean."""
+    if name == "hue":
+        cos, sin = np.cos(amount * np.pi), np.sin(amount * np.pi)
+        turn = np.array([[1.0, 0.0, 0.0], [0.0, cos, -sin], [0.0, sin, cos]])
+        matrix = (_FROM_YIQ @ turn @ _TO_YIQ).astype(np.float32)
+        turned: np.ndarray = image @ matrix.T
+        return turned
+    if name == "saturation":
+        gray = (image @ _LUMA)[..., None]
+        return gray + np.float32(amount) * (image - gray)
+    if name == "contrast":
+        return image * np.float32(amount)
+    return image + np.float32(amount)
