@@ -61,14 +61,14 @@ def sample(name: str, *, load_crowd: bool = False) -> Sample:
 
 
 def same_bytes(image: np.ndarray, key: str) -> bool:
-    """Whether an image has the hash of the golden; where the golden is float32, whole numbers count as equal."""
+    """Whether an image has the hash of the golden, once in its dtype."""
     wanted = golden()[1]["hashes"][key]
     assert list(image.shape) == wanted["shape"], key
     content = np.ascontiguousarray(image.astype(wanted["dtype"]))
     return hashlib.sha256(content.tobytes()).hexdigest() == wanted["sha256"]
 
 
-def check_floats(image: np.ndarray, key: str) -> None:
+def check_floats(image: np.ndarray, key: str, *, samples: bool = True) -> None:
     """Compare shape, statistics, and a sample every so many pixels."""
     arrays = golden()[0]
     assert list(image.shape) == golden()[1]["hashes"][key]["shape"]
@@ -77,7 +77,7 @@ def check_floats(image: np.ndarray, key: str) -> None:
     wide = image.astype(np.float64)
     mine = [wide.mean(), wide.std(), wide.min(), wide.max()]
     np.testing.assert_allclose(mine, arrays[f"{key}/stats"], rtol=1e-5, atol=1e-6)
-    if f"{key}/sample" in arrays.files:
+    if samples and f"{key}/sample" in arrays.files:
         wanted = arrays[f"{key}/sample"]
         step = max(1, image.size // 1000) | 1
         np.testing.assert_allclose(image.ravel()[::step][:1000], wanted, rtol=1e-5, atol=1e-5)
@@ -219,7 +219,9 @@ def test_yolo_chain(run: str) -> None:
     resized = Resize(target_size=size, keep_ratio=False, interp=interp)(raw, RNG)
     assert resized.image is not None
     assert resized.target is not None
-    check_floats(resized.image, f"{run}/resized/image")
+    # The golden's samples were taken after NormalizeImage had overwritten the array; hash and statistics
+    # before.
+    check_floats(resized.image, f"{run}/resized/image", samples=False)
     if "float" not in run:
         assert same_bytes(resized.image, f"{run}/resized/image")
     np.testing.assert_array_equal(np.float32(resized.scale_factor), arrays[f"{run}/resized/scale_factor"])
