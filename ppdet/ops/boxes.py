@@ -50,12 +50,13 @@ def non_empty(boxes: Tensor, min_side: float = 0.0) -> Tensor:
     return (sides > min_side).all(axis=-1)
 
 
-def clip_boxes(boxes: Tensor, image_sizes: Tensor) -> Tensor:
+def clip_boxes(boxes: Tensor, image_sizes: Tensor, *, last_pixel: float = 0.0) -> Tensor:
     """Boxes cut to their image.
 
     Args:
         boxes: ``[N, ..., 4]`` float xyxy.
         image_sizes: ``[N, 2]`` float (height, width) of each image.
+        last_pixel: Pixels that are left even of a box outside the image; see `BoxConventions`.
 
     Returns:
         Same shape as `boxes`, x within 0..width, y within 0..height.
@@ -63,7 +64,40 @@ def clip_boxes(boxes: Tensor, image_sizes: Tensor) -> Tensor:
     limits = paddle.concat([image_sizes[:, 1:], image_sizes[:, :1]] * 2, axis=-1).astype(boxes.dtype)
     for _ in range(boxes.ndim - 2):
         limits = limits.unsqueeze(1)
-    return paddle.minimum(paddle.clip(boxes, min=0.0), limits)
+    if last_pixel == 0:
+        return paddle.minimum(paddle.clip(boxes, min=0.0), limits)
+    inset = _last_pixels(boxes, last_pixel)
+    return paddle.minimum(paddle.clip(boxes - inset, min=0.0), limits - last_pixel) + inset
+
+
+def scale_boxes(boxes: Tensor, factors: Tensor, *, last_pixel: float = 0.0) -> Tensor:
+    """Boxes in an image that is resized.
+
+    Args:
+        boxes: ``[N, ..., 4]`` float xyxy.
+        factors: ``[N, 2]`` float (y, x), new / old size.
+        last_pixel: What of a box has the same size before and after, at its right and bottom; see
+            `BoxConventions`.
+
+    Returns:
+        Same shape as `boxes`.
+    """
+    by_corner = paddle.concat([factors[:, 1:], factors[:, :1]] * 2, axis=-1).astype(boxes.dtype)
+    for _ in range(boxes.ndim - 2):
+        by_corner = by_corner.unsqueeze(1)
+    if last_pixel == 0:
+        return boxes * by_corner
+    inset = _last_pixels(boxes, last_pixel)
+    return (boxes - inset) * by_corner + inset
+
+
+def inset_boxes(boxes: Tensor, last_pixel: float) -> Tensor:
+    """Boxes ``[..., 4]`` without their last pixels at the right and bottom; see `BoxConventions`."""
+    return boxes if last_pixel == 0 else boxes - _last_pixels(boxes, last_pixel)
+
+
+def _last_pixels(boxes: Tensor, last_pixel: float) -> Tensor:
+    return paddle.to_tensor([0.0, 0.0, last_pixel, last_pixel], dtype=boxes.dtype)
 
 
 def _intersection(boxes1: Tensor, boxes2: Tensor) -> Tensor:
@@ -162,7 +196,11 @@ def encode_deltas(
 
 
 def decode_deltas(
-    boxes: Tensor, deltas: Tensor, *, weights: Sequence[float] = (1.0, 1.0, 1.0, 1.0)
+    boxes: Tensor,
+    deltas: Tensor,
+    *,
+    weights: Sequence[float] = (1.0, 1.0, 1.0, 1.0),
+    limited: bool = True,
 ) -> Tensor:
     """Boxes moved by deltas: the inverse of `encode_deltas`, with dw and dh cut at `LOG_SCALE_LIMIT`.
 
@@ -171,6 +209,7 @@ def decode_deltas(
         deltas: ``[..., 4]`` dx, dy, dw, dh, broadcastable with `boxes`: ``[R, 1, 4]`` boxes and ``[R, K, 4]``
             deltas give a box per class.
         weights: As they were in `encode_deltas`.
+        limited: Cut dw and dh; without it an untrained network can give infinite boxes.
 
     Returns:
         ``[..., 4]`` float xyxy, not clipped to any image.
@@ -179,5 +218,6 @@ def decode_deltas(
     sizes = boxes[..., 2:] - boxes[..., :2]
     centres = boxes[..., :2] + 0.5 * sizes
     new_centres = deltas[..., :2] * sizes + centres
-    half = 0.5 * paddle.exp(paddle.clip(deltas[..., 2:], max=LOG_SCALE_LIMIT)) * sizes
+    growth = paddle.clip(deltas[..., 2:], max=LOG_SCALE_LIMIT) if limited else deltas[..., 2:]
+    half = 0.5 * paddle.exp(growth) * sizes
     return paddle.concat([new_centres - half, new_centres + half], axis=-1)

@@ -16,7 +16,7 @@ import paddle
 from paddle import Tensor
 from paddle.vision import ops as kernels
 
-from ppdet.ops.boxes import box_area
+from ppdet.ops.boxes import box_area, inset_boxes
 from ppdet.ops.indexing import dim
 
 #: A region as large as an ImageNet crop ...
@@ -129,6 +129,7 @@ def multi_level_roi_align(
     strides: Sequence[int],
     sampling_ratio: int = 0,
     aligned: bool = True,
+    last_pixel: float = 0.0,
 ) -> Tensor:
     """RoIAlign where each region is read at the pyramid level that suits its size.
 
@@ -140,6 +141,8 @@ def multi_level_roi_align(
         strides: L strides of the maps, each twice the one before; the first a power of two.
         sampling_ratio: As in `roi_align`.
         aligned: As in `roi_align`.
+        last_pixel: Pixels at the right and bottom of a region that count for its level, but are not pooled;
+            see `BoxConventions`.
 
     Returns:
         ``[T, C, S, S]`` in the order of `boxes`, differentiable in all `features`.
@@ -153,8 +156,9 @@ def multi_level_roi_align(
             f"{len(features)} feature maps with strides {list(strides)}: expected successive powers of two"
         )
     pool = partial(roi_align, resolution=resolution, sampling_ratio=sampling_ratio, aligned=aligned)
+    pooled_boxes = inset_boxes(boxes, last_pixel)
     if len(features) == 1:
-        return pool(features[0], boxes, per_image, stride=strides[0])
+        return pool(features[0], pooled_boxes, per_image, stride=strides[0])
     levels = assign_levels(boxes, first_level=first, last_level=first + len(strides) - 1)
     member_of_image = _image_membership(boxes, per_image)
     pooled, rows = [], []
@@ -162,7 +166,7 @@ def multi_level_roi_align(
         on_level = levels == first + i
         index = paddle.nonzero(on_level).squeeze(1)
         counts = (member_of_image * on_level.astype("int32").unsqueeze(1)).sum(axis=0).astype("int32")
-        pooled.append(pool(feature, paddle.gather(boxes, index), counts, stride=stride))
+        pooled.append(pool(feature, paddle.gather(pooled_boxes, index), counts, stride=stride))
         rows.append(index)
     restore = paddle.argsort(paddle.concat(rows))
     return paddle.gather(paddle.concat(pooled), restore)

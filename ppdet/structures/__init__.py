@@ -10,6 +10,7 @@ from ppdet.structures.batch import (
     Proposals,
 )
 from ppdet.structures.categories import Categories
+from ppdet.structures.conventions import BoxConventions, box_conventions
 from ppdet.structures.sample import Mask, Polygons, Rle, Sample, Target
 from ppdet.structures.shapes import FeatureShape
 
@@ -17,6 +18,7 @@ __all__ = [
     "IGNORE_LABEL",
     "Batch",
     "BatchTargets",
+    "BoxConventions",
     "Categories",
     "DetectionTensors",
     "Detections",
@@ -28,4 +30,5 @@ __all__ = [
     "Rle",
     "Sample",
     "Target",
+    "box_conventions",
 ]

@@ -14,8 +14,9 @@ from typing import Optional, Union
 import paddle
 from paddle import Tensor
 
-from ppdet.config.spec import Derived
+from ppdet.config.spec import Derived, Shared
 from ppdet.ops.indexing import dim
+from ppdet.structures import box_conventions
 
 
 class AnchorGenerator:
@@ -29,10 +30,11 @@ class AnchorGenerator:
     def __init__(
         self,
         *,
-        strides: Derived[list[int]],
+        strides: Derived[list[float]],
         anchor_sizes: Union[list[float], list[list[float]], None] = None,
         aspect_ratios: Optional[list[float]] = None,
         offset: float = 0.0,
+        conventions: Shared[str] = "",
     ) -> None:
         """Prepare the anchors of one cell of each level.
 
@@ -42,6 +44,7 @@ class AnchorGenerator:
                 that holds for every level. Default 32, 64, 128, 256, 512.
             aspect_ratios: Heights over widths. Default 0.5, 1, 2.
             offset: Shift of the centres in cells, 0 to 1.
+            conventions: Name of the box conventions; they may set the offset and round the sides.
 
         Raises:
             ValueError: If there are sizes for another number of levels than L, or a size or ratio is not
@@ -64,8 +67,10 @@ class AnchorGenerator:
         if not ratios or any(v <= 0 for v in [*ratios, *(s for level in levels for s in level)]):
             raise ValueError(f"anchor_sizes {levels} and aspect_ratios {ratios} must all be positive")
         self.strides = list(strides)
-        self.offset = offset
-        self.cells = [_cell_anchors(level, ratios) for level in levels]
+        known = box_conventions(conventions)
+        self.offset = offset if known.anchor_offset is None else known.anchor_offset
+        cell_of = _integer_cell_anchors if known.integer_anchors else _cell_anchors
+        self.cells = [cell_of(level, ratios, stride) for level, stride in zip(levels, strides)]
 
     @property
     def num_anchors(self) -> int:
@@ -111,7 +116,7 @@ class RetinaAnchorGenerator(AnchorGenerator):
     def __init__(
         self,
         *,
-        strides: Derived[list[int]],
+        strides: Derived[list[float]],
         octave_base_scale: float = 4.0,
         scales_per_octave: int = 3,
         aspect_ratios: Optional[list[float]] = None,
@@ -135,12 +140,25 @@ class RetinaAnchorGenerator(AnchorGenerator):
         )
 
 
-def _cell_anchors(sizes: Sequence[float], ratios: Sequence[float]) -> list[list[float]]:
+def _cell_anchors(sizes: Sequence[float], ratios: Sequence[float], stride: float) -> list[list[float]]:
     """Anchors centred on the origin, size slow and ratio fast; computed in double precision."""
+    del stride
+    widths = [(math.sqrt(size * size / ratio), ratio) for size in sizes for ratio in ratios]
+    return [_centred(width, width * ratio) for width, ratio in widths]
+
+
+def _integer_cell_anchors(
+    sizes: Sequence[float], ratios: Sequence[float], stride: float
+) -> list[list[float]]:
+    """As `_cell_anchors`, but multiples of an anchor with the area of a cell and integer sides."""
     anchors = []
     for size in sizes:
         for ratio in ratios:
-            width = math.sqrt(size * size / ratio)
-            height = width * ratio
-            anchors.append([-width / 2, -height / 2, width / 2, height / 2])
+            width = round(math.sqrt(stride * stride / ratio))
+            height = round(width * ratio)
+            anchors.append(_centred(size / stride * width, size / stride * height))
     return anchors
+
+
+def _centred(width: float, height: float) -> list[float]:
+    return [-width / 2, -height / 2, width / 2, height / 2]

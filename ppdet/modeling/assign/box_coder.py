@@ -15,17 +15,20 @@ class DeltaCoder:
     Attributes:
         weights: Factors of dx, dy, dw, dh, four positive numbers; greater weights make deltas, and so losses,
             greater.
+        limited: Whether boxes grow at most as far as `ppdet.ops.boxes.LOG_SCALE_LIMIT` lets them.
     """
 
-    def __init__(self, weights: Sequence[float] = (1.0, 1.0, 1.0, 1.0)) -> None:
+    def __init__(self, weights: Sequence[float] = (1.0, 1.0, 1.0, 1.0), *, limited: bool = True) -> None:
         """Check and keep the weights.
 
         Args:
             weights: 1 1 1 1 for anchors, 10 10 5 5 for the box head of R-CNN.
+            limited: See the attribute.
 
         Raises:
             ValueError: If they are not four positive numbers.
         """
+        self.limited = limited
         self.weights = tuple(float(w) for w in weights)
         if len(self.weights) != 4 or any(w <= 0 for w in self.weights):
             raise ValueError(f"box delta weights must be four positive numbers, got {list(weights)}")
@@ -36,4 +39,4 @@ class DeltaCoder:
 
     def decode(self, boxes: Tensor, deltas: Tensor) -> Tensor:
         """Boxes ``[..., 4]`` xyxy that `deltas` make of `boxes`, not clipped; see `decode_deltas`."""
-        return decode_deltas(boxes, deltas, weights=self.weights)
+        return decode_deltas(boxes, deltas, weights=self.weights, limited=self.limited)

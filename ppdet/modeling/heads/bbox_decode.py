@@ -8,29 +8,33 @@ from __future__ import annotations
 import paddle
 from paddle import Tensor
 
-from ppdet.config.spec import Derived
+from ppdet.config.spec import Derived, Shared
 from ppdet.modeling.assign.box_coder import DeltaCoder
 from ppdet.modeling.heads.bbox_head import BoxPredictions
 from ppdet.modeling.heads.post_process import BoxDecoder, DecodedBoxes
-from ppdet.ops.boxes import clip_boxes, non_empty
+from ppdet.ops.boxes import clip_boxes, non_empty, scale_boxes
+from ppdet.structures import box_conventions
 
 
 class RCNNBox(BoxDecoder):
     """Refined boxes in pixels of the original images."""
 
-    def __init__(self, *, prior_box_var: Derived[list[float]]) -> None:
+    def __init__(self, *, prior_box_var: Derived[list[float]], conventions: Shared[str] = "") -> None:
         """Keep the weights of the deltas.
 
         Args:
             prior_box_var: Four weights; those of the head's last stage.
+            conventions: Name of the box conventions.
         """
-        self.coder = DeltaCoder(prior_box_var)
+        self.conventions = box_conventions(conventions)
+        self.coder = DeltaCoder(prior_box_var, limited=self.conventions.limited_growth)
 
     def __call__(self, outputs: BoxPredictions, image_sizes: Tensor, scale_factors: Tensor) -> DecodedBoxes:
         """Decode, clip to the image, and go back to its original size.
 
-        Clipping, scaling and NMS commute: IoU does not change when both axes are scaled. A box that
-        becomes empty gets the score 0.
+        Clipping, scaling and NMS commute: IoU does not change when both axes are scaled. Decoding and scaling
+        commute too, unless the last pixel of a box is left out of the scaling, as in conventions that decode
+        in the original image. A box that becomes empty gets the score 0.
 
         Args:
             outputs: What a box head predicts.
@@ -40,9 +44,15 @@ class RCNNBox(BoxDecoder):
         Returns:
             B boxes and K scores of every region.
         """
-        boxes = clip_boxes(self.coder.decode(outputs.regions.unsqueeze(2), outputs.deltas), image_sizes)
-        scale = paddle.concat([scale_factors[:, 1:], scale_factors[:, :1]] * 2, axis=1)
-        boxes = boxes / scale.unsqueeze(1).unsqueeze(1)
-        boxes = clip_boxes(boxes, paddle.floor(image_sizes / scale_factors + 0.5))
+        known = self.conventions
+        regions = outputs.regions.unsqueeze(2)
+        if known.decode_in_original:
+            regions = scale_boxes(regions, 1 / scale_factors, last_pixel=known.last_pixel)
+            boxes = self.coder.decode(regions, outputs.deltas)
+        else:
+            boxes = clip_boxes(self.coder.decode(regions, outputs.deltas), image_sizes)
+            boxes = scale_boxes(boxes, 1 / scale_factors)
+        original_sizes = paddle.floor(image_sizes / scale_factors + 0.5)
+        boxes = clip_boxes(boxes, original_sizes, last_pixel=known.last_pixel)
         counted = outputs.valid.unsqueeze(-1) & non_empty(boxes)
         return DecodedBoxes(boxes, outputs.probs[..., :-1] * counted.astype("float32"))

@@ -24,7 +24,14 @@ from ppdet.modeling.heads.roi_features import RoiFeatures, TwoFCHead
 from ppdet.ops.boxes import clip_boxes
 from ppdet.ops.losses import cross_entropy, smooth_l1
 from ppdet.ops.roi_align import FlatRegions, flatten_regions
-from ppdet.structures import IGNORE_LABEL, BatchTargets, FeatureShape, Proposals
+from ppdet.structures import (
+    IGNORE_LABEL,
+    BatchTargets,
+    BoxConventions,
+    FeatureShape,
+    Proposals,
+    box_conventions,
+)
 
 
 class BoxOutputs(NamedTuple):
@@ -97,6 +104,7 @@ class BoxHead(nn.Layer):
         bbox_assigner: Training targets of regions.
         with_pool: Average feature maps over their area before the two outputs.
         class_agnostic: One box per region (B = 1) rather than one per class.
+        conventions: Box conventions.
     """
 
     stages: list[BoxStage]
@@ -109,8 +117,10 @@ class BoxHead(nn.Layer):
         bbox_assigner: BBoxAssigner,
         with_pool: bool,
         class_agnostic: bool,
+        conventions: BoxConventions,
     ) -> None:
         super().__init__()
+        self.conventions = conventions
         self.num_classes = num_classes
         self.roi_extractor = roi_extractor
         self.assign = bbox_assigner
@@ -138,7 +148,11 @@ class BoxHead(nn.Layer):
 
     def forward(self, features: list[Tensor], regions: FlatRegions, stage: int = 0) -> BoxOutputs:
         """Raw outputs of one stage for regions in pixels of the resized images."""
-        described = self.region_features(features, regions, stage)
+        return self._outputs_of(self.roi_extractor(features, regions), stage)
+
+    def _outputs_of(self, regions: Tensor, stage: int) -> BoxOutputs:
+        """Raw outputs of one stage for pooled regions ``[T, C, S, S]``."""
+        described = self.stages[stage].body(regions)
         pooled = described
         if self.with_pool:
             pooled = described.mean(axis=[2, 3])
@@ -176,18 +190,21 @@ class BoxHead(nn.Layer):
     def predict(self, features: list[Tensor], proposals: Proposals, image_sizes: Tensor) -> BoxPredictions:
         """Class probabilities, averaged over the stages, and the deltas of the last stage."""
         boxes = proposals.boxes
-        probs: list[Tensor] = []
-        outputs = self(features, flatten_regions(boxes))
-        for i in range(len(self.stages)):
-            if i > 0:
-                boxes = self._refine(outputs, boxes, self.stages[i - 1].coder, image_sizes)
-                outputs = self(features, flatten_regions(boxes), stage=i)
-            probs.append(functional.softmax(outputs.class_logits))
+        pooled = self.roi_extractor(features, flatten_regions(boxes))
+        outputs = [self._outputs_of(pooled, 0)]
+        for i in range(1, len(self.stages)):
+            boxes = self._refine(outputs[-1], boxes, self.stages[i - 1].coder, image_sizes)
+            pooled = self.roi_extractor(features, flatten_regions(boxes))
+            outputs.append(self._outputs_of(pooled, i))
+        scored = outputs
+        if self.conventions.scores_on_last:
+            scored = [*(self._outputs_of(pooled, i) for i in range(len(outputs) - 1)), outputs[-1]]
+        probs = [functional.softmax(each.class_logits) for each in scored]
         mean = probs[0] if len(probs) == 1 else paddle.add_n(probs) / len(probs)
         regions = boxes.shape[1]
         return BoxPredictions(
             regions=boxes,
-            deltas=outputs.deltas.reshape([-1, regions, outputs.deltas.shape[1], 4]),
+            deltas=outputs[-1].deltas.reshape([-1, regions, outputs[-1].deltas.shape[1], 4]),
             probs=mean.reshape([-1, regions, self.num_classes + 1]),
             valid=proposals.valid,
         )
@@ -210,11 +227,10 @@ class BoxHead(nn.Layer):
             "loss_bbox_reg": smooth_l1(deltas, expected, beta=0.0).sum() / count,
         }
 
-    @staticmethod
-    def _refine(outputs: BoxOutputs, boxes: Tensor, coder: DeltaCoder, image_sizes: Tensor) -> Tensor:
+    def _refine(self, outputs: BoxOutputs, boxes: Tensor, coder: DeltaCoder, image_sizes: Tensor) -> Tensor:
         """Regions ``[N, R, 4]`` of the next stage: this stage's boxes, clipped, without gradient."""
-        deltas = outputs.deltas.reshape([-1, boxes.shape[1], 4])
-        return clip_boxes(coder.decode(boxes, deltas), image_sizes).detach()
+        refined = coder.decode(boxes, outputs.deltas.reshape([-1, boxes.shape[1], 4])).detach()
+        return clip_boxes(refined, image_sizes) if self.conventions.clipped_stages else refined
 
 
 class BBoxHead(BoxHead):
@@ -228,6 +244,7 @@ class BBoxHead(BoxHead):
         bbox_assigner: Training targets of regions.
         with_pool: Average the body's maps over their area; needed where the body puts out maps.
         bbox_weight: Weights of dx, dy, dw, dh.
+        conventions: Name of the box conventions.
 
     Raises:
         ValueError: If `with_pool` does not fit the body.
@@ -243,6 +260,7 @@ class BBoxHead(BoxHead):
         bbox_assigner: Spec[BBoxAssigner] = Spec.of(BBoxAssigner),  # noqa: B008
         with_pool: bool = False,
         bbox_weight: Sequence[float] = (10.0, 10.0, 5.0, 5.0),
+        conventions: Shared[str] = "",
     ) -> None:
         super().__init__(
             num_classes=num_classes,
@@ -250,6 +268,7 @@ class BBoxHead(BoxHead):
             bbox_assigner=bbox_assigner.build(num_classes=num_classes),
             with_pool=with_pool,
             class_agnostic=False,
+            conventions=box_conventions(conventions),
         )
         self.head = self.build_body(head)
         if with_pool != (self.head.shrink > 0):

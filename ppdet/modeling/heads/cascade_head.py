@@ -14,7 +14,7 @@ from ppdet.modeling.assign.roi_targets import BBoxAssigner
 from ppdet.modeling.heads.bbox_head import BoxHead, BoxStage
 from ppdet.modeling.heads.roi_extractor import RoIAlign
 from ppdet.modeling.heads.roi_features import CascadeTwoFCHead, RoiFeatures
-from ppdet.structures import FeatureShape
+from ppdet.structures import FeatureShape, box_conventions
 
 #: Deltas shrink from stage to stage; greater weights keep the losses alike (section 4.2).
 _STAGE_WEIGHTS = ((10.0, 10.0, 5.0, 5.0), (20.0, 20.0, 10.0, 10.0), (30.0, 30.0, 15.0, 15.0))
@@ -30,6 +30,7 @@ class CascadeHead(BoxHead):
         roi_extractor: Pools regions.
         bbox_assigner: Training targets; has the IoU threshold of each stage.
         bbox_weight: Weights of dx, dy, dw, dh, for each stage.
+        conventions: Name of the box conventions.
 
     Raises:
         ValueError: If the body puts out maps, or there are fewer IoU thresholds than stages.
@@ -44,13 +45,16 @@ class CascadeHead(BoxHead):
         roi_extractor: Spec[RoIAlign] = Spec.of(RoIAlign),  # noqa: B008
         bbox_assigner: Spec[BBoxAssigner] = Spec.of(BBoxAssigner),  # noqa: B008
         bbox_weight: Sequence[Sequence[float]] = _STAGE_WEIGHTS,
+        conventions: Shared[str] = "",
     ) -> None:
+        known = box_conventions(conventions)
         super().__init__(
             num_classes=num_classes,
             roi_extractor=roi_extractor.build(in_shapes=in_shapes),
             bbox_assigner=bbox_assigner.build(num_classes=num_classes),
             with_pool=False,
             class_agnostic=True,
+            conventions=known,
         )
         if len(self.assign.matchers) < len(bbox_weight):
             raise ValueError(
@@ -66,4 +70,5 @@ class CascadeHead(BoxHead):
             score, delta = self.build_outputs(body.out_channels)
             self.add_sublayer(f"bbox_score_stage{i}", score)
             self.add_sublayer(f"bbox_delta_stage{i}", delta)
-            self.stages.append(BoxStage(body, score, delta, DeltaCoder(weights)))
+            coder = DeltaCoder(weights, limited=known.limited_growth)
+            self.stages.append(BoxStage(body, score, delta, coder))

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from paddle import Tensor
 
-from ppdet.config.spec import Derived
+from ppdet.config.spec import Derived, Shared
 from ppdet.ops.roi_align import FlatRegions, multi_level_roi_align
-from ppdet.structures import FeatureShape
+from ppdet.structures import FeatureShape, box_conventions
 
 
 class RoIAlign:
@@ -27,6 +27,7 @@ class RoIAlign:
         aligned: bool = True,
         start_level: int = 0,
         end_level: int = 3,
+        conventions: Shared[str] = "",
     ) -> None:
         """Check and keep the settings.
 
@@ -37,6 +38,7 @@ class RoIAlign:
             aligned: Pixel centres at half-integers. False is half a cell off, as early code was.
             start_level: First of `in_shapes` that regions are read from.
             end_level: Last of them; fewer levels than that is fine.
+            conventions: Name of the box conventions; may set `aligned`, and on a pyramid `sampling_ratio`.
 
         Raises:
             ValueError: If no level is left, or the levels differ in channels.
@@ -49,8 +51,11 @@ class RoIAlign:
             )
         self.resolution = resolution
         self.channels = shapes[0].channels
-        self.sampling_ratio = sampling_ratio
-        self.aligned = aligned
+        known = box_conventions(conventions)
+        fixed = known.pyramid_samples if len(shapes) > 1 else None
+        self.sampling_ratio = sampling_ratio if fixed is None else fixed
+        self.aligned = aligned if known.half_pixel_pooling is None else known.half_pixel_pooling
+        self._last_pixel = known.last_pixel
         self._levels = slice(start_level, start_level + len(shapes))
         self._strides = [shape.stride for shape in shapes]
 
@@ -64,4 +69,5 @@ class RoIAlign:
             strides=self._strides,
             sampling_ratio=self.sampling_ratio,
             aligned=self.aligned,
+            last_pixel=self._last_pixel,
         )

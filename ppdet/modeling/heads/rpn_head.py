@@ -12,13 +12,13 @@ import paddle
 from paddle import Tensor, nn
 from paddle.nn import functional
 
-from ppdet.config.spec import Derived, Spec
+from ppdet.config.spec import Derived, Shared, Spec
 from ppdet.modeling.assign.anchors import AnchorGenerator
 from ppdet.modeling.assign.rpn_targets import RPNTargetAssign
 from ppdet.ops.indexing import gather_rows
 from ppdet.ops.losses import binary_cross_entropy, smooth_l1
 from ppdet.ops.proposals import generate_proposals
-from ppdet.structures import BatchTargets, FeatureShape, Proposals
+from ppdet.structures import BatchTargets, FeatureShape, Proposals, box_conventions
 
 
 class RpnOutputs(NamedTuple):
@@ -45,6 +45,7 @@ class ProposalGenerator:
         post_nms_top_n: int = 2000,
         nms_thresh: float = 0.5,
         min_size: float = 0.1,
+        conventions: Shared[str] = "",
     ) -> None:
         """Check and keep the numbers.
 
@@ -53,6 +54,7 @@ class ProposalGenerator:
             post_nms_top_n: R, proposals kept over all levels.
             nms_thresh: IoU beyond which the worse of two boxes of a level is dropped.
             min_size: Shortest side of a proposal in pixels; never less than 1.
+            conventions: Name of the box conventions.
 
         Raises:
             ValueError: If a limit is not positive.
@@ -65,6 +67,7 @@ class ProposalGenerator:
         self.post_nms_top_n = post_nms_top_n
         self.nms_thresh = nms_thresh
         self.min_size = min_size
+        self.conventions = box_conventions(conventions)
 
     def __call__(self, outputs: RpnOutputs, image_sizes: Tensor) -> Proposals:
         """Proposals of each image, best first; no gradient passes.
@@ -82,6 +85,7 @@ class ProposalGenerator:
             post_nms_top_n=self.post_nms_top_n,
             nms_thresh=self.nms_thresh,
             min_size=self.min_size,
+            last_pixel=self.conventions.last_pixel,
         )
         return Proposals(ranked.boxes, ranked.objectness_logits, ranked.valid)
 
