@@ -65,7 +65,7 @@ _READER: Mapping[str, Rule] = {
 _NO_OTHER_BLOCKS = "this kind of residual block is not provided"
 _NO_BOX_LOSS = "another box loss is not provided for this head"
 
-#: Component -> key -> rule. A key that the constructor takes never gets here.
+#: Component -> key -> rule. Of a key that the constructor takes, only `Agrees` has a meaning.
 COMPONENT_KEYS: Mapping[str, Mapping[str, Rule]] = {
     "TrainReader": {**_READER},
     "EvalReader": {**_READER, "mixup_epoch": Ignored("evaluation mixes nothing")},
@@ -88,7 +88,6 @@ COMPONENT_KEYS: Mapping[str, Mapping[str, Rule]] = {
     },
     "YOLOv3FPN": {"in_channels": _FOLLOWS},
     "YOLOv3TinyFPN": {"in_channels": _FOLLOWS},
-    "DarkNet": {},
     "YOLOv3": {"for_mot": Only((False,), "tracking is not provided")},
     "YOLOv3Head": {"in_channels": _FOLLOWS},
     "YOLOBox": {"num_classes": Agrees(("num_classes",))},
@@ -127,7 +126,6 @@ COMPONENT_KEYS: Mapping[str, Mapping[str, Rule]] = {
         "loss_normalize_pos": Only((False,), "losses are divided by all sampled RoIs"),
         "add_gt_as_proposals": Only(([True, False, False],), "objects are proposals of the first stage"),
     },
-    "TwoFCHead": {},
     "CascadeTwoFCHead": {"num_cascade_stage": Only((3,), "the cascade has three stages")},
     "Res5Head": {"feat_in": _FOLLOWS, "feat_out": _FOLLOWS},
     "MaskHead": {"in_channel": _FOLLOWS},
@@ -149,19 +147,16 @@ COMPONENT_KEYS: Mapping[str, Mapping[str, Rule]] = {
     },
     "MaskPostProcess": {"mask_resolution": _FOLLOWS},
     "COCODataSet": {"use_default_label": Ignored("class names come from the annotations or the weights")},
-    "VOCDataSet": {},
+    # Targets are made in the model, from the head's own anchors.
+    "Gt2YoloTarget": {
+        "anchors": Agrees(("YOLOv3Head.anchors",)),
+        "anchor_masks": Agrees(("YOLOv3Head.anchor_masks",)),
+        "num_classes": Agrees(("num_classes",)),
+    },
 }
 
 #: Steps of a reader that are done elsewhere here: the name is accepted, its arguments by these rules.
 DROPPED_COMPONENTS: Mapping[str, Mapping[str, Rule]] = {
-    # Targets that depend on the model are computed in the model.
-    "Gt2YoloTarget": {
-        "anchors": Agrees(("YOLOv3Head.anchors",)),
-        "anchor_masks": Agrees(("YOLOv3Head.anchor_masks",)),
-        "downsample_ratios": Ignored("follows from the backbone"),
-        "num_classes": Agrees(("num_classes",)),
-        "iou_thresh": Only((1.0, 1), "one anchor per object is matched"),
-    },
     "Poly2Mask": {"del_poly": Ignored("masks are rasterised in the model")},
 }
 

@@ -20,8 +20,9 @@ class Facts:
         self._claims: list[tuple[Node, Agrees]] = []
 
     def add(self, node: Node, rule: Agrees) -> None:
-        """Remember that `node` must equal what `rule` points at."""
-        self._claims.append((node, rule))
+        """Remember that `node`, unless null, must equal what `rule` points at."""
+        if plain(node) is not None:
+            self._claims.append((node, rule))
 
     def compare(self, arguments: Mapping[str, Any], problems: list[Problem]) -> None:
         """Report the claims that the resolved top level contradicts."""

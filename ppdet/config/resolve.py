@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Mapping
 from typing import Any, Callable, Optional
 
-from ppdet.config.compat import ANY_COMPONENT, COMPONENT_KEYS, DROPPED_COMPONENTS, NOT_PROVIDED
+from ppdet.config.compat import ANY_COMPONENT, COMPONENT_KEYS, DROPPED_COMPONENTS, NOT_PROVIDED, Agrees
 from ppdet.config.compat_check import Facts, check_rule
 from ppdet.config.errors import Place, Problem, nearest, suggestion
 from ppdet.config.schema import REQUIRED, Parameter, describe, is_spec, members, schema_of, spec_base
@@ -184,7 +184,7 @@ class Resolver:
         top = block is self._root
         if not top:
             for key, node in block.items.items():
-                if key not in schema and key in rules:
+                if key in rules and (key not in schema or isinstance(rules[key], Agrees)):
                     check_rule(rules[key], node, self._facts, self._problems)
                 elif key not in schema:
                     self._report(node.place, f"{name} has no argument {key!r}{suggestion(str(key), schema)}")
