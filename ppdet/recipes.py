@@ -13,8 +13,11 @@ import numpy as np
 
 from ppdet.config import ConfigError, Place, Problem, Spec
 from ppdet.data.datasets.base import Dataset
+from ppdet.data.datasets.coco import COCODataSet
 from ppdet.data.loader import Loader
 from ppdet.experiment import Experiment
+from ppdet.metrics.base import Metric
+from ppdet.metrics.coco import CocoMetric
 from ppdet.modeling.detectors.predict import predict as predict_batch
 from ppdet.modeling.interfaces import Detector
 from ppdet.structures import Categories, Detections, Sample
@@ -111,6 +114,30 @@ def build_loader(
     return loader
 
 
+def build_metric(experiment: Experiment, dataset: Dataset, *, with_masks: bool) -> Metric:
+    """What the evaluation of a dataset reports.
+
+    Args:
+        experiment: Says which metric.
+        dataset: An annotated dataset; only its images count.
+        with_masks: Score masks too.
+
+    Raises:
+        DataError: If the dataset has no ground truth that this metric reads.
+    """
+    if not isinstance(dataset, COCODataSet):
+        raise DataError(
+            f"metric {experiment.metric} needs an EvalDataset with a COCO annotation file, not a "
+            f"{type(dataset).__name__}"
+        )
+    return CocoMetric(
+        dataset.anno_path,
+        dataset.categories,
+        with_masks=with_masks,
+        image_ids=[int(i) for i in dataset.packed.image_ids],
+    )
+
+
 class _Images(Dataset):
     """Images that a caller holds in memory or names one by one."""
 
@@ -153,5 +180,7 @@ def predict(
     if isinstance(images, (str, os.PathLike)) or (isinstance(images, np.ndarray) and images.ndim == 3):
         images = [images]
     dataset = _Images(list(images))
+    if len(dataset) == 0:
+        return []
     loader = require(experiment, "TestReader").build().loader(dataset, seed=0, num_workers=0)
     return [found for batch in loader for found in predict_batch(model, batch)]

@@ -71,8 +71,8 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         print(f"ppdet {ppdet.__version__}")
         return 0
     verb = make_parser().parse_args(words[:1]).verb
+    _set_up_process(debug="--debug" in words)  # before a verb's module may import Paddle
     args = make_parser(verb).parse_args(words[1:])
-    _set_up_process(debug=args.debug)
     try:
         status = import_module(f"ppdet.cli.{verb}").run(args)
         sys.stdout.flush()

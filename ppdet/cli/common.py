@@ -88,7 +88,7 @@ class Trained(NamedTuple):
     Attributes:
         experiment: What `-c` and `-o` say.
         model: The detector, in evaluation mode.
-        class_names: Its class names by label.
+        class_names: Its class names by label; empty only if they were not asked for and nothing knows them.
         source: The weight file.
     """
 
@@ -99,12 +99,17 @@ class Trained(NamedTuple):
 
 
 def load_trained(
-    args: argparse.Namespace, *, classes: Optional[str] = None, extra: tuple[str, ...] = ()
+    args: argparse.Namespace,
+    *,
+    names_needed: bool,
+    classes: Optional[str] = None,
+    extra: tuple[str, ...] = (),
 ) -> Trained:
     """The experiment with the weights that ``--weights`` names, or else its own `weights`.
 
     Args:
         args: With `config`, `opt`, `weights` and `device`.
+        names_needed: Whether weights that nobody knows the class names of are an error.
         classes: Class names, for weights that carry none.
         extra: Overrides that come last.
 
@@ -123,7 +128,9 @@ def load_trained(
         )
     set_device(args.device)
     file = read_source(wanted)
-    names = class_names_of(file, classes=classes, num_classes=experiment.num_classes)
+    names: tuple[str, ...] = ()
+    if names_needed or file.metadata.class_names:
+        names = class_names_of(file, classes=classes, num_classes=experiment.num_classes)
     model = build_model(experiment)
     report = load_weights(model, file, class_names=names)
     model.eval()

@@ -70,7 +70,9 @@ def run(args: argparse.Namespace) -> int:
     if not wanted:
         raise CommandError("nothing to look at: give --infer_img FILE or --infer_dir DIR")
     images = ImageFolder().of(wanted)
-    trained = load_trained(args, classes=args.classes, extra=("TestReader.skip_corrupt=true",))
+    trained = load_trained(
+        args, names_needed=True, classes=args.classes, extra=("TestReader.skip_corrupt=true",)
+    )
     folder = make_folder(Path(args.output_dir))
     places = drawn_names([images[i].path for i in range(len(images))], args.infer_dir)
     loader = build_loader(

@@ -114,7 +114,7 @@ def test_every_verb_has_a_module_and_help() -> None:
 def test_help_imports_no_paddle() -> None:
     code = (
         "import sys, ppdet.cli\n"
-        "for name in ppdet.cli.VERBS: ppdet.cli.make_parser(name)\n"
+        "for name in ('train', 'eval', 'infer', 'config'): ppdet.cli.make_parser(name)\n"
         "assert 'paddle' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)

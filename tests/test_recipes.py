@@ -1,0 +1,118 @@
+"""Protects the Python API: images in, detections out; datasets that do not fit the config are told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+import ppdet
+from ppdet.config import ConfigError
+from ppdet.recipes import build_dataset, build_loader, build_metric, needs_masks, require
+from ppdet.structures import Categories
+from ppdet.utils.errors import DataError
+from tests.cli.small import NAMES, make_project
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A config and its dataset."""
+    return make_project(tmp_path_factory.mktemp("recipes"))
+
+
+@pytest.fixture(autouse=True)
+def in_project(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Paths in the config are relative to the project."""
+    monkeypatch.chdir(project)
+
+
+def test_predict_takes_paths_and_arrays_alike() -> None:
+    experiment = ppdet.load_config("small.yml", overrides=["TestReader.batch_size=2"])
+    model = ppdet.build_model(experiment)
+    path = "data/val2017/000000000001.jpg"
+    array = cv2.cvtColor(cv2.imread(path), cv2.COLOR_BGR2RGB)
+    several = ppdet.predict(model, [path, Path(path), array], experiment)
+    one = ppdet.predict(model, array, experiment)
+    assert [found.image_id for found in several] == [0, 1, 2]
+    assert len(one) == 1
+    for found in several:
+        # A batch of two rounds differently from one of one.
+        assert len(found) == len(one[0]) > 0
+        np.testing.assert_allclose(found.scores, one[0].scores, atol=1e-4)
+        assert (found.boxes >= 0).all()
+        assert (found.boxes <= [128, 96, 128, 96]).all()
+        assert (np.diff(found.scores) <= 0).all()
+    assert ppdet.predict(model, [], experiment) == []
+    assert model.training, "predict leaves the model in the mode it was in"
+
+
+@pytest.mark.parametrize(
+    ("image", "told"),
+    [
+        (np.zeros((4, 4, 3), np.float32), "float32"),
+        (np.zeros((4, 4, 4), np.uint8), r"\(4, 4, 4\)"),
+        ("gone.jpg", "gone.jpg"),
+        ("small.yml", "small.yml"),
+    ],
+)
+def test_predict_names_an_image_it_cannot_use(image: object, told: str) -> None:
+    experiment = ppdet.load_config("small.yml")
+    model = ppdet.build_model(experiment)
+    with pytest.raises(DataError, match=told):
+        ppdet.predict(model, [image], experiment)  # type: ignore[list-item]
+
+
+def test_classes_must_be_as_many_as_the_config_says() -> None:
+    experiment = ppdet.load_config("small.yml", overrides=["num_classes=4"])
+    with pytest.raises(
+        DataError, match=r"3 categories \(cat, dog, bird\).* num_classes is 4 \(command line\)"
+    ):
+        build_dataset(experiment, "TrainDataset")
+
+
+def test_validation_uses_the_classes_of_training_by_name() -> None:
+    experiment = ppdet.load_config("small.yml")
+    own = build_dataset(experiment, "EvalDataset")
+    turned = Categories.from_names(NAMES[::-1])
+    shared = build_dataset(experiment, "EvalDataset", turned)
+    for i in range(len(own)):
+        mine, theirs = own[i].target, shared[i].target
+        assert mine is not None
+        assert theirs is not None
+        assert [NAMES[k] for k in mine.labels] == [turned.names[k] for k in theirs.labels]
+    with pytest.raises(DataError, match="bird"):
+        build_dataset(experiment, "EvalDataset", Categories.from_names(["cat", "dog", "fish"]))
+
+
+def test_perfect_detections_score_one() -> None:
+    experiment = ppdet.load_config("small.yml")
+    dataset = build_dataset(experiment, "EvalDataset")
+    metric = build_metric(experiment, dataset, with_masks=False)
+    for i in range(len(dataset)):
+        target = dataset[i].target
+        assert target is not None
+        metric.update(
+            [
+                ppdet.structures.Detections(
+                    dataset[i].image_id, target.boxes, np.ones(len(target), np.float32), target.labels
+                )
+            ]
+        )
+    assert metric.compute()["bbox"]["AP"] == pytest.approx(1.0)
+
+
+def test_loader_gives_every_image_once() -> None:
+    experiment = ppdet.load_config("small.yml")
+    dataset = build_dataset(experiment, "EvalDataset")
+    loader = build_loader(experiment, "EvalReader", dataset)
+    assert sorted(i for batch in loader for i in batch.image_ids) == [1, 2]
+
+
+def test_missing_parts_are_named(tmp_path: Path) -> None:
+    assert not needs_masks(ppdet.build_model(ppdet.load_config("small.yml")))
+    text = Path("small.yml").read_text("utf-8").replace("TestReader: *eval\n", "")
+    (tmp_path / "short.yml").write_text(text, "utf-8")
+    with pytest.raises(ConfigError, match="TestReader is missing"):
+        require(ppdet.load_config(tmp_path / "short.yml"), "TestReader")
