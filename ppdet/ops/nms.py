@@ -89,8 +89,7 @@ def class_wise_nms(
 
     Args:
         boxes: ``[N, R, K, 4]`` float32 xyxy, a box per class, or ``[N, R, 1, 4]`` shared by all classes.
-        scores: ``[N, R, K]`` float32 without background. Rows that are padding have scores <=
-            `score_threshold`.
+        scores: ``[N, R, K]`` float32 without background; at most `score_threshold` in rows that are padding.
         score_threshold: Kept scores are strictly greater.
         iou_threshold: A box is dropped if its IoU with a better kept one of its class is greater.
         keep_top_k: D, detections kept per image over all classes.
@@ -118,7 +117,7 @@ def class_wise_nms(
     pair = paddle.gather(paddle.flatten(best.columns), rows)
     score = paddle.gather(paddle.flatten(best.values), rows)
     label = pair % classes
-    # Row of the flattened boxes: (image, box) where they are shared, (image, box, class) where not.
+    # Row of the flattened boxes: (image, box) where shared, (image, box, class) where not.
     box_row = image * dim(boxes, 1) + pair // classes if shared else image * (dim(boxes, 1) * classes) + pair
     box = paddle.gather(paddle.reshape(boxes, [-1, 4]), box_row)
     kept = batched_nms(box, score, image * classes + label, iou_threshold=iou_threshold)

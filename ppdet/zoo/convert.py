@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import paddle
 
-import ppdet
+from ppdet import __version__
 from ppdet.utils.errors import WeightsError
 from ppdet.utils.metadata import METADATA_KEY, CheckpointMetadata
 from ppdet.zoo.darknet import write_darknet
@@ -43,7 +43,7 @@ def save_weights(file: WeightFile, target: Path, *, class_names: Sequence[str] =
     metadata = replace(
         file.metadata,
         class_names=file.metadata.class_names or tuple(class_names),
-        version=file.metadata.version or ppdet.__version__,
+        version=file.metadata.version or __version__,
     )
     part = target.with_name(target.name + ".part")
     try:
