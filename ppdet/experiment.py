@@ -129,6 +129,20 @@ class Experiment:
         """
         return dump(self, self.origins, origins=origins)
 
+    def save(self, path: Union[str, Path]) -> None:
+        """Write `to_yaml` with origins into a file, whose folder is made if need be.
+
+        Raises:
+            ConfigError: If it cannot be written.
+        """
+        path = Path(path)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(self.to_yaml(origins=True), "utf-8")
+        except OSError as error:
+            message = f"cannot be written: {error.strerror or error}; choose another save_dir"
+            raise ConfigError([Problem(Place(str(path)), message)]) from error
+
 
 def load_config(path: Union[str, Path], overrides: Sequence[str] = ()) -> Experiment:
     """Read a YAML, its bases and its plugins.

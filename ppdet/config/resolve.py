@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import logging
 from collections.abc import Mapping
 from typing import Any, Callable, Optional
 
@@ -12,8 +13,10 @@ from ppdet.config.errors import Place, Problem, nearest, suggestion
 from ppdet.config.schema import REQUIRED, Parameter, describe, is_spec, members, schema_of, spec_base
 from ppdet.config.spec import Spec
 from ppdet.config.table import Table, fits, yaml_name
-from ppdet.config.tree import Block, Leaf, Node, component_name, merge, plain
+from ppdet.config.tree import Block, Leaf, Node, component_name, from_command_line, merge, plain
 from ppdet.config.values import DROPPED, INVALID, convert, mismatch, shown
+
+logger = logging.getLogger(__name__)
 
 Component = Callable[..., Any]
 
@@ -60,6 +63,8 @@ class Resolver:
             if key in schema or key in self.used or key not in self._table:
                 continue
             if isinstance(node, Block):
+                if from_command_line(node):
+                    logger.warning("-o %s...: nothing in this configuration uses %s", key, key)
                 component = self._table.get(key)
                 self._arguments(component, schema_of(component), node, None, unused=True)
             elif not (isinstance(node, Leaf) and node.value is None):

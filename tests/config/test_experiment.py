@@ -18,6 +18,7 @@ from ppdet.config.schema import schema_of
 from ppdet.config.table import Table
 from ppdet.experiment import Experiment, load_config
 from tests.config.toys import load, write
+from tests.support import ROOT
 
 RUNTIME = """
 use_gpu: true
@@ -185,3 +186,36 @@ def test_command_prints_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
         "error: command line: Toy.wrod: Toy has no argument 'wrod'; did you mean 'word'?\n"
     )
     assert main(["config"]) == 2
+
+
+def test_saved_file(tmp_path: Path) -> None:
+    exp = load(tmp_path, WRITTEN)
+    exp.save(tmp_path / "new" / "folder" / "config.yml")
+    assert load_config(tmp_path / "new" / "folder" / "config.yml") == exp
+    with pytest.raises(ConfigError, match=r"cannot be written: .*choose another save_dir"):
+        exp.save(tmp_path / "x.yml" / "config.yml")
+
+
+def test_saved_file_finds_its_plugins(tmp_path: Path) -> None:
+    source = "from ppdet import register\nfrom tests.config.toys import ToyBackbone\n"
+    source += "@register\nclass Saved(ToyBackbone):\n    pass\n"
+    write(tmp_path, source, "net.py")
+    exp = load(tmp_path, "plugins: [net.py]\nToy: {backbone: Saved}\n")
+    exp.save(tmp_path / "out" / "config.yml")
+    assert load_config(tmp_path / "out" / "config.yml") == exp
+
+
+def test_override_without_effect_warns(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    load(tmp_path, "ResNet: {depth: 18}\n")
+    assert not caplog.records
+    load(tmp_path, "", "ResNet.depth=18")
+    assert [r.getMessage() for r in caplog.records] == [
+        "-o ResNet...: nothing in this configuration uses ResNet"
+    ]
+
+
+def test_page_lists_every_key() -> None:
+    page = (ROOT / "docs" / "config.md").read_text("utf-8")
+    listed = re.findall(r"^\| `(\w+)` \|", page, re.M)
+    assert listed == [f.name for f in dataclasses.fields(Experiment) if f.init]
+    assert all(f"        {name}: " in (Experiment.__doc__ or "") for name in listed)
