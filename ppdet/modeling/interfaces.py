@@ -9,7 +9,7 @@ from abc import abstractmethod
 
 from paddle import Tensor, nn
 
-from ppdet.structures import Batch, DetectionTensors, FeatureShape
+from ppdet.structures import Batch, BoxConventions, DetectionTensors, FeatureShape
 
 
 class Backbone(nn.Layer):
@@ -38,6 +38,8 @@ class Detector(nn.Layer):
     num_classes: int
     #: Probability from which on a pixel belongs to an object, where the detector has masks.
     mask_threshold: float = 0.5
+    #: What the weights mean by boxes; other than normal only for weights of other programs.
+    conventions: BoxConventions = BoxConventions()
 
     @abstractmethod
     def forward(self, batch: Batch) -> dict[str, Tensor]:

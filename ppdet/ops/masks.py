@@ -145,7 +145,7 @@ def paste_to_rle(
         D COCO run-length masks ``{"size": [H, W], "counts": bytes}``; an empty box has an empty mask.
     """
     return tuple(
-        _encode_window(*_paste_window(probs, box, image_size, threshold), image_size)
+        encode_window(*_paste_window(probs, box, image_size, threshold), image_size)
         for probs, box in zip(np.asarray(mask_probs, np.float32), np.asarray(boxes, np.float32))
     )
 
@@ -182,7 +182,7 @@ def _mix(values: np.ndarray, position: np.ndarray) -> np.ndarray:
     return values[before] * (1 - share) + values[before + 1] * share
 
 
-def _encode_window(
+def encode_window(
     window: np.ndarray, first_column: int, first_row: int, image_size: tuple[int, int]
 ) -> dict[str, Any]:
     """Run-length mask of an image that is empty but for a window ``[columns, rows]``."""

@@ -7,9 +7,10 @@ from typing import NamedTuple, Union
 
 import numpy as np
 
+from ppdet.config.spec import Shared
 from ppdet.data.geometry import resize_target
 from ppdet.data.transforms.base import BatchTransform, Transform, pixels_hwc
-from ppdet.structures import Sample
+from ppdet.structures import Sample, box_conventions
 
 #: OpenCV's numbers for nearest, linear, cubic, area and Lanczos, which 2.x writes in `interp`.
 INTERPOLATIONS = (0, 1, 2, 3, 4)
@@ -19,11 +20,16 @@ Size = Union[int, Sequence[int]]
 
 
 class ResizeParams(NamedTuple):
-    """What a resize does: to (height, width), or with `keep_ratio` to (short, long) side in any order."""
+    """What a resize does: to (height, width), or with `keep_ratio` to (short, long) side in any order.
+
+    `unrounded` keeps the size that the scale gives, and interpolates bilinearly between floats; see
+    `BoxConventions`.
+    """
 
     target: tuple[int, int]
     keep_ratio: bool
     interp: int
+    unrounded: bool = False
 
 
 def as_size(value: Size) -> tuple[int, int]:
@@ -65,6 +71,8 @@ def resize(sample: Sample, params: ResizeParams) -> Sample:
     """Resize image, boxes and masks. The factor of each axis is new / old size, after rounding."""
     import cv2
 
+    if params.unrounded and params.keep_ratio:
+        return _resize_unrounded(sample, params)
     image = pixels_hwc(sample)
     height, width = image.shape[:2]
     size = resized_size((height, width), params)
@@ -78,6 +86,23 @@ def resize(sample: Sample, params: ResizeParams) -> Sample:
     )
 
 
+def _resize_unrounded(sample: Sample, params: ResizeParams) -> Sample:
+    """As `resize` with `keep_ratio`, one factor for both axes, which is not rounded to whole pixels."""
+    import cv2
+
+    image = pixels_hwc(sample).astype(np.float32)
+    size = image.shape[:2]
+    scale = min(min(params.target) / min(size), max(params.target) / max(size))
+    resized = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_LINEAR)
+    target = sample.target
+    return sample.replace(
+        image=resized,
+        image_size=(size[0] * scale, size[1] * scale),
+        scale_factor=(sample.scale_factor[0] * scale, sample.scale_factor[1] * scale),
+        target=None if target is None else resize_target(target, (scale, scale), resized.shape[:2]),
+    )
+
+
 class Resize(Transform[ResizeParams]):
     """Resizes to one size.
 
@@ -86,10 +111,19 @@ class Resize(Transform[ResizeParams]):
             short and the long side.
         keep_ratio: Scale both sides by the same factor.
         interp: OpenCV interpolation: 0 nearest, 1 linear, 2 cubic, 3 area, 4 Lanczos.
+        conventions: Name of the box conventions; they may ask for an unrounded, bilinear resize.
     """
 
-    def __init__(self, *, target_size: Size, keep_ratio: bool, interp: int = _LINEAR) -> None:
-        self.params = ResizeParams(as_size(target_size), keep_ratio, check_interp(interp))
+    def __init__(
+        self,
+        *,
+        target_size: Size,
+        keep_ratio: bool,
+        interp: int = _LINEAR,
+        conventions: Shared[str] = "",
+    ) -> None:
+        unrounded = box_conventions(conventions).unrounded_resize
+        self.params = ResizeParams(as_size(target_size), keep_ratio, check_interp(interp), unrounded)
 
     def draw(self, sample: Sample, rng: np.random.Generator) -> ResizeParams:
         """Always the same."""

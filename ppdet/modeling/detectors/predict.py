@@ -13,7 +13,9 @@ import paddle
 
 from ppdet.modeling.interfaces import Detector
 from ppdet.ops.masks import paste_to_rle
-from ppdet.structures import Batch, Detections
+from ppdet.ops.whole_pixel_masks import paste_whole_pixels
+from ppdet.structures import Batch, BoxConventions, Detections
+from ppdet.structures.conventions import NORMAL
 
 
 @paddle.no_grad()
@@ -51,6 +53,7 @@ def predict(detector: Detector, batch: Batch) -> list[Detections]:
         image_ids=batch.image_ids,
         original_sizes=[(int(h), int(w)) for h, w in packed[:, :2]],
         mask_threshold=detector.mask_threshold,
+        conventions=detector.conventions,
     )
 
 
@@ -63,6 +66,7 @@ def to_detections(
     image_ids: Sequence[int],
     original_sizes: Sequence[tuple[int, int]],
     mask_threshold: float = 0.5,
+    conventions: BoxConventions = NORMAL,
 ) -> list[Detections]:
     """Padded arrays, as a detector or its export puts out, to detections; masks are pasted.
 
@@ -74,10 +78,12 @@ def to_detections(
         image_ids: N ids.
         original_sizes: N (height, width).
         mask_threshold: Probability from which on a pixel belongs to the object.
+        conventions: Box conventions of the weights; they say how masks are pasted.
 
     Returns:
         Detections of each image without padding.
     """
+    paste = paste_whole_pixels if conventions.whole_pixel_masks else paste_to_rle
     detections = []
     for i, (image_id, size) in enumerate(zip(image_ids, original_sizes)):
         kept = labels[i] >= 0
@@ -85,6 +91,6 @@ def to_detections(
         mine = boxes[i][kept]
         masks = None
         if mask_probs is not None:
-            masks = paste_to_rle(mask_probs[i][kept], mine, size, threshold=mask_threshold)
+            masks = paste(mask_probs[i][kept], mine, size, threshold=mask_threshold)
         detections.append(Detections(image_id, mine, scores[i][kept], labels[i][kept], masks))
     return detections

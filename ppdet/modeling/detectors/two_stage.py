@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import Optional
 
-import paddle
 from paddle import Tensor
 
 from ppdet.config.spec import Shared, Spec
@@ -18,6 +17,7 @@ from ppdet.modeling.heads.mask_head import MaskHead, MaskPostProcess, SharedFeat
 from ppdet.modeling.heads.post_process import BBoxPostProcess
 from ppdet.modeling.heads.rpn_head import RPNHead
 from ppdet.modeling.interfaces import Backbone, Detector, Neck
+from ppdet.ops.boxes import scale_boxes
 from ppdet.structures import Batch, DetectionTensors
 
 
@@ -54,6 +54,7 @@ class TwoStageDetector(Detector):
         shapes = self.backbone.out_shapes if self.neck is None else self.neck.out_shapes
         self.rpn_head = rpn_head.build(in_shapes=shapes)
         self.bbox_head = bbox_head.build(in_shapes=shapes, num_classes=num_classes)
+        self.conventions = self.bbox_head.conventions
         self.bbox_post_process = bbox_post_process.build(decode_facts=self.bbox_head.decode_facts)
         self.mask_head: Optional[MaskHead] = None
         if mask_head is not None:
@@ -93,10 +94,9 @@ class TwoStageDetector(Detector):
         found: DetectionTensors = self.bbox_post_process(predictions, image_sizes, scale_factors)
         if self.mask_head is None:
             return found
-        scale = paddle.concat([scale_factors[:, 1:], scale_factors[:, :1]] * 2, axis=1)
         probs = self.mask_head.predict(
             features,
-            found.boxes * scale.unsqueeze(1),
+            scale_boxes(found.boxes, scale_factors, last_pixel=self.conventions.last_pixel),
             found.labels,
             box_features=self.bbox_head.region_features,
         )

@@ -44,6 +44,7 @@ class YOLOv3(SingleStageDetector):
         self.neck = neck.build(in_shapes=self.backbone.out_shapes)
         self.yolo_head = yolo_head.build(in_shapes=self.neck.out_shapes, num_classes=num_classes)
         self._post_process = post_process.build(decode_facts=self.yolo_head.decode_facts)
+        self.conventions = self._post_process.decode.conventions
 
     def dense_head(self) -> YOLOv3Head:
         """The head."""

@@ -13,7 +13,7 @@ from paddle import Tensor
 
 from ppdet.config.spec import Derived, Spec
 from ppdet.ops.nms import class_wise_nms
-from ppdet.structures import DetectionTensors
+from ppdet.structures import BoxConventions, DetectionTensors
 
 
 class DecodedBoxes(NamedTuple):
@@ -31,6 +31,8 @@ class DecodedBoxes(NamedTuple):
 
 class BoxDecoder(ABC):
     """Turns the raw outputs of one kind of head into boxes and scores."""
+
+    conventions: BoxConventions = BoxConventions()
 
     @abstractmethod
     def __call__(self, outputs: Any, image_sizes: Tensor, scale_factors: Tensor) -> DecodedBoxes:

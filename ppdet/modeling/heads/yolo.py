@@ -17,8 +17,8 @@ from ppdet.config.spec import Derived, Shared, Spec
 from ppdet.modeling.heads.post_process import BoxDecoder, DecodedBoxes
 from ppdet.modeling.layers.yolo_grid import decode_maps, split_maps, yolo_levels
 from ppdet.modeling.losses.yolo import YOLOv3Loss
-from ppdet.ops.boxes import non_empty
-from ppdet.structures import BatchTargets, FeatureShape
+from ppdet.ops.boxes import inset_boxes, non_empty
+from ppdet.structures import BatchTargets, FeatureShape, box_conventions
 
 #: The paper's nine clusters of COCO box sizes, (width, height) in pixels at an input of 416.
 COCO_ANCHORS = (
@@ -119,6 +119,7 @@ class YOLOBox(BoxDecoder):
         scale_x_y: From the loss.
         conf_thresh: Least objectness.
         clip_bbox: Clip boxes to the image.
+        conventions: Name of the box conventions; where boxes name their last pixel, it is added.
     """
 
     def __init__(
@@ -132,7 +133,9 @@ class YOLOBox(BoxDecoder):
         scale_x_y: Derived[float] = 1.0,
         conf_thresh: float = 0.005,
         clip_bbox: bool = True,
+        conventions: Shared[str] = "",
     ) -> None:
+        self.conventions = box_conventions(conventions)
         strides = [downsample_ratio // 2**i for i in range(len(anchor_masks))]
         self._levels = yolo_levels(anchors, anchor_masks, strides)
         self._iou_aware = iou_aware
@@ -171,6 +174,7 @@ class YOLOBox(BoxDecoder):
         if self._clip_bbox:
             box = _clip_to_last_pixel(box, paddle.floor(image_sizes / scale_factors + 0.5))
             counts = counts & non_empty(box)
+        box = inset_boxes(box, -self.conventions.last_pixel)
         confidence = confidence * counts.astype(confidence.dtype)
         return DecodedBoxes(box.unsqueeze(2), paddle.concat(classes, axis=1) * confidence.unsqueeze(-1))
 
