@@ -99,7 +99,8 @@ def _limit(anchors: Tensor, top_n: int) -> int:
 def _survives(boxes: Tensor, scores: Tensor, usable: Tensor, iou_threshold: float) -> Tensor:
     """Which of ``[N, k]`` candidates are usable and survive NMS within their image, as bool ``[N, k]``."""
     images, candidates = dim(scores, 0), scores.shape[1]
-    image = paddle.arange(images, dtype="int64").unsqueeze(1).expand_as(scores.astype("int64"))
+    # A sum and not `expand_as`: paddle2onnx writes the sizes seen while tracing into that.
+    image = paddle.arange(images, dtype="int64").unsqueeze(1) + paddle.zeros_like(scores, dtype="int64")
     # Unusable candidates form groups of their own, so that they suppress nothing and shapes stay fixed.
     group = paddle.where(usable, image, image + images)
     kept = batched_nms(

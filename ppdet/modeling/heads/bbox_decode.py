@@ -47,11 +47,11 @@ class RCNNBox(BoxDecoder):
         known = self.conventions
         regions = outputs.regions.unsqueeze(2)
         if known.decode_in_original:
-            regions = scale_boxes(regions, 1 / scale_factors, last_pixel=known.last_pixel)
+            regions = scale_boxes(regions, paddle.reciprocal(scale_factors), last_pixel=known.last_pixel)
             boxes = self.coder.decode(regions, outputs.deltas)
         else:
             boxes = clip_boxes(self.coder.decode(regions, outputs.deltas), image_sizes)
-            boxes = scale_boxes(boxes, 1 / scale_factors)
+            boxes = scale_boxes(boxes, paddle.reciprocal(scale_factors))
         original_sizes = paddle.floor(image_sizes / scale_factors + 0.5)
         boxes = clip_boxes(boxes, original_sizes, last_pixel=known.last_pixel)
         counted = outputs.valid.unsqueeze(-1) & non_empty(boxes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import paddle
 from paddle import Tensor
 
 from ppdet.ops.indexing import dim
@@ -10,7 +11,7 @@ from ppdet.ops.indexing import dim
 def double_nearest(features: Tensor, like: Tensor) -> Tensor:
     """Each cell repeated 2 x 2, cut to the size of another map; nearest-neighbour interpolation.
 
-    Written with `expand`: Paddle Inference cannot run `interpolate` under oneDNN (3.3 stops with
+    Written with `stack`: Paddle Inference cannot run `interpolate` under oneDNN (3.3 stops with
     "not support ArrayAttribute<DoubleAttribute>"), whether it is given a size or a factor.
 
     Args:
@@ -21,10 +22,6 @@ def double_nearest(features: Tensor, like: Tensor) -> Tensor:
         ``[N, C, H, W]``. Equal to interpolation to that size also where it is odd: for 0 <= i < 2h - 1,
         floor(i * h / (2h - 1)) = floor(i / 2).
     """
-    batch, height, width = dim(features, 0), dim(features, 2), dim(features, 3)
-    channels = features.shape[1]
-    repeated = features.reshape([batch, channels, height, 1, width, 1]).expand(
-        [batch, channels, height, 2, width, 2]
-    )
-    doubled = repeated.reshape([batch, channels, 2 * height, 2 * width])
+    wide = paddle.stack([features, features], axis=4).flatten(3)
+    doubled = paddle.stack([wide, wide], axis=3).flatten(2, 3)
     return doubled[:, :, : dim(like, 2), : dim(like, 3)]
