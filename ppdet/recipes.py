@@ -7,14 +7,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Optional, Union
 
 import numpy as np
+import paddle
+import paddle.distributed as dist
+from paddle.optimizer import Optimizer
 
 from ppdet.config import ConfigError, Place, Problem, Spec
 from ppdet.data.datasets.base import Dataset
 from ppdet.data.datasets.coco import COCODataSet
 from ppdet.data.loader import Loader
+from ppdet.engine.schedules import LearningRateSchedule, batch_scale
+from ppdet.engine.settings import TrainSettings
 from ppdet.experiment import Experiment
 from ppdet.metrics.base import Metric
 from ppdet.metrics.coco import CocoMetric
@@ -97,8 +103,6 @@ def build_loader(
         with_masks: Whether the model needs masks.
         num_workers: Loading processes; the experiment's `worker_num` if None.
     """
-    import paddle.distributed as dist
-
     loader: Loader = (
         require(experiment, key)
         .build()
@@ -136,6 +140,80 @@ def build_metric(experiment: Experiment, dataset: Dataset, *, with_masks: bool) 
         with_masks=with_masks,
         image_ids=[int(i) for i in dataset.packed.image_ids],
     )
+
+
+@dataclass(frozen=True)
+class Training:
+    """Everything that a training needs, built.
+
+    Attributes:
+        model: With random weights.
+        dataset: Training images; its categories are those of the model.
+        loader: Its batches, for this process.
+        schedule: Learning rate by step.
+        optimizer: Over the trainable parameters.
+        scale: Factor on the config's learning rate, for a total batch other than the reference.
+        steps_per_epoch: Optimiser steps.
+    """
+
+    model: Detector
+    dataset: Dataset
+    loader: Loader
+    schedule: LearningRateSchedule
+    optimizer: Optimizer
+    scale: float
+    steps_per_epoch: int
+
+
+def build_training(experiment: Experiment) -> Training:
+    """Model, data, schedule and optimiser of an experiment, each from its own block.
+
+    Raises:
+        UserError: If a part is missing, or does not fit the others or the data.
+    """
+    dataset = build_dataset(experiment, "TrainDataset")
+    if experiment.seed is not None:
+        paddle.seed(experiment.seed)  # the random weights
+    model = build_model(experiment)
+    loader = build_loader(experiment, "TrainReader", dataset, with_masks=needs_masks(model))
+    total_batch = loader.batch_size * dist.get_world_size()
+    scale = batch_scale(total_batch, experiment.reference_batch_size)
+    schedule = require(experiment, "LearningRate").build().build(len(loader), scale=scale)
+    optimizer = require(experiment, "OptimizerBuilder").build().build(schedule, model)
+    return Training(model, dataset, loader, schedule, optimizer, scale, len(loader))
+
+
+def train_settings(experiment: Experiment) -> TrainSettings:
+    """How long the experiment trains, and what happens along the way."""
+    return TrainSettings(
+        epochs=experiment.epoch,
+        max_iters=experiment.max_iters,
+        log_iter=experiment.log_iter,
+        snapshot_epoch=experiment.snapshot_epoch,
+        seed=experiment.seed or 0,
+    )
+
+
+class Evaluation:
+    """Scores a model on a dataset, as often as it is called.
+
+    Args:
+        experiment: Says how images are prepared and which metric counts.
+        model: The detector.
+        dataset: Annotated images.
+    """
+
+    def __init__(self, experiment: Experiment, model: Detector, dataset: Dataset) -> None:
+        self.metric = build_metric(experiment, dataset, with_masks=needs_masks(model))
+        self._model = model
+        self._loader = build_loader(experiment, "EvalReader", dataset)
+
+    def __call__(self) -> dict[str, dict[str, float]]:
+        """Run all images through the model and score what it finds."""
+        self.metric.reset()
+        for batch in self._loader:
+            self.metric.update(predict_batch(self._model, batch))
+        return self.metric.compute()
 
 
 class _Images(Dataset):

@@ -106,7 +106,8 @@ def _set_up_process(*, debug: bool) -> None:
     # Paddle's INFO lines about its own start-up say nothing to a user of this program.
     os.environ.setdefault("GLOG_minloglevel", "0" if debug else "2")
     if not debug:
-        warnings.filterwarnings("ignore", message="No ccache found")
+        for message in ("No ccache found", "When training, we now always track global mean"):
+            warnings.filterwarnings("ignore", message=message)
 
 
 def _usable_cores() -> int:

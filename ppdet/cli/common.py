@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import re
 import tempfile
 from pathlib import Path
@@ -13,6 +14,8 @@ from ppdet.utils.errors import UserError
 if TYPE_CHECKING:
     from ppdet.experiment import Experiment
     from ppdet.modeling.interfaces import Detector
+
+logger = logging.getLogger(__name__)
 
 DEVICE = re.compile(r"auto|cpu|gpu(:\d+)?")
 
@@ -131,6 +134,10 @@ def load_trained(
     names: tuple[str, ...] = ()
     if names_needed or file.metadata.class_names:
         names = class_names_of(file, classes=classes, num_classes=experiment.num_classes)
+    conventions = file.metadata.conventions
+    if conventions:
+        experiment = load_experiment(args, extra=(*extra, f"conventions={conventions}"))
+        logger.info("these weights mean boxes in the %s conventions; the model is built in them", conventions)
     model = build_model(experiment)
     report = load_weights(model, file, class_names=names)
     model.eval()

@@ -3,8 +3,25 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Optional
 
-from ppdet.cli.common import add_config_arguments, add_device_argument
+from ppdet.cli.common import (
+    add_config_arguments,
+    add_device_argument,
+    load_experiment,
+    make_folder,
+    set_device,
+)
+
+if TYPE_CHECKING:
+    from ppdet.data.datasets.base import Dataset
+    from ppdet.experiment import Experiment
+    from ppdet.recipes import Training
+    from ppdet.utils.metadata import CheckpointMetadata
+
+#: The config as it was used, beside the checkpoints.
+RESOLVED = "config.yml"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,3 +41,117 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--amp", action="store_true", help="mixed precision")
     parser.add_argument("--dry-run", action="store_true", help="build everything, print a summary and stop")
     add_device_argument(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Train, or say what would be trained."""
+    from ppdet.recipes import build_dataset, build_training
+
+    experiment = load_experiment(args, extra=("amp=true",) if args.amp else ())
+    folder = Path(experiment.save_dir) / experiment.name
+    if not args.dry_run:
+        make_folder(folder)
+    device = set_device(args.device)
+    training = build_training(experiment)
+    validation: Optional[Dataset] = None
+    if args.eval or (args.dry_run and experiment.EvalDataset is not None):
+        validation = build_dataset(experiment, "EvalDataset", training.dataset.categories)
+    print(summary(experiment, training, validation, device))
+    if args.dry_run:
+        return 0
+    (folder / RESOLVED).write_text(experiment.to_yaml(), "utf-8")
+    return _train(experiment, training, validation, folder, args.resume)
+
+
+def _train(
+    experiment: Experiment,
+    training: Training,
+    validation: Optional[Dataset],
+    folder: Path,
+    resume: Optional[str],
+) -> int:
+    from ppdet.engine.checkpoint import FINAL, RunFolder
+    from ppdet.engine.console import JsonLines, LogFile, ProgressBar
+    from ppdet.engine.trainer import Trainer
+    from ppdet.recipes import Evaluation, train_settings
+
+    log = LogFile(folder)
+    if resume is None and experiment.pretrain_weights:
+        _load_pretrained(training, experiment.pretrain_weights)
+    evaluation = None if validation is None else Evaluation(experiment, training.model, validation)
+    trainer = Trainer(
+        training.model,
+        training.optimizer,
+        training.schedule,
+        training.loader,
+        train_settings(experiment),
+        folder=RunFolder(folder, metadata=_metadata(experiment, training)),
+        evaluate=evaluation,
+        hooks=[log, ProgressBar(), JsonLines(folder)],
+    )
+    if resume is not None:
+        trainer.resume(resume)
+    report = trainer.train()
+    training.loader.close()
+    if report.stopped is not None:
+        print(f"stopped at step {report.progress.step}: {report.stopped}; -r goes on from there")
+        return 0
+    print(f"trained {report.progress.step} steps; weights: {folder / FINAL}.pdparams")
+    return 0
+
+
+def _load_pretrained(training: Training, source: str) -> None:
+    from ppdet.zoo import Purpose, load_weights
+
+    names = training.dataset.categories.names
+    load_weights(training.model, source, purpose=Purpose.FINETUNE, class_names=names)
+
+
+def _metadata(experiment: Experiment, training: Training) -> CheckpointMetadata:
+    """What every checkpoint of the run says of itself."""
+    from ppdet import __version__
+    from ppdet.utils.metadata import CheckpointMetadata
+    from ppdet.zoo.loading import conventions_of
+
+    return CheckpointMetadata(
+        class_names=training.dataset.categories.names,
+        config={"yaml": experiment.to_yaml()},
+        version=__version__,
+        conventions=conventions_of(training.model),
+    )
+
+
+def summary(experiment: Experiment, training: Training, validation: Optional[Dataset], device: str) -> str:
+    """What a training would do, for a screen."""
+    parameters = training.model.parameters()
+    total = sum(int(p.size) for p in parameters)
+    trained = sum(int(p.size) for p in parameters if p.trainable)
+    names = training.dataset.categories.names
+    shown = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
+    steps = training.steps_per_epoch * experiment.epoch
+    if experiment.max_iters is not None:
+        steps = min(steps, experiment.max_iters)
+    batch = training.loader.batch_size
+    rows = [
+        ("experiment", f"{experiment.name} ({experiment.source})"),
+        ("model", f"{experiment.architecture.name}, {total:,} parameters, {trained:,} of them trained"),
+        ("starts from", experiment.pretrain_weights or "random weights"),
+        ("training", f"{training.loader.num_images:,} images"),
+        ("validation", "none" if validation is None else f"{len(validation):,} images"),
+        ("categories", f"{len(names)}: {shown}"),
+        ("batch", f"{batch} images, {training.steps_per_epoch:,} steps per epoch, {steps:,} steps in all"),
+        ("learning rate", _rates(experiment, training, steps)),
+        ("device", device),
+        ("output", f"{experiment.save_dir}/{experiment.name}"),
+    ]
+    return "\n".join(f"{name:<14} {value}" for name, value in rows)
+
+
+def _rates(experiment: Experiment, training: Training, steps: int) -> str:
+    """First, highest and last rate, and how the batch changed them."""
+    sampled = [training.schedule.rate_at(step) for step in range(0, steps, max(1, steps // 1000))]
+    last = training.schedule.rate_at(max(0, steps - 1))
+    text = f"{sampled[0]:.3g} at first, {max(sampled):.3g} at most, {last:.3g} at last"
+    if experiment.reference_batch_size is None:
+        return text
+    return f"{text} (x{training.scale:g}: the config's rate is for batch {experiment.reference_batch_size})"
