@@ -50,32 +50,6 @@ class Metric(ABC):
         """The detections in COCO's results format: plain lists and numbers, ready for JSON."""
 
 
-def flatten(metrics: dict[str, dict[str, float]]) -> dict[str, float]:
-    """``{"bbox": {"AP": 1}}`` to ``{"bbox.AP": 1}``."""
-    return {f"{task}.{name}": value for task, row in metrics.items() for name, value in row.items()}
-
-
-def choose(metrics: dict[str, dict[str, float]], name: Optional[str] = None) -> tuple[str, float]:
-    """One number of a metric's result.
-
-    Args:
-        metrics: What `Metric.compute` gives.
-        name: ``"task.name"``, e.g. ``"segm.AP"``; None for the first one.
-
-    Returns:
-        Its full name and value.
-
-    Raises:
-        KeyError: If there is no such number; says which there are.
-    """
-    flat = flatten(metrics)
-    if name is None:
-        return next(iter(flat.items()))
-    if name not in flat:
-        raise KeyError(f"no metric {name!r}; there are {', '.join(flat)}")
-    return name, flat[name]
-
-
 def coco_results(
     detections: Sequence[Detections], category_ids: Sequence[int], *, with_masks: bool
 ) -> list[dict[str, Any]]:

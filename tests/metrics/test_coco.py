@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ppdet.metrics.base import choose, flatten
 from ppdet.metrics.coco import STAT_NAMES, CocoMetric
 from ppdet.structures import Categories, Detections
 from ppdet.utils.errors import DataError
+from ppdet.utils.scores import choose, flatten
 from tests.support import GOLDENS, requires_shared
 
 CATS = Categories(("cat", "dog", "bird"), (7, 3, 90))
@@ -194,3 +194,5 @@ def test_one_number_by_name() -> None:
     assert choose(numbers, "segm.AP") == ("segm.AP", 0.2)
     with pytest.raises(KeyError, match=r"bbox\.AP50"):
         choose(numbers, "AP")
+    with pytest.raises(KeyError, match="there are none"):
+        choose({})

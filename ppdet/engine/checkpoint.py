@@ -1,0 +1,254 @@
+"""Checkpoints of a run: weights (`.pdparams`), everything else that training needs (`.pdopt`), and a ledger.
+
+The ledger, ``checkpoints.json``, says which checkpoints are whole, with size and SHA-256 of every file. It is
+written last, so a run killed at any instant leaves a ledger whose files are all there: a checkpoint it names
+is never overwritten in place.
+
+What ``-r`` means, in this order:
+
+1. ``auto``: the last checkpoint in the ledger of this run's folder.
+2. A folder: the last checkpoint in its ledger.
+3. A path, with ``.pdparams`` or ``.pdopt`` or without: that checkpoint.
+
+Nothing found, a missing file or a torn one is an error that names it; training never starts over by itself.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import json
+import logging
+import pickle
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Optional
+
+import numpy as np
+
+from ppdet.engine.files import CheckpointError, check_file, remove_leftovers, write_atomically
+from ppdet.utils import safe_pickle
+from ppdet.utils.errors import WeightsError
+from ppdet.utils.metadata import METADATA_KEY, CheckpointMetadata
+
+logger = logging.getLogger(__name__)
+
+LEDGER = "checkpoints.json"
+FINAL = "model_final"
+BEST = "best_model"
+_SUFFIXES = (".pdparams", ".pdopt")
+#: Of the pickles; 2 and later keep arrays as bytes, 4 is what Paddle writes.
+_PROTOCOL = 4
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint in memory.
+
+    Attributes:
+        weights: State dict of the model as it is evaluated (the average, with EMA).
+        state: The rest: see `ppdet.engine.state`.
+        notes: What the ledger adds: results of the evaluation that followed the saving.
+        path: Its files without ending.
+    """
+
+    weights: dict[str, np.ndarray]
+    state: dict[str, Any]
+    notes: dict[str, Any]
+    path: Path
+
+
+class RunFolder:
+    """The folder of a run.
+
+    Args:
+        path: ``<save_dir>/<config name>``.
+        metadata: What every checkpoint says of itself; step, epoch and metrics are filled in.
+        keep_last: Checkpoints to keep, besides the final and the best one; None for all.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        metadata: Optional[CheckpointMetadata] = None,
+        keep_last: Optional[int] = None,
+    ) -> None:
+        if keep_last is not None and keep_last < 1:
+            raise CheckpointError(f"keep_last {keep_last}: keep at least 1 checkpoint to resume from")
+        self.path = Path(path)
+        self._metadata = metadata or CheckpointMetadata()
+        self._keep_last = keep_last
+
+    # -- writing
+
+    def start(self) -> None:
+        """Begin a run from scratch: ``-r auto`` shall not find an older one. Its files stay."""
+        ledger = self.path / LEDGER
+        if ledger.exists():
+            logger.warning(
+                "%s holds an earlier run; new checkpoints replace those of the same name", self.path
+            )
+            ledger.unlink()
+
+    def save(self, name: str, weights: Mapping[str, np.ndarray], state: Mapping[str, Any]) -> None:
+        """Save a checkpoint to resume from, then drop the oldest beyond `keep_last`.
+
+        Args:
+            name: ``"3"``, ``"iter_500"``, `FINAL`.
+            weights: State dict for the `.pdparams`.
+            state: For the `.pdopt`; has ``progress`` with ``step`` and ``epoch``.
+
+        Raises:
+            CheckpointError: If it cannot be written; earlier checkpoints are untouched.
+        """
+        remove_leftovers(self.path)
+        ledger = self._ledger() if (self.path / LEDGER).exists() else {"saved": {}}
+        step = int(state["progress"]["step"])
+        spare = f"iter_{step}" if name in ledger["saved"] else None
+        if spare is not None:  # files that the ledger vouches for are never overwritten
+            self._write(spare, weights, state, ledger)
+            ledger["saved"].pop(name)
+            self._write_ledger(ledger)
+        self._write(name, weights, state, ledger)
+        if spare is not None:
+            self._drop(spare, ledger)
+        if self._keep_last is not None:
+            names = [other for other in ledger["saved"] if other not in (FINAL, name)]
+            for old in names[: max(0, len(names) + (name != FINAL) - self._keep_last)]:
+                self._drop(old, ledger)
+        logger.info("saved %s (step %d)", _file(self.path / name, ".pdparams"), step)
+
+    def _drop(self, name: str, ledger: dict[str, Any]) -> None:
+        ledger["saved"].pop(name)
+        self._write_ledger(ledger)  # first: the ledger must not name what is gone
+        for suffix in _SUFFIXES:
+            with contextlib.suppress(OSError):
+                _file(self.path / name, suffix).unlink()
+
+    def _write(
+        self, name: str, weights: Mapping[str, np.ndarray], state: Mapping[str, Any], ledger: dict[str, Any]
+    ) -> None:
+        files = {}
+        for suffix, content in ((".pdparams", self._with_metadata(weights, state)), (".pdopt", dict(state))):
+            path = self.path / f"{name}{suffix}"
+            files[path.name] = write_atomically(path, functools.partial(_dump, content))
+        progress = state["progress"]
+        ledger["saved"].pop(name, None)  # to the end
+        ledger["saved"][name] = {"step": progress["step"], "epoch": progress["epoch"], "files": files}
+        ledger["last"] = name
+        self._write_ledger(ledger)
+
+    def save_best(
+        self, weights: Mapping[str, np.ndarray], progress: Mapping[str, Any], metrics: Mapping[str, Any]
+    ) -> None:
+        """Replace `best_model.pdparams`."""
+        content = self._with_metadata(weights, {"progress": progress}, metrics)
+        write_atomically(self.path / f"{BEST}.pdparams", functools.partial(_dump, content))
+
+    def note(self, name: str, notes: Mapping[str, Any]) -> None:
+        """Add to the ledger's row of a checkpoint."""
+        ledger = self._ledger()
+        ledger["saved"][name]["notes"] = dict(notes)
+        self._write_ledger(ledger)
+
+    def _with_metadata(
+        self,
+        weights: Mapping[str, np.ndarray],
+        state: Mapping[str, Any],
+        metrics: Optional[Mapping[str, Any]] = None,
+    ) -> dict[str, np.ndarray]:
+        progress = state["progress"]
+        metadata = dataclasses.replace(
+            self._metadata,
+            step=int(progress["step"]),
+            epoch=int(progress["epoch"]),
+            metrics=dict(metrics or {}),
+        )
+        return {**weights, METADATA_KEY: metadata.to_array()}
+
+    def _write_ledger(self, ledger: Mapping[str, Any]) -> None:
+        text = json.dumps(ledger, indent=1).encode("utf-8")
+        write_atomically(self.path / LEDGER, lambda f: f.write(text))
+
+    # -- reading
+
+    def _ledger(self) -> dict[str, Any]:
+        path = self.path / LEDGER
+        try:
+            content = json.loads(path.read_text("utf-8"))
+            if not isinstance(content["saved"], dict) or content["last"] not in content["saved"]:
+                raise ValueError("its entries do not fit each other")
+        except OSError as error:
+            raise CheckpointError(
+                f"{self.path}: no checkpoint to resume from ({LEDGER}: {error.strerror}). Start without -r, "
+                "or give -r the path of a checkpoint"
+            ) from error
+        except (ValueError, KeyError, TypeError) as error:
+            raise CheckpointError(
+                f"{path}: damaged: {error}. Give -r the path of a checkpoint in the folder"
+            ) from error
+        return dict(content)
+
+    def find(self, resume: str) -> tuple[Path, Optional[dict[str, Any]]]:
+        """Files (without ending) and row of the ledger that ``-r`` names; see the module's docstring.
+
+        Raises:
+            CheckpointError: If there is none.
+        """
+        path = self.path if resume == "auto" else Path(resume)
+        if path.is_dir():
+            ledger = RunFolder(path)._ledger()
+            return path / ledger["last"], ledger["saved"][ledger["last"]]
+        if path.suffix in _SUFFIXES:
+            path = path.with_suffix("")
+        if not any(_file(path, suffix).exists() for suffix in _SUFFIXES):
+            raise CheckpointError(f"{resume}: no folder and no checkpoint; -r takes auto, a folder or a path")
+        row = None
+        with contextlib.suppress(CheckpointError):  # moved elsewhere: files without a ledger are fine
+            row = RunFolder(path.parent)._ledger()["saved"].get(path.name)
+        return path, row
+
+    def load(self, resume: str) -> Checkpoint:
+        """Read a checkpoint to resume from.
+
+        Raises:
+            CheckpointError: If a part is missing or torn; names it.
+        """
+        path, row = self.find(resume)
+        for name, record in (row or {}).get("files", {}).items():
+            check_file(path.parent / name, record)
+        if not _file(path, ".pdopt").exists():
+            raise CheckpointError(
+                f"{_file(path, '.pdopt')}: missing, so training cannot go on exactly. To start from these "
+                f"weights instead, leave -r out and set pretrain_weights: {_file(path, '.pdparams')}"
+            )
+        try:
+            weights = safe_pickle.load(_file(path, ".pdparams"))
+            state = safe_pickle.load(_file(path, ".pdopt"))
+        except WeightsError as error:
+            raise CheckpointError(f"torn or foreign checkpoint: {error}") from error
+        metadata = weights.pop(METADATA_KEY, None)
+        if "progress" not in state:
+            raise CheckpointError(
+                f"{_file(path, '.pdopt')}: not written by ppdet; optimiser states of PaddleDetection cannot "
+                "be resumed. Use its weights with pretrain_weights"
+            )
+        if metadata is not None:
+            step = CheckpointMetadata.from_array(metadata, source=str(path)).step
+            if step != state["progress"]["step"]:
+                raise CheckpointError(
+                    f"{path}: the .pdparams is of step {step}, the .pdopt of {state['progress']['step']}; "
+                    "they do not belong together"
+                )
+        return Checkpoint(weights, state, dict((row or {}).get("notes", {})), path)
+
+
+def _dump(content: dict[str, Any], file: Any) -> None:
+    pickle.dump(content, file, _PROTOCOL)
+
+
+def _file(path: Path, suffix: str) -> Path:
+    return path.with_name(path.name + suffix)

@@ -1,0 +1,127 @@
+"""Progress for people and programs: bar, log file, JSON lines."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Optional
+
+from tqdm import tqdm
+
+from ppdet.engine.files import write_atomically
+from ppdet.engine.hooks import Hook, StepLog
+
+if TYPE_CHECKING:
+    from ppdet.engine.trainer import Trainer
+
+logger = logging.getLogger(__name__)
+
+LOG_FILE = "train.log"
+RECORDS = "metrics.jsonl"
+
+
+class ProgressBar(Hook):
+    """A bar with the current numbers on a terminal, a line per log elsewhere."""
+
+    def __init__(self) -> None:
+        self._bar: Optional[tqdm[Any]] = None
+
+    def before_train(self, trainer: Trainer) -> None:
+        """Open the bar where training stands."""
+        # disable=None: no bar where output goes to a file
+        self._bar = tqdm(
+            total=trainer.last_step,
+            initial=trainer.progress.step,
+            unit="step",
+            disable=None,
+            dynamic_ncols=True,
+        )
+
+    def after_step(self, trainer: Trainer) -> None:
+        """One further."""
+        if self._bar is not None:
+            self._bar.update(trainer.progress.step - self._bar.n)
+
+    def after_log(self, trainer: Trainer, log: StepLog) -> None:
+        """The numbers."""
+        line = describe(log, trainer.last_step)
+        if self._bar is not None and not self._bar.disable:
+            self._bar.set_postfix_str(f"loss {log.losses['loss']:.4f} lr {log.learning_rate:.2e}")
+            self._bar.clear()
+        logger.info(line)
+
+    def after_train(self, trainer: Trainer) -> None:
+        """Close the bar."""
+        if self._bar is not None:
+            self._bar.close()
+
+
+def describe(log: StepLog, last_step: int) -> str:
+    """A log as one line."""
+    terms = " ".join(f"{name} {value:.4f}" for name, value in log.losses.items())
+    hours, rest = divmod(int(log.eta), 3600)
+    return (
+        f"epoch {log.epoch} step {log.step}/{last_step} {terms} lr {log.learning_rate:.6f} "
+        f"data {log.data_time:.3f} s batch {log.batch_time:.3f} s {log.images_per_second:.1f} img/s "
+        f"eta {hours}:{rest // 60:02d}:{rest % 60:02d} mem {log.memory / 2**20:.0f} MB"
+    )
+
+
+class LogFile(Hook):
+    """What the package logs, in a file too.
+
+    Args:
+        folder: Folder of the run.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._handler = logging.FileHandler(folder / LOG_FILE, encoding="utf-8")
+        self._handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+        logging.getLogger("ppdet").addHandler(self._handler)
+
+    def after_train(self, trainer: Trainer) -> None:
+        """Close the file."""
+        logging.getLogger("ppdet").removeHandler(self._handler)
+        self._handler.close()
+
+
+class JsonLines(Hook):
+    """Every log and every evaluation as a line of JSON; steps that a resumed run repeats appear once.
+
+    Args:
+        folder: Folder of the run.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / RECORDS
+
+    def before_train(self, trainer: Trainer) -> None:
+        """Drop lines of steps that will be done again (or all, if this is a new run)."""
+        if not self._path.exists():
+            return
+        kept = []
+        for line in self._path.read_text("utf-8").splitlines():
+            try:
+                if json.loads(line)["step"] <= trainer.progress.step:
+                    kept.append(line + "\n")
+            except (ValueError, KeyError, TypeError):
+                continue  # the line that a kill cut off
+        text = "".join(kept if trainer.progress.step else []).encode("utf-8")
+        write_atomically(self._path, lambda file: file.write(text))
+
+    def after_log(self, trainer: Trainer, log: StepLog) -> None:
+        """Write a log."""
+        self._write({"kind": "train", **vars(log), "losses": dict(log.losses)})
+
+    def after_evaluation(self, trainer: Trainer, metrics: Mapping[str, Mapping[str, float]]) -> None:
+        """Write the numbers of an evaluation."""
+        self._write(
+            {"kind": "eval", "step": trainer.progress.step, "epoch": trainer.progress.epoch, **metrics}
+        )
+
+    def _write(self, record: Mapping[str, Any]) -> None:
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(record) + "\n")

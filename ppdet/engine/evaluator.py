@@ -1,0 +1,211 @@
+"""Scores a predictor on a loader, and measures its speed on single images."""
+
+from __future__ import annotations
+
+import logging
+import os
+import platform
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Callable, Optional, Protocol
+
+import numpy as np
+import paddle
+from tqdm import tqdm
+
+from ppdet.structures import Batch, Detections
+
+logger = logging.getLogger(__name__)
+
+#: Images that are run before the clock starts.
+WARM_UP = 5
+
+
+class Metric(Protocol):
+    """What evaluation needs of a metric."""
+
+    def update(self, detections: Iterable[Detections]) -> None: ...
+
+    def compute(self) -> dict[str, dict[str, float]]: ...
+
+    def reset(self) -> None: ...
+
+
+class Batches(Protocol):
+    """What evaluation needs of a loader."""
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Any: ...
+
+
+def evaluate(
+    predict: Callable[[Batch], Sequence[Detections]], loader: Batches, metric: Metric
+) -> dict[str, dict[str, float]]:
+    """Run a predictor over all batches of a loader and score what it finds.
+
+    Args:
+        predict: From a batch to the detections of its images.
+        loader: Every image once.
+        metric: Emptied first.
+
+    Returns:
+        Numbers by task and name.
+    """
+    metric.reset()
+    for batch in tqdm(loader, total=len(loader), desc="evaluate", unit="batch", disable=None):
+        metric.update(predict(batch))
+    return metric.compute()
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A part of the way from a file to detections.
+
+    Attributes:
+        name: ``read``, ``preprocess``, ``forward`` or ``post``.
+        run: Takes what the stage before gave; the first one takes an item.
+        on_device: Whether it launches work on the device that must be waited for.
+    """
+
+    name: str
+    run: Callable[[Any], Any]
+    on_device: bool = False
+
+
+@dataclass
+class SpeedReport:
+    """Times of single images.
+
+    Attributes:
+        seconds: Per stage, one time per image after the warm-up.
+        device: Where the forward pass ran, as Paddle calls it.
+        runtime: What ran it.
+        notes: More about the circumstances.
+    """
+
+    seconds: dict[str, list[float]]
+    device: str = ""
+    runtime: str = "paddle dygraph"
+    notes: dict[str, Any] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """For the ``fps`` entry of a metrics file; times in milliseconds."""
+        table = np.array(list(self.seconds.values())) * 1e3
+        total = table.sum(axis=0)
+        split = {name: _spread(row) for name, row in zip(self.seconds, table)}
+        return {
+            "fps": 1e3 * total.size / float(total.sum()) if total.size else 0.0,
+            "batch_size": 1,
+            "images": int(total.size),
+            "warm_up": WARM_UP,
+            "total_ms": _spread(total),
+            "split_ms": split,
+            "device": self.device,
+            "runtime": self.runtime,
+            "hardware": hardware(),
+            "versions": versions(),
+            **self.notes,
+        }
+
+
+def _spread(values: np.ndarray) -> dict[str, float]:
+    if not values.size:
+        return {"mean": 0.0, "p50": 0.0, "p95": 0.0}
+    p50, p95 = np.percentile(values, [50, 95])
+    return {"mean": float(values.mean()), "p50": float(p50), "p95": float(p95)}
+
+
+def evaluate_single(
+    items: Sequence[Any],
+    stages: Sequence[Stage],
+    metric: Optional[Metric] = None,
+    *,
+    runtime: str = "paddle dygraph",
+    warm_up: int = WARM_UP,
+) -> SpeedReport:
+    """Run images one by one, as a user who waits for each would, and time every stage.
+
+    The first `warm_up` images are run once more before the clock starts, so caches, allocators and
+    compilers are warm and still every image is timed and scored. After a stage with `on_device` the device
+    is waited for, so that the next one is not charged for it.
+
+    Args:
+        items: What the first stage takes, one per image.
+        stages: In order; the last one gives the detections of one image as a list.
+        metric: Is given the detections; None only measures.
+        runtime: Name for the report.
+        warm_up: Images to run before.
+
+    Returns:
+        The times; scores are in `metric`.
+    """
+    for index in range(min(warm_up, len(items))):
+        _run(items[index], stages)
+    seconds: dict[str, list[float]] = {stage.name: [] for stage in stages}
+    for index in tqdm(range(len(items)), desc="evaluate", unit="img", disable=None):
+        found, times = _run(items[index], stages)
+        for name, value in zip(seconds, times):
+            seconds[name].append(value)
+        if metric is not None:
+            metric.update(found)
+    return SpeedReport(seconds, device=paddle.get_device(), runtime=runtime)
+
+
+def _run(item: Any, stages: Sequence[Stage]) -> tuple[Any, list[float]]:
+    times = []
+    value = item
+    for stage in stages:
+        before = time.perf_counter()
+        value = stage.run(value)
+        if stage.on_device:
+            synchronize()
+        times.append(time.perf_counter() - before)
+    return value, times
+
+
+def synchronize() -> None:
+    """Wait until the device has done what was launched."""
+    if paddle.get_device().startswith("gpu"):
+        paddle.device.synchronize()
+
+
+def hardware() -> dict[str, Any]:
+    """Processor, number of cores this process may use, graphics card."""
+    name = platform.processor() or platform.machine()
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:  # noqa: PTH123  # not a file of ours
+            name = next(line.split(":", 1)[1].strip() for line in file if line.startswith("model name"))
+    except (OSError, StopIteration):
+        logger.debug("no processor name in /proc/cpuinfo")
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    found: dict[str, Any] = {"cpu": name, "cores": cores}
+    if paddle.get_device().startswith("gpu"):
+        found["gpu"] = paddle.device.cuda.get_device_name()
+    return found
+
+
+def versions() -> dict[str, str]:
+    """Versions that a speed depends on."""
+    from ppdet import __version__
+
+    return {
+        "ppdet": __version__,
+        "paddle": paddle.__version__,
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+    }
+
+
+def class_table(classwise: Mapping[str, Mapping[str, Optional[float]]]) -> str:
+    """AP of each class as a text table, a column per task."""
+    tasks = list(classwise)
+    names = list(dict.fromkeys(name for row in classwise.values() for name in row))
+    width = max([len(name) for name in names] + [len("class")])
+    lines = [" ".join(["class".ljust(width), *(f"{task + ' AP':>8}" for task in tasks)])]
+    for name in names:
+        cells = [classwise[task].get(name) for task in tasks]
+        shown = [f"{'-':>8}" if cell is None else f"{cell * 100:8.1f}" for cell in cells]
+        lines.append(" ".join([name.ljust(width), *shown]))
+    return "\n".join(lines)

@@ -1,0 +1,106 @@
+"""Files that are either whole or not there."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+from pathlib import Path
+from typing import Any, BinaryIO, Callable
+
+from ppdet.utils.errors import UserError
+
+
+class CheckpointError(UserError):
+    """A checkpoint that cannot be written, found or trusted."""
+
+
+class _Hashed:
+    """A file that is hashed while it is written."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.hash = hashlib.sha256()
+        self.size = 0
+
+    def write(self, data: Any) -> int:
+        view = memoryview(data).cast("B")
+        self.hash.update(view)
+        self.size += len(view)
+        self._file.write(view)
+        return len(view)
+
+
+def write_atomically(path: Path, write: Callable[[Any], None]) -> dict[str, Any]:
+    """Write a file so that `path` is at every instant the old one or the new one, whole and on disk.
+
+    Args:
+        path: The file.
+        write: Gets an object with a ``write(bytes)`` method.
+
+    Returns:
+        ``{"bytes": size, "sha256": hex digest}``.
+
+    Raises:
+        CheckpointError: If it cannot be written (no space, no permission); the old file is still there.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as file:
+            hashed = _Hashed(file)
+            write(hashed)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        sync_folder(path.parent)
+    except OSError as error:
+        raise CheckpointError(
+            f"{path}: cannot be written: {error.strerror or error}. Nothing that was saved before is lost; "
+            "make room or choose another save_dir, then go on with -r auto"
+        ) from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+    return {"bytes": hashed.size, "sha256": hashed.hash.hexdigest()}
+
+
+def sync_folder(folder: Path) -> None:
+    """Make renames in a folder survive a power failure, where the system can."""
+    with contextlib.suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def check_file(path: Path, record: dict[str, Any]) -> None:
+    """Check a file against what `write_atomically` said of it.
+
+    Raises:
+        CheckpointError: If it is missing or differs; names it.
+    """
+    try:
+        size = path.stat().st_size
+        digest = hashlib.sha256()
+        with path.open("rb") as file:
+            for block in iter(lambda: file.read(1 << 20), b""):
+                digest.update(block)
+    except OSError as error:
+        raise CheckpointError(
+            f"{path}: the checkpoint is not complete: {error.strerror}. Resume from another one of the folder"
+        ) from error
+    if size != record["bytes"] or digest.hexdigest() != record["sha256"]:
+        raise CheckpointError(
+            f"{path}: torn or changed since it was written ({size} bytes, {record['bytes']} expected"
+            f"{'' if size != record['bytes'] else ', other content'}). "
+            "Resume from another checkpoint of the folder"
+        )
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Delete temporary files of runs that were killed while writing."""
+    for path in folder.glob(".*.tmp"):
+        with contextlib.suppress(OSError):
+            path.unlink()

@@ -1,0 +1,52 @@
+"""How long to train, and what to do along the way."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, Optional
+
+from ppdet.utils.errors import UserError
+
+
+class TrainingError(UserError):
+    """Training cannot start or go on; says why and what to do."""
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """Settings of a run.
+
+    Attributes:
+        epochs: Epochs to train.
+        max_iters: Stop after so many optimiser steps, whatever `epochs` says.
+        log_iter: Log every so many steps. Losses are read from the device only then.
+        snapshot_epoch: Save, and evaluate if there is an evaluation, every so many epochs.
+        snapshot_iter: Save every so many steps too.
+        eval_iter: Evaluate every so many steps, instead of with the snapshots.
+        seed: Of everything random.
+        accumulate: Batches per optimiser step.
+        best_metric: Number that decides on the best checkpoint, e.g. ``"segm.AP"``; the first one if None.
+        best_is: Whether more or less of it is better.
+        patience: Stop after so many evaluations without a new best; None for never.
+    """
+
+    epochs: int = 12
+    max_iters: Optional[int] = None
+    log_iter: int = 20
+    snapshot_epoch: int = 1
+    snapshot_iter: Optional[int] = None
+    eval_iter: Optional[int] = None
+    seed: int = 0
+    accumulate: int = 1
+    best_metric: Optional[str] = None
+    best_is: Literal["max", "min"] = "max"
+    patience: Optional[int] = None
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "log_iter", "snapshot_epoch", "accumulate"):
+            if getattr(self, name) < 1:
+                raise TrainingError(f"{name} {getattr(self, name)}: it must be 1 or more")
+        for name in ("max_iters", "snapshot_iter", "eval_iter", "patience"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise TrainingError(f"{name} {value}: it must be 1 or more, or null")
