@@ -49,7 +49,7 @@ class Reader:
         self.batch_transforms = [spec.build() for spec in batch_transforms or ()]
         self._shuffle = shuffle
         self._drop_last = drop_last
-        self._skip_corrupt = skip_corrupt
+        self.skips_corrupt = skip_corrupt
         self._mixup_epoch = -1
 
     def find(self, kind: type[S]) -> Iterator[S]:
@@ -110,7 +110,7 @@ class Reader:
             seed=seed,
             with_masks=with_masks,
             mixup_epoch=self._mixup_epoch,
-            skip_corrupt=self._skip_corrupt,
+            skip_corrupt=self.skips_corrupt,
             replace_corrupt=self._training,
         )
         return Loader(source, sampler, num_workers=num_workers, endless=self._training)

@@ -62,8 +62,12 @@ def outline(name: str, rng: np.random.Generator) -> np.ndarray:
         quarter = np.array([[arm, arm], [arm, 1.0], [-arm, 1.0]])
         points = np.concatenate([quarter @ _turn(k * np.pi / 2).T for k in range(4)]) / np.hypot(1, arm)
     elif name == "crescent":
-        outer = _on_circle(np.linspace(0.2 * np.pi, 1.8 * np.pi, 40))
-        inner = _on_circle(np.linspace(1.8 * np.pi, 0.2 * np.pi, 40)) * [0.62, 0.94] + [0.33, 0.0]
+        # A disc without the part that a second disc, moved by `shift`, covers; they meet at `horn`.
+        horn, shift = rng.uniform(0.15, 0.25) * np.pi, rng.uniform(0.3, 0.4)
+        gap = np.array([np.cos(horn) - shift, np.sin(horn)])
+        turn = np.arctan2(gap[1], gap[0])
+        outer = _on_circle(np.linspace(horn, 2 * np.pi - horn, 40))
+        inner = _on_circle(np.linspace(2 * np.pi - turn, turn, 40)) * np.hypot(*gap) + [shift, 0.0]
         points = np.concatenate([outer, inner])
     else:
         points = _on_circle(np.linspace(0, 2 * np.pi, 60, endpoint=False)) * [1.0, rng.uniform(0.8, 1.0)]

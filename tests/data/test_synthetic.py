@@ -1,0 +1,142 @@
+"""Protects the synthetic dataset: the same for the same seed, valid COCO, boxes and masks of what is seen."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from pycocotools.coco import COCO
+
+from ppdet.cli import main
+from ppdet.data.check import check_dataset
+from ppdet.data.datasets.coco import COCODataSet
+from ppdet.data.shapes import CLASSES, HUES, draw_picture, outline
+from ppdet.data.synthetic import SyntheticOptions, write_dataset
+from ppdet.utils.errors import DataError
+
+SMALL = SyntheticOptions(train=12, val=4, height=96, width=128, seed=3)
+FIELDS = ["gt_bbox", "gt_class", "gt_poly"]
+
+
+def digest(folder: Path) -> str:
+    content = b"".join(path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file())
+    return hashlib.sha256(content).hexdigest()
+
+
+def load(folder: Path, split: str, **arguments: object) -> COCODataSet:
+    return COCODataSet(
+        dataset_dir=str(folder),
+        image_dir=split,
+        anno_path=f"annotations/instances_{split}.json",
+        data_fields=FIELDS,
+        **arguments,  # type: ignore[arg-type]
+    )
+
+
+def test_same_seed_same_files_and_a_second_run_does_nothing(tmp_path: Path) -> None:
+    assert write_dataset(tmp_path / "a", SMALL)
+    assert write_dataset(tmp_path / "b", SMALL)
+    assert digest(tmp_path / "a") == digest(tmp_path / "b")
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "a").rglob("*")}
+    assert not write_dataset(tmp_path / "a", SMALL)
+    assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "a").rglob("*")}
+    other = SyntheticOptions(train=2, val=1, height=96, width=128, seed=4)
+    assert write_dataset(tmp_path / "a", other)
+    assert len(list((tmp_path / "a" / "train").iterdir())) == 2
+    assert digest(tmp_path / "a") != digest(tmp_path / "b")
+
+
+def test_an_unfinished_dataset_is_made_again_and_other_files_are_left_alone(tmp_path: Path) -> None:
+    write_dataset(tmp_path / "a", SMALL)
+    whole = digest(tmp_path / "a")
+    (tmp_path / "a" / "synthetic.json").unlink()
+    (tmp_path / "a" / "train" / "train_00001.jpg").write_bytes(b"half")
+    assert write_dataset(tmp_path / "a", SMALL)
+    assert digest(tmp_path / "a") == whole
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "mine.jpg").write_bytes(b"precious")
+    with pytest.raises(DataError, match="photos is not empty"):
+        write_dataset(tmp_path / "photos", SMALL)
+    assert [p.name for p in (tmp_path / "photos").iterdir()] == ["mine.jpg"]
+
+
+def test_it_passes_the_check_and_pycocotools(tmp_path: Path) -> None:
+    write_dataset(tmp_path, SMALL)
+    train = load(tmp_path, "train")
+    val = load(tmp_path, "val", categories=train.categories)
+    assert train.categories.names == CLASSES
+    check_dataset(train, val, num_classes=len(CLASSES), with_masks=True, decode=True)
+    coco = COCO(str(tmp_path / "annotations" / "instances_train.json"))
+    for annotation in coco.dataset["annotations"]:
+        mask = coco.annToMask(annotation)
+        assert mask.sum() == pytest.approx(annotation["area"], rel=0.25, abs=10)
+        x, y, w, h = cv2.boundingRect(mask)
+        assert np.abs(np.array([x, y, w, h]) - annotation["bbox"]).max() <= 1.5
+
+
+def test_pictures_have_all_classes_overlaps_and_empty_images() -> None:
+    labels: set[int] = set()
+    empty = overlaps = 0
+    for seed in range(60):
+        picture, objects = draw_picture((96, 128), np.random.default_rng(seed))
+        assert picture.shape == (96, 128, 3)
+        assert picture.dtype == np.uint8
+        assert 20 < picture.mean() < 235
+        labels |= {item.label for item in objects}
+        empty += not objects
+        boxes = np.array([item.box for item in objects]).reshape(-1, 4)
+        assert (boxes[:, 2:] - boxes[:, :2] >= 3).all()
+        assert (boxes >= 0).all()
+        assert (boxes <= [128, 96, 128, 96]).all()
+        for first in range(len(boxes)):
+            for second in range(first):
+                low = np.maximum(boxes[first, :2], boxes[second, :2])
+                high = np.minimum(boxes[first, 2:], boxes[second, 2:])
+                overlaps += bool((high > low).all())
+    assert labels == set(range(len(CLASSES)))
+    assert empty > 0
+    assert overlaps > 10
+
+
+@pytest.mark.parametrize("name", HUES)
+def test_outlines_fit_the_unit_circle(name: str) -> None:
+    for seed in range(20):
+        points = outline(name, np.random.default_rng(seed))
+        assert 0.9 < np.hypot(*points.T).max() <= 1.0 + 1e-9
+
+
+@pytest.mark.parametrize("change", [{"train": 0}, {"val": 0}, {"height": 20}, {"seed": -1}])
+def test_options_out_of_range(change: dict[str, int]) -> None:
+    with pytest.raises(DataError):
+        SyntheticOptions(**change)
+
+
+def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = str(tmp_path / "made")
+    size = ["--train", "5", "--val", "2", "--height", "64", "--width", "64"]
+    assert main(["data", "synth", folder, *size]) == 0
+    assert "written, 5 + 2 images" in capsys.readouterr().out
+    assert main(["data", "synth", folder, *size]) == 0
+    assert "is there already" in capsys.readouterr().out
+    where = [
+        "--dataset_dir",
+        folder,
+        "--anno_path",
+        "annotations/instances_train.json",
+        "--image_dir",
+        "train",
+    ]
+    val = ["--val_anno_path", "annotations/instances_val.json", "--val_image_dir", "val"]
+    assert main(["data", "check", *where, *val, "--masks", "--decode", "--num_classes", "6"]) == 0
+    assert "no problems found" in capsys.readouterr().out
+    assert main(["data", "check", *where, "--num_classes", "7"]) == 2
+    assert "num-classes" in capsys.readouterr().err
+    assert main(["data", "stats", *where]) == 0
+    assert json.loads(capsys.readouterr().out)["images"] == 5
+    (tmp_path / "made" / "train" / "train_00002.jpg").write_bytes(b"")
+    assert main(["data", "check", *where, "--decode"]) == 2
+    assert "train_00002.jpg" in capsys.readouterr().err
