@@ -18,7 +18,9 @@ from ppdet.config.schema import schema_of
 from ppdet.config.spec import Spec
 from ppdet.config.table import Table, import_plugins, plugin_path
 from ppdet.config.tree import Block, Leaf, Listing
+from ppdet.data import readers
 from ppdet.data.datasets.base import Dataset
+from ppdet.engine import optim, schedules
 from ppdet.modeling.interfaces import Detector
 
 
@@ -76,12 +78,12 @@ class Experiment:
     TrainDataset: Optional[Spec[Dataset]] = None
     EvalDataset: Optional[Spec[Dataset]] = None
     TestDataset: Optional[Spec[Dataset]] = None
-    TrainReader: Optional[Spec[Any]] = None
-    EvalReader: Optional[Spec[Any]] = None
-    TestReader: Optional[Spec[Any]] = None
+    TrainReader: Optional[Spec[readers.TrainReader]] = None
+    EvalReader: Optional[Spec[readers.EvalReader]] = None
+    TestReader: Optional[Spec[readers.TestReader]] = None
     worker_num: int = 2
-    LearningRate: Optional[Spec[Any]] = None
-    OptimizerBuilder: Optional[Spec[Any]] = None
+    LearningRate: Optional[Spec[schedules.LearningRate]] = None
+    OptimizerBuilder: Optional[Spec[optim.OptimizerBuilder]] = None
     reference_batch_size: Optional[int] = None
     epoch: int = 12
     max_iters: Optional[int] = None

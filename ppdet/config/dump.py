@@ -101,7 +101,7 @@ class _Writer:
             return
         self._line(
             f"{indent}- !{yaml_name(item.component)}" + ("" if item.arguments else " {}"),
-            item.origin if not item.arguments else None,
+            item.origin,
         )
         self._arguments(item, indent + _INDENT)
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import inspect
 import logging
+import typing
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Callable, Optional
 
 from ppdet.config.compat import ANY_COMPONENT, COMPONENT_KEYS, DROPPED_COMPONENTS, NOT_PROVIDED, Agrees
@@ -13,7 +15,7 @@ from ppdet.config.errors import Place, Problem, nearest, suggestion
 from ppdet.config.schema import REQUIRED, Parameter, describe, is_spec, members, schema_of, spec_base
 from ppdet.config.spec import Spec
 from ppdet.config.table import Table, fits, yaml_name
-from ppdet.config.tree import Block, Leaf, Node, component_name, from_command_line, merge, plain
+from ppdet.config.tree import COMMAND_LINE, Block, Leaf, Node, component_name, from_command_line, merge, plain
 from ppdet.config.values import DROPPED, INVALID, convert, mismatch, shown
 
 logger = logging.getLogger(__name__)
@@ -111,9 +113,6 @@ class Resolver:
             return self._spec(component, name, Block(items, node.place), None)
         if isinstance(default, Spec):
             return self._spec(default.component, yaml_name(default.component), node, default)
-        slot = node.place.path[-1] if len(node.place.path) == 1 else ""
-        if slot in self._table and base is Any:  # TrainReader: {...} says by its key which class it is
-            return self._spec(self._table.get(slot), slot, node, None)
         if inspect.isclass(base) and self._table.holds(base):
             return self._spec(base, yaml_name(base), node, None)
         self._report(node.place, f"expected {describe(annotation)} with a name: in it{self._choices(base)}")
@@ -214,7 +213,7 @@ class Resolver:
             shared = self._shared(parameter, node, name)
             node = shared if shared is not None else node
         if node is not None:
-            return self._value(node, parameter, fallback), node.place
+            return self._value(node, parameter, fallback), _origin(node, parameter)
         if parameter.derived:
             return (fallback if fallback is not parameter.default else REQUIRED), None
         if fallback is REQUIRED:
@@ -259,6 +258,17 @@ class Resolver:
             message = f"{shown(node)}, but {parameter.name} is {shown(shared)} at {shared.place}; remove one"
             self._report(node.place, f"{name}.{parameter.name} is {message}")
         return shared
+
+
+def _origin(node: Node, parameter: Parameter) -> Place:
+    """Where an argument is written; of a list or mapping in a file, that the command line changed it."""
+    if not _holds_specs(parameter.annotation) and from_command_line(node) and node.place.line:
+        return replace(node.place, file=f"{COMMAND_LINE}, {node.place}", line=0)
+    return node.place
+
+
+def _holds_specs(annotation: Any) -> bool:
+    return is_spec(annotation) or any(map(_holds_specs, typing.get_args(annotation)))
 
 
 def _name_in(node: Block, default: Any) -> tuple[str, str]:

@@ -88,6 +88,11 @@ def test_hardware_that_is_not_served(tmp_path: Path, key: str) -> None:
         ("use_gpu: 1", "use_gpu: expected true or false, got 1"),
         ("log_itr: 1", "log_itr: there is no key 'log_itr'; did you mean 'log_iter'?"),
         ("slim: {x: 1}", "slim: expected null, got a mapping (x): model compression is not provided"),
+        ("TrainReader: ResNet", "TrainReader: ResNet is no TrainReader; there are: TrainReader"),
+        (
+            "LearningRate: {base_lt: 1}",
+            "LearningRate.base_lt: LearningRate has no argument 'base_lt'; did you m",
+        ),
         ("ResNet: 3", "ResNet: expected the arguments of ResNet, got 3"),
         ("ResNet: {data_format: NHWC}", "ResNet.data_format: expected 'NCHW', got the string 'NHWC'"),
         (
@@ -164,12 +169,18 @@ def test_written_out_loads_as_the_same(tmp_path: Path) -> None:
 
 def test_origins_are_written(tmp_path: Path) -> None:
     lines = load(tmp_path, WRITTEN, "Toy.backbone.depth=34").to_yaml(origins=True).splitlines()
-    origin = {line.split(":")[0].strip(): line.rpartition("# ")[2] for line in lines if "# " in line}
+    origin = {
+        line.split("  #")[0].split(":")[0].strip(): line.rpartition("# ")[2] for line in lines if "# " in line
+    }
     assert origin["word"].endswith("x.yml:6")
     assert origin["num_classes"].endswith(("head.yml:3", "x.yml:5"))
     assert origin["depth"] == "command line"
     assert origin["fg_thresh"] == "default"
     assert origin["prob"].endswith("x.yml:4")
+    assert origin["- !ToyFlip"].endswith("x.yml:4")
+    lines = load(tmp_path, WRITTEN, "Toy.free.a.1=2").to_yaml(origins=True).splitlines()
+    (free,) = [line for line in lines if line.strip().startswith("free:")]
+    assert re.search(r"# command line, .*x.yml:7$", free)
 
 
 def test_command_prints_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
