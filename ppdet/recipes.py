@@ -194,28 +194,6 @@ def train_settings(experiment: Experiment) -> TrainSettings:
     )
 
 
-class Evaluation:
-    """Scores a model on a dataset, as often as it is called.
-
-    Args:
-        experiment: Says how images are prepared and which metric counts.
-        model: The detector.
-        dataset: Annotated images.
-    """
-
-    def __init__(self, experiment: Experiment, model: Detector, dataset: Dataset) -> None:
-        self.metric = build_metric(experiment, dataset, with_masks=needs_masks(model))
-        self._model = model
-        self._loader = build_loader(experiment, "EvalReader", dataset)
-
-    def __call__(self) -> dict[str, dict[str, float]]:
-        """Run all images through the model and score what it finds."""
-        self.metric.reset()
-        for batch in self._loader:
-            self.metric.update(predict_batch(self._model, batch))
-        return self.metric.compute()
-
-
 class _Images(Dataset):
     """Images that a caller holds in memory or names one by one."""
 

@@ -37,6 +37,7 @@ ALLOWED: dict[str, set[str]] = {
     "experiment": BASE | MIDDLE,
     "draw": BASE,
     "recipes": BASE | MIDDLE | {"experiment"},
+    "evaluation": BASE | MIDDLE | {"experiment", "recipes"},
     "zoo": BASE | MIDDLE | {"experiment"},
     "export": BASE | MIDDLE | {"experiment", "recipes"},
 }

@@ -73,7 +73,8 @@ def _train(
     from ppdet.engine.checkpoint import FINAL, RunFolder
     from ppdet.engine.console import JsonLines, LogFile, ProgressBar
     from ppdet.engine.trainer import Trainer
-    from ppdet.recipes import Evaluation, train_settings
+    from ppdet.evaluation import Evaluation
+    from ppdet.recipes import train_settings
 
     log = LogFile(folder)
     if resume is None and experiment.pretrain_weights:

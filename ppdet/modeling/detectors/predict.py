@@ -14,11 +14,10 @@ import paddle
 from ppdet.modeling.interfaces import Detector
 from ppdet.ops.masks import paste_to_rle
 from ppdet.ops.whole_pixel_masks import paste_whole_pixels
-from ppdet.structures import Batch, BoxConventions, Detections
+from ppdet.structures import Batch, BoxConventions, Detections, DetectionTensors
 from ppdet.structures.conventions import NORMAL
 
 
-@paddle.no_grad()
 def predict(detector: Detector, batch: Batch) -> list[Detections]:
     """Detections of each image of a batch, in the batch's order.
 
@@ -32,11 +31,23 @@ def predict(detector: Detector, batch: Batch) -> list[Detections]:
     Returns:
         N detections, sorted by falling score; with masks of the original size where the detector has them.
     """
+    return fetch(detector, batch, run(detector, batch))
+
+
+@paddle.no_grad()
+def run(detector: Detector, batch: Batch) -> DetectionTensors:
+    """The first half of `predict`: everything on the device."""
     training = detector.training
     detector.eval()
     found = detector.detect(batch.images, batch.image_sizes, batch.scale_factors)
     if training:
         detector.train()
+    return found
+
+
+@paddle.no_grad()
+def fetch(detector: Detector, batch: Batch, found: DetectionTensors) -> list[Detections]:
+    """The second half of `predict`: one transfer from the device, then unpadding and masks on the host."""
     sizes = paddle.floor(batch.image_sizes / batch.scale_factors + 0.5)
     # One tensor, so that there is one transfer; float32 holds any label and size exactly.
     columns = [found.boxes, found.scores.unsqueeze(-1), found.labels.astype("float32").unsqueeze(-1)]
