@@ -53,3 +53,28 @@ def assert_sampled(actual: Tensor, arrays: dict[str, np.ndarray], key: str, tole
     assert worst <= 10 * tolerance * std, (
         f"{key}: statistics {actual_stats}, expected {(mean, std, low, high)}"
     )
+
+
+def assert_same_regions(actual: np.ndarray, expected: np.ndarray, *, share: float = 0.99) -> None:
+    """Two sets of boxes agree: at least `share` of each have a partner within 0.01 pixels."""
+    distance = np.abs(actual[:, None] - expected[None]).max(axis=2)
+    for axis, what in ((1, "ours"), (0, "the golden's")):
+        matched = (distance.min(axis=axis) <= 0.01).mean()
+        assert matched >= share, f"only {matched:.1%} of {what} boxes have a partner"
+
+
+def assert_same_detections(actual: np.ndarray, expected: np.ndarray, *, limit: int = 100) -> None:
+    """Rows label, score, x1, y1, x2, y2 agree, in whatever order.
+
+    A partner has the same label, a score within 1e-4 and a box within 0.05 pixels. A row may lack one if
+    its score is within 1e-4 of the threshold 0.05, or of the lowest score where the image is full.
+    """
+    close = (
+        (actual[:, None, 0] == expected[None, :, 0])
+        & (np.abs(actual[:, None, 1] - expected[None, :, 1]) <= 1e-4)
+        & (np.abs(actual[:, None, 2:] - expected[None, :, 2:]).max(axis=2) <= 0.05)
+    )
+    for rows, matched in ((actual, close.any(axis=1)), (expected, close.any(axis=0))):
+        lowest = rows[:, 1].min() if len(rows) == limit else 0.05
+        excused = np.abs(rows[:, 1] - lowest) <= 1e-4
+        assert (matched | excused).all(), f"no partner: {rows[~matched & ~excused]}"
