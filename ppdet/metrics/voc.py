@@ -1,0 +1,145 @@
+"""Mean average precision as PASCAL VOC counts it (Everingham et al., IJCV 2010, 4.2; devkit `VOCevaldet.m`).
+
+Letters: G objects, D detections of a class.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Literal, Optional
+
+import numpy as np
+
+from ppdet.metrics.base import Metric, coco_results
+from ppdet.structures import Categories, Sample
+from ppdet.utils.errors import DataError
+
+MapType = Literal["11point", "integral"]
+
+
+class VocMetric(Metric):
+    """VOC's mAP: detections match the object they overlap most, each object once.
+
+    A detection on a ``difficult`` object counts neither for nor against. Classes without objects do not
+    enter the mean. Boxes are continuous; the devkit's integer boxes, whose last pixel counts, give the same
+    overlaps once their first pixel is taken as its left edge.
+
+    Args:
+        samples: Ground truth: every image with `target` in pixels of the original image.
+        categories: The table that labels refer to.
+        map_type: ``11point``, the mean precision at recalls 0, 0.1, ..., 1 (VOC 2007); ``integral``, the area
+            under the curve made monotone (VOC 2010 on).
+        iou_threshold: Least overlap of a match, exclusive.
+
+    Raises:
+        DataError: If an image has no ground truth.
+    """
+
+    def __init__(
+        self,
+        samples: Iterable[Sample],
+        categories: Categories,
+        *,
+        map_type: MapType = "11point",
+        iou_threshold: float = 0.5,
+    ) -> None:
+        super().__init__()
+        if map_type not in ("11point", "integral"):
+            raise DataError(f"map_type {map_type!r}: there are 11point and integral")
+        self._targets = {}
+        for sample in samples:
+            if sample.target is None:
+                raise DataError(f"{sample.path}: no ground truth to score detections against")
+            self._targets[sample.image_id] = sample.target
+        self._categories = categories
+        self._map_type = map_type
+        self._iou_threshold = iou_threshold
+        self._per_class: dict[str, Optional[float]] = {}
+
+    def compute(self) -> dict[str, dict[str, float]]:
+        """``{"bbox": {"mAP": value}}``; 0.0 where nothing is found, -1 if there are no objects at all."""
+        images = self._grouped()
+        for label, name in enumerate(self._categories.names):
+            correct, objects = self._match(label, images[label])
+            self._per_class[name] = None if not objects else _average(correct, objects, self._map_type)
+        values = [value for value in self._per_class.values() if value is not None]
+        return {"bbox": {"mAP": float(np.mean(values)) if values else -1.0}}
+
+    def _grouped(self) -> list[list[tuple[int, np.ndarray, np.ndarray]]]:
+        """Per label: image id, boxes, scores of every image with detections of it."""
+        groups: list[list[tuple[int, np.ndarray, np.ndarray]]] = [[] for _ in self._categories.names]
+        for found in self.detections:
+            if found.image_id not in self._targets:
+                continue
+            for label in np.unique(found.labels):
+                rows = found.labels == label
+                groups[label].append((found.image_id, found.boxes[rows], found.scores[rows]))
+        return groups
+
+    def _match(self, label: int, images: list[tuple[int, np.ndarray, np.ndarray]]) -> tuple[np.ndarray, int]:
+        """Whether each detection that counts is right, best score first, and the number of objects."""
+        objects = 0
+        for target in self._targets.values():
+            mine = target.labels == label
+            objects += int(mine.sum() if target.difficult is None else (mine & ~target.difficult).sum())
+        scores, verdicts = [np.zeros(0)], [np.zeros(0, np.int8)]
+        for image_id, boxes, image_scores in images:
+            order = np.argsort(-image_scores, kind="stable")
+            scores.append(image_scores[order])
+            verdicts.append(self._judge(label, image_id, boxes[order]))
+        # Only detections of one image compete for an object, so images can be judged one by one.
+        verdict = np.concatenate(verdicts)[np.argsort(-np.concatenate(scores), kind="stable")]
+        return verdict[verdict >= 0] == 1, objects
+
+    def _judge(self, label: int, image_id: int, boxes: np.ndarray) -> np.ndarray:
+        """1 right, 0 wrong, -1 does not count, for ``[D, 4]`` boxes by falling score."""
+        target = self._targets[image_id]
+        rows = np.flatnonzero(target.labels == label)
+        verdict = np.zeros(len(boxes), np.int8)
+        if not len(rows):
+            return verdict
+        overlaps = _iou(boxes, target.boxes[rows])
+        best = overlaps.argmax(axis=1)
+        taken = np.zeros(len(rows), bool)
+        for i, (column, overlap) in enumerate(zip(best, overlaps.max(axis=1))):
+            if overlap <= self._iou_threshold:
+                continue
+            if target.difficult is not None and target.difficult[rows[column]]:
+                verdict[i] = -1
+            elif not taken[column]:
+                taken[column], verdict[i] = True, 1
+        return verdict
+
+    def classwise(self) -> dict[str, dict[str, Optional[float]]]:
+        """AP by class name, as of the last `compute`; None for a class without objects."""
+        return {"bbox": self._per_class}
+
+    def results(self) -> list[dict[str, Any]]:
+        """Detections in COCO's results format, with the ids of the category table."""
+        return coco_results(self.detections, self._categories.ids, with_masks=False)
+
+
+def _iou(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Intersection over union ``[D, G]`` of xyxy boxes ``[D, 4]`` and ``[G, 4]``; 0 without area."""
+    one, other = one.astype(np.float64), other.astype(np.float64)
+    corner = np.minimum(one[:, None, 2:], other[None, :, 2:]) - np.maximum(
+        one[:, None, :2], other[None, :, :2]
+    )
+    shared = corner.clip(min=0).prod(axis=2)
+    areas = [(b[:, 2:] - b[:, :2]).clip(min=0).prod(axis=1) for b in (one, other)]
+    union = areas[0][:, None] + areas[1][None] - shared
+    return np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
+
+
+def _average(correct: np.ndarray, objects: int, map_type: MapType) -> float:
+    """Average precision of detections by falling score."""
+    hits = np.cumsum(correct)
+    recall = hits / objects
+    precision = hits / np.arange(1, len(correct) + 1)
+    # Precision at a recall is the best one at that recall or beyond.
+    envelope = np.maximum.accumulate(precision[::-1])[::-1]
+    if map_type == "integral":
+        return float((np.diff(recall, prepend=0.0) * envelope).sum())
+    # In whole numbers, since 3 of 10 objects must reach recall 0.3.
+    first = np.searchsorted(hits * 10, np.arange(11) * objects, side="left")
+    return float(np.append(envelope, 0.0)[first.clip(max=len(correct))].sum() / 11)
