@@ -16,7 +16,7 @@ from ppdet.config.schema import REQUIRED, Parameter, describe, is_spec, members,
 from ppdet.config.spec import Spec
 from ppdet.config.table import Table, fits, yaml_name
 from ppdet.config.tree import COMMAND_LINE, Block, Leaf, Node, component_name, from_command_line, merge, plain
-from ppdet.config.values import DROPPED, INVALID, convert, mismatch, shown
+from ppdet.config.values import DROPPED, INVALID, canonical, convert, mismatch, shown
 
 logger = logging.getLogger(__name__)
 
@@ -223,7 +223,7 @@ class Resolver:
                 message = f"{parameter.name} is missing {where}".strip() + f"; expected {expected}"
                 self._report(block.place, message)
             return INVALID, None
-        return self._default(fallback, block.place, unused), None
+        return canonical(self._default(fallback, block.place, unused), parameter.annotation), None
 
     def _default(self, value: Any, place: Place, unused: bool) -> Any:
         """A default, with the components in it resolved like those that are written."""

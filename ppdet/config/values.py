@@ -78,6 +78,16 @@ def _list(node: Listing, annotation: Any, problems: list[Problem], nested: Neste
     return tuple(values) if is_tuple else values
 
 
+def canonical(value: Any, annotation: Any) -> Any:
+    """A default with the containers that `convert` would make, so that a saved one reads as the same."""
+    kind = next((m for m in members(annotation) if is_list(m)), None)
+    if kind is None or type(value) not in (list, tuple):
+        return value
+    inner = next((a for a in typing.get_args(kind) if a is not Ellipsis), Any)
+    items = [canonical(item, inner) for item in value]
+    return tuple(items) if kind is tuple or typing.get_origin(kind) is tuple else items
+
+
 def _dict(node: Block, annotation: Any, problems: list[Problem], nested: Nested) -> Any:
     if node.tag:
         problems.append(Problem(node.place, f"expected a mapping of plain values, got !{node.tag}"))

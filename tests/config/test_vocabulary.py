@@ -14,6 +14,7 @@ from ppdet.config import ConfigError, Problem
 from ppdet.config.components import COMPONENTS
 from ppdet.experiment import load_config
 from tests.config.toys import write
+from tests.support import ROOT
 
 FILES = Path(__file__).parent / "vocabulary"
 
@@ -190,3 +191,10 @@ def test_what_is_not_provided_is_named(tmp_path: Path, name: str, text: str, wor
     found = [str(p) for p in problems_of(config_of(tmp_path, name, text)) if not is_awaited(p)]
     assert len(found) == 1, found
     assert words in found[0]
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*_*.yml")), ids=lambda p: p.stem)
+def test_our_own_configs_load_and_survive_saving(tmp_path: Path, path: Path) -> None:
+    exp = load_config(path)
+    exp.save(tmp_path / "config.yml")
+    assert load_config(tmp_path / "config.yml") == exp
