@@ -154,8 +154,9 @@ def _integer_cell_anchors(
     anchors = []
     for size in sizes:
         for ratio in ratios:
-            width = round(math.sqrt(stride * stride / ratio))
-            height = round(width * ratio)
+            # Halves are rounded up, as C does; Python's round() takes them to the even neighbour.
+            width = math.floor(math.sqrt(stride * stride / ratio) + 0.5)
+            height = math.floor(width * ratio + 0.5)
             anchors.append(_centred(size / stride * width, size / stride * height))
     return anchors
 
