@@ -17,9 +17,6 @@ import numpy as np
 
 from ppdet.utils.errors import WeightsError
 
-#: Name of the box conventions that these weights were trained in.
-CONVENTIONS_2020 = "2020"
-
 #: Only the 2020 code counts its box heads from 0 in this key.
 _MARK = "bbox_head.bbox_score_0.weight"
 _CASCADE_MARK = "bbox_head.bbox_score_1.weight"

@@ -74,7 +74,7 @@ def load_weights(
             own = conventions_of(model) or "the normal"
             raise WeightsError(
                 f"{file.path}: these weights mean boxes in the {foreign!r} conventions, the model is in "
-                f"{own} ones; put `conventions: {foreign!r}` in the config"
+                f"{own} ones; put `conventions: {foreign}` in the config"
             )
         plan.leave_box_predictors(foreign)
     if classes_from and class_names:

@@ -10,11 +10,12 @@ from typing import Any, Optional, Union
 
 import numpy as np
 
+from ppdet.structures.conventions import DYGRAPH_2020
 from ppdet.utils import safe_pickle
 from ppdet.utils.errors import WeightsError
 from ppdet.utils.metadata import METADATA_KEY, CheckpointMetadata
 from ppdet.zoo.darknet import is_darknet, read_darknet
-from ppdet.zoo.layout_2020 import CONVENTIONS_2020, convert_2020, is_2020
+from ppdet.zoo.layout_2020 import convert_2020, is_2020
 from ppdet.zoo.safetensors import is_safetensors, read_safetensors
 from ppdet.zoo.static_graph import backbone_key, is_static, read_tar
 
@@ -131,7 +132,7 @@ def _recognise(path: Path, tensors: Mapping[str, np.ndarray], described: Any) ->
         )
     if is_2020(tensors):
         found = convert_2020(tensors, source=str(path))
-        metadata = replace(metadata, conventions=CONVENTIONS_2020)
+        metadata = replace(metadata, conventions=DYGRAPH_2020.name)
         return WeightFile(path, Layout.Y2020, found.tensors, found.converted, found.dropped, metadata)
     return WeightFile(path, Layout.V2, tensors, metadata=metadata)
 

@@ -20,7 +20,7 @@ FULL = CheckpointMetadata(
     step=90_000,
     epoch=12,
     version="0.1.0",
-    conventions="2020",
+    conventions="dygraph2020",
     origin={"format": "darknet"},
 )
 

@@ -301,7 +301,7 @@ def test_the_2020_entry_brings_its_conventions(cache: Path, monkeypatch: pytest.
     with server.serve(CONTENT) as site:
         monkeypatch.setenv("PPDET_MIRRORS", f"https://paddlemodels.bj.bcebos.com/={site.url}/")
         read = read_source("yolov3_darknet53_270e_coco@2020")
-    assert read.metadata.conventions == "2020-yolo"
+    assert read.metadata.conventions == "dygraph2020-yolo"
 
 
 def test_offline_folder(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

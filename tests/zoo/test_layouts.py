@@ -34,7 +34,7 @@ def test_2020_files_convert_bit_for_bit(tmp_path: Path, model: str) -> None:
     read = read_weights(tmp_path / "model")
     assert read.path == path
     assert read.layout is Layout.Y2020
-    assert read.metadata.conventions == "2020"
+    assert read.metadata.conventions == "dygraph2020"
     expected = files.expected_2020(model)
     assert read.tensors.keys() == expected.keys()
     for key, value in expected.items():

@@ -239,16 +239,16 @@ def test_what_has_no_rows_to_take(key: str, value: np.ndarray, initial: np.ndarr
 
 
 def test_2020_weights_do_not_go_into_a_normal_model_for_evaluation() -> None:
-    with pytest.raises(WeightsError, match=r"'2020' conventions.*`conventions: '2020'`"):
-        load_weights(_Tree(SHAPES), _file(_filled(SHAPES), conventions="2020"))
+    with pytest.raises(WeightsError, match=r"'dygraph2020' conventions.*`conventions: dygraph2020`"):
+        load_weights(_Tree(SHAPES), _file(_filled(SHAPES), conventions="dygraph2020"))
 
 
 def test_finetuning_from_2020_weights_leaves_the_box_predictors() -> None:
     model, state = _Tree(SHAPES), _filled(SHAPES)
-    report = load_weights(model, _file(state, conventions="2020"), purpose=Purpose.FINETUNE)
+    report = load_weights(model, _file(state, conventions="dygraph2020"), purpose=Purpose.FINETUNE)
     assert set(report.missing) == {"rpn_head.rpn_rois_delta.weight", "bbox_head.bbox_delta.bias"}
     assert any("conventions" in note for note in report.notes)
-    assert report.conventions == "2020"
+    assert report.conventions == "dygraph2020"
     np.testing.assert_array_equal(
         model.state_dict()["bbox_head.bbox_score.bias"].numpy(), state["bbox_head.bbox_score.bias"]
     )
