@@ -78,7 +78,7 @@ class Toy(Detector):
         number: float = 0.0,
         word: str = "",
         flag: bool = False,
-        mode: Literal["fast", "slow", 3] = "fast",
+        mode: Literal["fast", "slow", 1] = "fast",
         either: Union[int, list[int]] = 0,
         pair: tuple[int, float] = (1, 2.0),
         table: Optional[dict[str, int]] = None,
