@@ -5,6 +5,8 @@ ppdet data check --dataset_dir DIR --anno_path FILE --image_dir DIR
                                  find everything that is wrong with a dataset
 ppdet data stats --dataset_dir DIR --anno_path FILE --image_dir DIR
                                  count objects by class and size
+ppdet data convert --dataset_type voc --anno_dir DIR --image_dir DIR --output FILE
+                                 VOC, YOLO or labelme annotations to COCO's format
 """
 
 from __future__ import annotations
@@ -14,7 +16,9 @@ import json
 from pathlib import Path
 from typing import Optional
 
+from ppdet.data.categories import read_categories
 from ppdet.data.check import check_dataset
+from ppdet.data.convert import convert, write_coco
 from ppdet.data.datasets.base import AnnotatedDataset
 from ppdet.data.datasets.coco import COCODataSet
 from ppdet.data.datasets.voc import VOCDataSet
@@ -41,8 +45,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     check.add_argument("--num_classes", type=int, help="what the config says")
     check.add_argument("--masks", action="store_true", help="the model needs masks")
     check.add_argument("--decode", action="store_true", help="read every image too; slow")
+    _add_convert(actions.add_parser("convert", help="VOC, YOLO or labelme annotations to COCO's format"))
     stats = actions.add_parser("stats", help="count objects by class and size, as JSON")
     _add_dataset(stats)
+
+
+def _add_convert(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--dataset_type", required=True, choices=["voc", "yolo", "labelme"])
+    parser.add_argument("--anno_dir", required=True, type=Path, help="folder of the annotation files")
+    parser.add_argument("--image_dir", required=True, type=Path, help="folder of the images")
+    parser.add_argument("--output", required=True, type=Path, help="the annotation file to write (.json)")
+    parser.add_argument("--label_list", type=Path, help="text file with a class name per line, in order")
 
 
 def _add_dataset(parser: argparse.ArgumentParser) -> None:
@@ -58,7 +71,7 @@ def _add_dataset(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Do what the command line asks for."""
-    actions = {"synth": _synth, "check": _check, "stats": _stats}
+    actions = {"synth": _synth, "check": _check, "stats": _stats, "convert": _convert}
     return actions[args.action](args)
 
 
@@ -82,6 +95,17 @@ def _check(args: argparse.Namespace) -> int:
 def _stats(args: argparse.Namespace) -> int:
     dataset = _dataset(args, args.anno_path, args.image_dir, None)
     print(json.dumps(dataset_stats(dataset), indent=2, ensure_ascii=False))
+    return 0
+
+
+def _convert(args: argparse.Namespace) -> int:
+    names = read_categories(args.label_list).names if args.label_list else None
+    content = convert(args.dataset_type, args.anno_dir, args.image_dir, names)
+    write_coco(args.output, content)
+    print(
+        f"{args.output}: {len(content['images'])} images, {len(content['annotations'])} objects, classes "
+        + ", ".join(category["name"] for category in content["categories"])
+    )
     return 0
 
 

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from ppdet.data.convert import polygon_area
 from ppdet.data.files import forget_listings
 from ppdet.data.shapes import CLASSES, Drawn, draw_picture
-from ppdet.structures import Polygons
 from ppdet.utils.errors import DataError
 
 logger = logging.getLogger(__name__)
@@ -141,16 +141,7 @@ def _annotation(item: Drawn, image_id: int, number: int) -> dict[str, Any]:
         "image_id": image_id,
         "category_id": item.label + 1,
         "bbox": [x1, y1, x2 - x1, y2 - y1],
-        "area": _area(item.polygons),
+        "area": sum(polygon_area(part) for part in item.polygons),
         "iscrowd": 0,
         "segmentation": [part.reshape(-1).tolist() for part in item.polygons],
     }
-
-
-def _area(polygons: Polygons) -> float:
-    """Area in square pixels (shoelace formula); the parts do not overlap."""
-    total = 0.0
-    for part in polygons:
-        x, y = part.astype(np.float64).T
-        total += abs(float(np.dot(x, np.roll(y, 1)) - np.dot(y, np.roll(x, 1)))) / 2
-    return total
