@@ -1,0 +1,113 @@
+"""Protects the main job: train, evaluate and infer with the checkpoint, through the commands a user types."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from ppdet import load_config
+from ppdet.zoo import read_metadata
+from tests.cli.small import NAMES, assert_told, command, make_project, save_weights
+
+
+@pytest.mark.slow
+def test_train_then_eval_then_infer(tmp_path: Path) -> None:
+    make_project(tmp_path)
+    done = command("train", "-c", "small.yml", "--eval", "-o", "LearningRate.base_lr=0.02", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "trained 4 steps" in done.stdout
+    run = tmp_path / "output/small"
+    resolved = load_config(run / "config.yml")
+    assert resolved.LearningRate is not None
+    assert resolved.LearningRate.arguments["base_lr"] == 0.02
+    again = load_config(tmp_path / "small.yml", overrides=["LearningRate.base_lr=0.02"])
+    assert resolved.to_yaml() == again.to_yaml()
+    records = [json.loads(line) for line in (run / "metrics.jsonl").read_text("utf-8").splitlines()]
+    steps = [record["step"] for record in records if record["kind"] == "train"]
+    assert steps == [1, 2, 3, 4]
+    assert "step 4/4" in (run / "train.log").read_text("utf-8")
+    metadata = read_metadata(run / "model_final.pdparams")
+    assert metadata.class_names == NAMES
+    assert metadata.step == 4
+
+    words = (
+        "--weights",
+        "output/small/model_final",
+        "--json",
+        "out/metrics.json",
+        "--save_results",
+        "out/found.json",
+    )
+    done = command("eval", "-c", "small.yml", *words, "--classwise", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    metrics = json.loads((tmp_path / "out/metrics.json").read_text("utf-8"))
+    assert set(metrics["bbox"]) >= {"AP", "AP50", "AP75", "APs", "APm", "APl", "AR100"}
+    assert set(metrics["fps"]["split_ms"]) == {"read", "preprocess", "forward", "post"}
+    assert metrics["fps"]["fps"] > 0
+    assert set(metrics["classwise"]["bbox"]) == set(NAMES)
+    assert all(name in done.stdout for name in NAMES)
+    for row in json.loads((tmp_path / "out/found.json").read_text("utf-8")):
+        assert row["category_id"] in {3, 7, 12}
+        assert row["image_id"] in {1, 2}
+
+    words = ("--weights", "output/small/model_final", "--infer_dir", "data/val2017")
+    done = command("infer", "-c", "small.yml", *words, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert len(json.loads((tmp_path / "output/detections.json").read_text("utf-8"))) == 2
+
+
+@pytest.mark.slow
+def test_resume_goes_on(tmp_path: Path) -> None:
+    make_project(tmp_path)
+    assert command("train", "-c", "small.yml", "-o", "epoch=1", cwd=tmp_path).returncode == 0
+    done = command("train", "-c", "small.yml", "-r", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "step 2" in done.stderr
+    assert "step 3/4" in done.stderr
+    assert "step 1/4" not in done.stderr
+    assert_told(command("train", "-c", "small.yml", "-r", "nowhere", cwd=tmp_path), "nowhere")
+
+
+@pytest.mark.slow
+def test_dry_run_builds_everything_and_writes_nothing(tmp_path: Path) -> None:
+    make_project(tmp_path)
+    words = (
+        "--dry-run",
+        "-o",
+        "reference_batch_size=8",
+        "pretrain_weights=https://example.org/never-fetched.pdparams",
+    )
+    done = command("train", "-c", "small.yml", *words, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    for part in (
+        "FasterRCNN",
+        "4 images",
+        "2 images",
+        "3: cat, dog, bird",
+        "2 steps per epoch, 4 steps in all",
+        "0.00025 at first, 0.00138 at most",
+        "x0.25",
+        "never-fetched",
+    ):
+        assert part in done.stdout, done.stdout
+    assert not (tmp_path / "output").exists()
+
+
+@pytest.mark.slow
+def test_eval_matches_classes_by_name(tmp_path: Path) -> None:
+    make_project(tmp_path)
+    save_weights(tmp_path, "w.pdparams", class_names=("fish", "dog", "bird"))
+    assert_told(
+        command("eval", "-c", "small.yml", "--weights", "w", cwd=tmp_path), "'cat'", "fish, dog, bird"
+    )
+    save_weights(tmp_path, "w.pdparams", class_names=("bird", "cat", "dog"))
+    done = command("eval", "-c", "small.yml", "--weights", "w", "-o", "EvalReader.batch_size=2", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.slow
+def test_eval_without_weights_is_told(tmp_path: Path) -> None:
+    make_project(tmp_path)
+    assert_told(command("eval", "-c", "small.yml", cwd=tmp_path), "--weights")
