@@ -51,6 +51,7 @@ def test_freeze_at() -> None:
     assert "conv0.conv.weight" in trained(DarkNet(num_stages=3, return_idx=[2]))
     names = trained(DarkNet(num_stages=3, return_idx=[2], freeze_at=1))
     assert names
+    assert {name.split(".conv")[0].split(".basic")[0] for name in names} >= {"stage.1.downsample", "stage.2"}
     assert all(name.startswith(("stage.2.", "stage.1.downsample.")) for name in names)
     names = trained(DarkNetTiny(freeze_at=3))
     assert {name.split(".")[0] for name in names} == {"conv4", "conv5", "conv6"}

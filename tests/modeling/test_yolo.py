@@ -72,6 +72,7 @@ HARD = {
         [[[90, 60, 96, 64], [95, 63, 96, 64], [96, 64, 96, 64], [0, 0, 96, 64]], [[0, 0, 1, 1]] * 4],
         [[0, 1, 2, 0], [1, 1, -1, 2]],
     ),
+    "centre on the border": ([[[80, 50, 112, 78]], [[90, 20, 102, 44]]], [[0], [1]]),
     "rivals": (
         [
             [[10, 10, 22, 25], [11, 11, 21, 24], [10, 10, 22, 25]],
@@ -121,6 +122,14 @@ def test_iou_aware_loss_equals_slow_loops() -> None:
     loss = make_loss(iou_aware=True, iou_aware_loss=Spec.of(IouAwareLoss), iou_loss=Spec.of(IouLoss))
     targets = targets_of(*HARD["rivals"])
     assert_equal_to_oracle(random_outputs(2, values=9), targets, loss, iou_aware=True, iou_weight=2.5)
+
+
+def test_iou_aware_loss_teaches_the_logit_alone() -> None:
+    logit = paddle.to_tensor([0.3], stop_gradient=False)
+    box = paddle.to_tensor([[0.0, 0.0, 10.0, 10.0]], stop_gradient=False)
+    IouAwareLoss()(logit, box, paddle.to_tensor([[2.0, 1.0, 11.0, 9.0]])).sum().backward()
+    assert logit.grad.numpy().all()
+    assert box.grad is None or not box.grad.numpy().any()
 
 
 @settings(max_examples=25, deadline=None)
@@ -215,6 +224,12 @@ def test_decoding_by_hand() -> None:
     # Centre (80, 48), 16 x 8 in the input; x is halved and y doubled on the way to the original.
     np.testing.assert_allclose(decoded.boxes.numpy()[0, 5, 0], [36, 88, 44, 104])
     np.testing.assert_allclose(decoded.scores.numpy()[0], [[0, 0]] * 5 + [[1, 0.5]], atol=1e-6)
+
+
+def test_conventions_whose_boxes_end_with_their_last_pixel() -> None:
+    decode = YOLOBox(anchors=[[16, 8]], anchor_masks=[[0]], conventions="dygraph2020-yolo")
+    decoded = decode(one_box_outputs(20.0), paddle.to_tensor([[50.0, 82.0]]), paddle.ones([1, 2]))
+    np.testing.assert_allclose(decoded.boxes.numpy()[0, 5, 0], [72, 44, 82, 50])
 
 
 def test_padding_beside_the_image_does_not_shift_boxes() -> None:
