@@ -11,8 +11,8 @@ from ppdet.cli.common import CommandError, set_device
 
 CONFIG = {"-h --help", "-c --config", "-o --opt", "--device", "--debug"}
 OPTIONS = {
-    "train": CONFIG | {"-r --resume", "--eval", "--amp", "--dry-run"},
-    "eval": CONFIG | {"--weights", "--json", "--save_results", "--classwise"},
+    "train": CONFIG | {"-r --resume", "--eval", "--amp", "--dry-run", "--classes-from", "--allow-partial"},
+    "eval": CONFIG | {"--weights", "--json", "--save_results", "--classwise", "--allow-partial"},
     "infer": CONFIG
     | {
         "--weights",

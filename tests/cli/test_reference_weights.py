@@ -1,4 +1,4 @@
-"""Protects evaluation as a whole: the reference weights give the reference detections through ``ppdet eval``."""
+"""Protects evaluation as a whole: reference weights give the reference detections through ``ppdet eval``."""
 
 from __future__ import annotations
 
