@@ -107,6 +107,7 @@ def load_trained(
     names_needed: bool,
     classes: Optional[str] = None,
     extra: tuple[str, ...] = (),
+    allow_partial: bool = False,
 ) -> Trained:
     """The experiment with the weights that ``--weights`` names, or else its own `weights`.
 
@@ -115,6 +116,7 @@ def load_trained(
         names_needed: Whether weights that nobody knows the class names of are an error.
         classes: Class names, for weights that carry none.
         extra: Overrides that come last.
+        allow_partial: Accept weights that leave parts of the model as they are.
 
     Raises:
         UserError: If there are no such weights, or they are not of this model.
@@ -139,7 +141,7 @@ def load_trained(
         experiment = load_experiment(args, extra=(*extra, f"conventions={conventions}"))
         logger.info("these weights mean boxes in the %s conventions; the model is built in them", conventions)
     model = build_model(experiment)
-    report = load_weights(model, file, class_names=names)
+    report = load_weights(model, file, class_names=names, allow_partial=allow_partial)
     model.eval()
     return Trained(experiment, model, names, report.source)
 

@@ -21,6 +21,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--save_results", metavar="FILE", help="write the detections in COCO's results format"
     )
     parser.add_argument("--classwise", action="store_true", help="show the AP of each class")
+    parser.add_argument(
+        "--allow-partial", action="store_true", help="evaluate even if the weights leave parts untrained"
+    )
     add_device_argument(parser)
 
 
@@ -34,7 +37,7 @@ def run(args: argparse.Namespace) -> int:
     for target in (args.json, args.save_results):
         if target:
             make_folder(Path(target).parent)  # now, and not after an hour of work
-    trained = load_trained(args, names_needed=False)
+    trained = load_trained(args, names_needed=False, allow_partial=args.allow_partial)
     # Labels mean the classes that the weights were trained on; the dataset is matched with them by name.
     categories = Categories.from_names(trained.class_names) if trained.class_names else None
     dataset = build_dataset(trained.experiment, "EvalDataset", categories)

@@ -40,6 +40,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--amp", action="store_true", help="mixed precision")
     parser.add_argument("--dry-run", action="store_true", help="build everything, print a summary and stop")
+    parser.add_argument(
+        "--classes-from",
+        nargs="?",
+        const="",
+        metavar="NAMES|FILE",
+        help="take over what pretrain_weights know of classes with the same names; NAMES are those of the weights, "
+        "where they carry none",
+    )
+    parser.add_argument(
+        "--allow-partial", action="store_true", help="start even if little of pretrain_weights fits"
+    )
     add_device_argument(parser)
 
 
@@ -60,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
     if args.dry_run:
         return 0
     (folder / RESOLVED).write_text(experiment.to_yaml(), "utf-8")
-    return _train(experiment, training, validation, folder, args.resume)
+    return _train(experiment, training, validation, folder, args)
 
 
 def _train(
@@ -68,7 +79,7 @@ def _train(
     training: Training,
     validation: Optional[Dataset],
     folder: Path,
-    resume: Optional[str],
+    args: argparse.Namespace,
 ) -> int:
     from ppdet.engine.checkpoint import FINAL, RunFolder
     from ppdet.engine.console import JsonLines, LogFile, ProgressBar
@@ -77,8 +88,8 @@ def _train(
     from ppdet.recipes import train_settings
 
     log = LogFile(folder)
-    if resume is None and experiment.pretrain_weights:
-        _load_pretrained(training, experiment.pretrain_weights)
+    if args.resume is None and experiment.pretrain_weights:
+        _load_pretrained(training, experiment.pretrain_weights, args)
     evaluation = None if validation is None else Evaluation(experiment, training.model, validation)
     trainer = Trainer(
         training.model,
@@ -90,8 +101,8 @@ def _train(
         evaluate=evaluation,
         hooks=[log, ProgressBar(), JsonLines(folder)],
     )
-    if resume is not None:
-        trainer.resume(resume)
+    if args.resume is not None:
+        trainer.resume(args.resume)
     report = trainer.train()
     training.loader.close()
     if report.stopped is not None:
@@ -101,11 +112,19 @@ def _train(
     return 0
 
 
-def _load_pretrained(training: Training, source: str) -> None:
-    from ppdet.zoo import Purpose, load_weights
+def _load_pretrained(training: Training, source: str, args: argparse.Namespace) -> None:
+    from ppdet.zoo import Purpose, class_names_of, load_weights, read_source
 
-    names = training.dataset.categories.names
-    load_weights(training.model, source, purpose=Purpose.FINETUNE, class_names=names)
+    file = read_source(source)
+    overlap = args.classes_from is not None
+    load_weights(
+        training.model,
+        file,
+        purpose=Purpose.FINETUNE,
+        class_names=training.dataset.categories.names,
+        classes_from=class_names_of(file, classes=args.classes_from or None) if overlap else (),
+        allow_partial=args.allow_partial,
+    )
 
 
 def _metadata(experiment: Experiment, training: Training) -> CheckpointMetadata:
