@@ -45,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="?",
         const="",
         metavar="NAMES|FILE",
-        help="take over what pretrain_weights know of classes with the same names; NAMES are those of the weights, "
+        help="take over what pretrain_weights know of classes of the same name; NAMES are the weights' own, "
         "where they carry none",
     )
     parser.add_argument(
