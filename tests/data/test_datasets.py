@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 
 from ppdet.data.check import check_dataset
+from ppdet.data.datasets import cache, coco
 from ppdet.data.datasets.coco import COCODataSet
 from ppdet.data.datasets.image_folder import ImageFolder
 from ppdet.data.datasets.packed import PackedMasks
 from ppdet.data.datasets.voc import VOCDataSet
-from ppdet.data.files import forget_listings
+from ppdet.data.files import forget_listings, read_json
 from ppdet.data.geometry import decode_runs, encode_runs
 from ppdet.data.problems import CURES, DatasetProblemsError
 from ppdet.data.stats import dataset_stats
@@ -117,6 +118,42 @@ def test_what_cannot_be_trained_on_is_dropped_and_counted(
     mask = target.masks[0]
     assert isinstance(mask, dict)
     assert decode_runs(mask).sum() == 31 * 40 - 100
+
+
+@pytest.mark.parametrize("fields", [MASKS, ["image"]])
+def test_large_files_are_parsed_once(
+    tmp_path: Path, fields: list[str], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """REQUIREMENTS 27. The second start must not open the file; a changed file or option must."""
+    monkeypatch.setattr(cache, "SMALLEST", 1)
+    monkeypatch.setenv("PPDET_HOME", str(tmp_path / "home"))
+    arguments = write_coco(tmp_path, coco_content())
+    reads: list[Path] = []
+    monkeypatch.setattr(coco, "read_json", lambda path: reads.append(path) or read_json(path))
+    first = COCODataSet(**arguments, data_fields=fields)
+    with caplog.at_level("INFO"):
+        second = COCODataSet(**arguments, data_fields=fields)
+    assert len(reads) == 1
+    assert "6 of 6 images (2 without objects kept" in caplog.text
+    assert second.categories == first.categories
+    assert second.has_masks == first.has_masks
+    assert [second[k].path for k in range(6)] == [first[k].path for k in range(6)]
+    for name in ("boxes", "labels", "is_crowd", "image_ids", "sizes"):
+        np.testing.assert_array_equal(getattr(first.packed, name), getattr(second.packed, name))
+    COCODataSet(**arguments, data_fields=fields, allow_empty=False)
+    assert len(reads) == 2
+    COCODataSet(**arguments, data_fields=fields, categories=Categories(("owl", "dog", "cat"), (1, 2, 3)))
+    assert len(reads) == 3
+    content = coco_content()
+    content["annotations"].pop()
+    write_coco(tmp_path, content)
+    assert len(COCODataSet(**arguments, data_fields=fields).packed.boxes) == 5
+    for entry in (tmp_path / "home" / "annotations").iterdir():
+        entry.write_bytes(b"PK broken")
+    assert len(COCODataSet(**arguments, data_fields=fields).packed.boxes) == 5
+    (tmp_path / "home2").write_text("a file where the cache should be")
+    monkeypatch.setenv("PPDET_HOME", str(tmp_path / "home2"))
+    assert len(COCODataSet(**arguments, data_fields=fields).packed.boxes) == 5
 
 
 def test_masks_survive_packing() -> None:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +13,6 @@ from ppdet.data.files import missing_files
 from ppdet.data.problems import DatasetProblemsError, Problem
 from ppdet.structures import Categories, Sample
 from ppdet.utils.errors import DataError
-
-logger = logging.getLogger(__name__)
 
 #: What 2.x lets a dataset list in `data_fields`. Only ``gt_poly`` costs anything: it loads the masks.
 DATA_FIELDS = frozenset({"image", "gt_bbox", "gt_class", "gt_score", "gt_poly", "is_crowd", "difficult"})
@@ -138,19 +135,17 @@ def choose_images(
     return rows[:sample_num] if sample_num > 0 else rows
 
 
-def report(
-    source: str, found: int, kept: int, empty_found: int, empty_kept: int, dropped: dict[str, int]
-) -> None:
-    """Log what was kept and what was dropped, and why."""
-    logger.info(
-        "%s: %d of %d images (%d without objects kept, %d dropped)%s",
-        source,
-        kept,
-        found,
-        empty_kept,
-        empty_found - empty_kept,
-        "".join(f"; {number} {what} dropped" for what, number in dropped.items() if number),
-    )
+def summary_of(counts: np.ndarray, chosen: np.ndarray, dropped: Mapping[str, int]) -> str:
+    """What was kept and what was dropped, in words.
+
+    Args:
+        counts: ``[I]`` objects per image.
+        chosen: Indices of the images that stay.
+        dropped: Objects dropped, by reason.
+    """
+    empty, kept = int((counts == 0).sum()), int((counts[chosen] == 0).sum())
+    reasons = "".join(f"; {number} {what} dropped" for what, number in dropped.items() if number)
+    return f"{len(chosen)} of {len(counts)} images ({kept} without objects kept, {empty - kept} dropped){reasons}"
 
 
 def require_images(source: str, kept: int, found: int, allow_empty: bool) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -16,14 +17,17 @@ from ppdet.data.datasets.base import (
     AnnotatedDataset,
     check_data_fields,
     choose_images,
-    report,
     require_images,
+    summary_of,
 )
+from ppdet.data.datasets.cache import ParsedFile, cached
 from ppdet.data.datasets.coco_check import problems_of
 from ppdet.data.datasets.packed import PackedAnnotations, PackedMasks, offsets_of, pack_strings
 from ppdet.data.files import read_json, require_folder
 from ppdet.data.problems import DatasetProblemsError
 from ppdet.structures import Categories, Mask
+
+logger = logging.getLogger(__name__)
 
 #: Boxes narrower or lower than this many pixels are dropped.
 _SMALLEST_SIDE = 1e-5
@@ -74,26 +78,46 @@ class COCODataSet(AnnotatedDataset):
         self.image_folder = (Path(dataset_dir) / image_dir).as_posix()
         self.anno_path = Path(dataset_dir) / anno_path
         source = str(self.anno_path)
-        content = read_json(self.anno_path)
-        with_masks = "gt_poly" in data_fields
-        problems = problems_of(content, with_masks=with_masks)
-        if problems:
-            raise DatasetProblemsError(source, problems)
-        own = categories_of_coco(content, source)
-        label_of_id = labels_of_ids(own, categories, source)
         require_folder(Path(self.image_folder), "image_dir")
-        self._categories = own if categories is None else categories
+        options: dict[str, Any] = {
+            "with_masks": "gt_poly" in data_fields,
+            "load_crowd": load_crowd,
+            "allow_empty": allow_empty,
+            "empty_ratio": empty_ratio,
+            "sample_num": sample_num,
+        }
+        depends = {**options, "names": None if categories is None else categories.names}
+        parsed = cached(self.anno_path, depends, lambda: _parse(self.anno_path, categories, **options))
+        logger.info("%s: %s", source, parsed.summary)
+        self._categories = parsed.categories if categories is None else categories
         self._repeat = repeat
-        rows = _Rows(content, label_of_id, load_crowd=load_crowd, with_masks=with_masks)
-        counts = np.array([len(objects) for objects in rows.objects], np.int64)
-        chosen = choose_images(
-            counts, allow_empty=allow_empty, empty_ratio=empty_ratio, sample_num=sample_num
-        )
-        empty = int((counts[chosen] == 0).sum())
-        report(source, len(counts), len(chosen), int((counts == 0).sum()), empty, rows.dropped)
-        require_images(source, len(chosen), len(counts), allow_empty)
-        self.packed = rows.pack(chosen)
+        self.packed = parsed.packed
         self.require_image_files(source)
+
+
+def _parse(
+    path: Path,
+    categories: Optional[Categories],
+    *,
+    with_masks: bool,
+    load_crowd: bool,
+    allow_empty: bool,
+    empty_ratio: float,
+    sample_num: int,
+) -> ParsedFile:
+    """Read and check an annotation file; the options are those of `COCODataSet`."""
+    source = str(path)
+    content = read_json(path)
+    problems = problems_of(content, with_masks=with_masks)
+    if problems:
+        raise DatasetProblemsError(source, problems)
+    own = categories_of_coco(content, source)
+    label_of_id = labels_of_ids(own, categories, source)
+    rows = _Rows(content, label_of_id, load_crowd=load_crowd, with_masks=with_masks)
+    counts = np.array([len(objects) for objects in rows.objects], np.int64)
+    chosen = choose_images(counts, allow_empty=allow_empty, empty_ratio=empty_ratio, sample_num=sample_num)
+    require_images(source, len(chosen), len(counts), allow_empty)
+    return ParsedFile(rows.pack(chosen), own, summary_of(counts, chosen, rows.dropped))
 
 
 #: Box, label, crowd flag and mask of an object.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import xml.etree.ElementTree as ElementTree
 from collections import Counter
@@ -17,14 +18,16 @@ from ppdet.data.datasets.base import (
     AnnotatedDataset,
     check_data_fields,
     choose_images,
-    report,
     require_images,
+    summary_of,
 )
 from ppdet.data.datasets.packed import PackedAnnotations, offsets_of, pack_strings
 from ppdet.data.files import missing_files, read_lines, read_text, require_folder
 from ppdet.data.problems import DatasetProblemsError, Problem
 from ppdet.structures import Categories
 from ppdet.utils.errors import DataError
+
+logger = logging.getLogger(__name__)
 
 #: The classes of VOC 2007 and 2012, in alphabetical order as always.
 VOC_CLASSES = (
@@ -112,8 +115,7 @@ class VOCDataSet(AnnotatedDataset):
         chosen = choose_images(
             counts, allow_empty=allow_empty, empty_ratio=empty_ratio, sample_num=sample_num
         )
-        empty = int((counts[chosen] == 0).sum())
-        report(source, len(counts), len(chosen), int((counts == 0).sum()), empty, dropped)
+        logger.info("%s: %s", source, summary_of(counts, chosen, dropped))
         require_images(source, len(chosen), len(counts), allow_empty)
         self.packed = self._pack([pairs[row][0] for row in chosen], [images[row] for row in chosen], chosen)
         self.require_image_files(source)

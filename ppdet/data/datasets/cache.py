@@ -1,0 +1,120 @@
+"""Keeps the packed annotations of large files, so that a second start does not parse half a gigabyte of JSON
+again.
+
+An entry is a `.npz` without pickles. Its name is a digest of everything it depends on: path, size and time of
+the annotation file, the options, and the version of the format. What cannot be read or written is made anew,
+in silence.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import logging
+import os
+import tempfile
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Callable, Optional
+
+import numpy as np
+
+from ppdet.data.datasets.packed import PackedAnnotations, PackedMasks
+from ppdet.structures import Categories
+
+logger = logging.getLogger(__name__)
+
+#: Files below this many bytes parse faster than anyone notices.
+SMALLEST = 32 << 20
+#: Goes up when what is packed changes.
+_VERSION = 1
+
+
+@dataclass(frozen=True)
+class ParsedFile:
+    """What is left of an annotation file.
+
+    Attributes:
+        packed: Images and objects in use.
+        categories: The file's own table, in its order.
+        summary: What was kept and dropped, for the log.
+    """
+
+    packed: PackedAnnotations
+    categories: Categories
+    summary: str
+
+
+def cached(source: Path, options: dict[str, Any], parse: Callable[[], ParsedFile]) -> ParsedFile:
+    """`parse()`, or what it gave the last time for the same file and options.
+
+    Args:
+        source: The annotation file.
+        options: Everything else that the result depends on; JSON values.
+        parse: Reads the file.
+    """
+    try:
+        state = source.stat()
+    except OSError:
+        return parse()  # which says what is wrong with the file
+    if state.st_size < SMALLEST:
+        return parse()
+    depends = [_VERSION, str(source.resolve()), state.st_size, state.st_mtime_ns, options]
+    digest = hashlib.sha256(json.dumps(depends, sort_keys=True).encode("utf-8")).hexdigest()
+    entry = _folder() / f"{digest[:32]}.npz"
+    found = _load(entry)
+    if found is None:
+        logger.info("%s: reading %.0f MB of annotations", source, state.st_size / 2**20)
+        found = parse()
+        _save(entry, found)
+    return found
+
+
+def _folder() -> Path:
+    home = os.environ.get("PPDET_HOME")
+    return (Path(home).expanduser() if home else Path.home() / ".cache" / "ppdet") / "annotations"
+
+
+def _load(entry: Path) -> Optional[ParsedFile]:
+    try:
+        with np.load(entry, allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files}
+        about = json.loads(arrays.pop("about").tobytes().decode("utf-8"))
+        masks = {name[6:]: arrays.pop(name) for name in list(arrays) if name.startswith("masks.")}
+        packed = PackedAnnotations(**arrays, masks=PackedMasks(**masks) if masks else None)
+        return ParsedFile(
+            packed, Categories(tuple(about["names"]), tuple(about["ids"])), str(about["summary"])
+        )
+    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile):
+        return None
+
+
+def _save(entry: Path, parsed: ParsedFile) -> None:
+    about = {
+        "names": parsed.categories.names,
+        "ids": parsed.categories.ids,
+        "summary": parsed.summary,
+    }
+    arrays: dict[str, Any] = {"about": np.frombuffer(json.dumps(about).encode("utf-8"), np.uint8)}
+    for prefix, part in (("", parsed.packed), ("masks.", parsed.packed.masks)):
+        if part is not None:
+            for field in dataclasses.fields(part):
+                value = getattr(part, field.name)
+                if isinstance(value, np.ndarray):
+                    arrays[prefix + field.name] = value
+    # Written aside and renamed: several processes of one training may write the same entry at once.
+    try:
+        entry.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=entry.parent, suffix=".tmp")
+    except OSError:
+        return
+    try:
+        with os.fdopen(handle, "wb") as file:
+            np.savez(file, **arrays)
+        Path(name).replace(entry)
+    except OSError:
+        with contextlib.suppress(OSError):
+            Path(name).unlink()
