@@ -145,7 +145,8 @@ def summary_of(counts: np.ndarray, chosen: np.ndarray, dropped: Mapping[str, int
     """
     empty, kept = int((counts == 0).sum()), int((counts[chosen] == 0).sum())
     reasons = "".join(f"; {number} {what} dropped" for what, number in dropped.items() if number)
-    return f"{len(chosen)} of {len(counts)} images ({kept} without objects kept, {empty - kept} dropped){reasons}"
+    images = f"{len(chosen)} of {len(counts)} images"
+    return f"{images} ({kept} without objects kept, {empty - kept} dropped){reasons}"
 
 
 def require_images(source: str, kept: int, found: int, allow_empty: bool) -> None:
