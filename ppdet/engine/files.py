@@ -11,7 +11,11 @@ from typing import Any, BinaryIO, Callable
 from ppdet.utils.errors import UserError
 
 
-class CheckpointError(UserError):
+class TrainingError(UserError):
+    """Training cannot start or go on; says why and what to do."""
+
+
+class CheckpointError(TrainingError):
     """A checkpoint that cannot be written, found or trusted."""
 
 

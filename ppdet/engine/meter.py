@@ -1,26 +1,39 @@
-"""Sums up losses on the device and times on the host between two logs."""
+"""Keeps losses on the device and times on the host between two logs."""
 
 from __future__ import annotations
 
 import sys
 import time
 from collections.abc import Mapping
+from typing import Generic, TypeVar
 
+import numpy as np
 import paddle
 from paddle import Tensor
 
+from ppdet.engine import distributed
 from ppdet.engine.hooks import StepLog
 
+T = TypeVar("T")
 
-class Meter:
-    """Accumulates until `read`, which is the only place that waits for the device."""
+
+class Meter(Generic[T]):
+    """Accumulates until `read`, which is the only place that waits for the device.
+
+    Attributes:
+        marks: What the caller knows of each step since the last reading.
+    """
 
     def __init__(self) -> None:
-        self._sums: dict[str, Tensor] = {}
-        self._reset()
+        self._losses: list[Mapping[str, Tensor]] = []
+        self.marks: list[T] = []
+        self._began = 0.0
+        self.clear()
 
-    def _reset(self) -> None:
-        self._sums.clear()
+    def clear(self) -> None:
+        """Forget everything since the last reading."""
+        self._losses.clear()
+        self.marks.clear()
         self._steps = self._images = 0
         self._data_time = self._time = 0.0
 
@@ -32,39 +45,56 @@ class Meter:
         """The data of the step is there."""
         self._data_time += time.perf_counter() - self._began
 
-    def end(self, losses: Mapping[str, Tensor], images: int) -> None:
-        """The step is launched; `losses` are scalars on the device."""
-        for name, value in losses.items():
-            self._sums[name] = self._sums[name] + value if name in self._sums else value
+    def end(self, images: int, losses: Mapping[str, Tensor], mark: T) -> None:
+        """The step is launched; `losses` are scalars on the device, none if the step was skipped."""
+        if losses:
+            self._losses.append(losses)
+            self.marks.append(mark)
         self._steps += 1
         self._images += images
         self._time += time.perf_counter() - self._began
-
-    def read(self, *, step: int, epoch: int, learning_rate: float, steps_left: int) -> StepLog:
-        """Means since the last reading."""
-        before = time.perf_counter()
-        names = list(self._sums)
-        values = paddle.stack([self._sums[name].astype("float32") for name in names]).numpy() / self._steps
-        losses = dict(zip(names, values.tolist()))
-        total = self._time + time.perf_counter() - before
-        log = StepLog(
-            step=step,
-            epoch=epoch,
-            losses=losses,
-            learning_rate=learning_rate,
-            data_time=self._data_time / self._steps,
-            batch_time=total / self._steps,
-            images_per_second=self._images / total,
-            eta=total / self._steps * steps_left,
-            memory=memory_in_use(),
-        )
-        self._reset()
-        return log
 
     @property
     def is_empty(self) -> bool:
         """Whether nothing happened since the last reading."""
         return self._steps == 0
+
+    def losses(self) -> tuple[list[str], np.ndarray]:
+        """Names of the terms, and their values ``[steps, terms]`` as means over processes."""
+        if not self._losses:
+            return ["loss"], np.zeros((0, 1), np.float32)
+        before = time.perf_counter()
+        names = list(self._losses[0])
+        flat = paddle.stack([row[name].astype("float32") for row in self._losses for name in names])
+        values = distributed.mean(flat).numpy().reshape(len(self._losses), len(names))
+        self._time += time.perf_counter() - before
+        return names, values
+
+    def read(
+        self,
+        names: list[str],
+        values: np.ndarray,
+        *,
+        step: int,
+        epoch: int,
+        learning_rate: float,
+        steps_left: int,
+    ) -> StepLog:
+        """A log of everything since the last reading, from what `losses` gave; starts over."""
+        means = values.mean(axis=0) if len(values) else np.full(len(names), np.nan)
+        log = StepLog(
+            step=step,
+            epoch=epoch,
+            losses=dict(zip(names, means.tolist())),
+            learning_rate=learning_rate,
+            data_time=self._data_time / self._steps,
+            batch_time=self._time / self._steps,
+            images_per_second=self._images / self._time,
+            eta=self._time / self._steps * steps_left,
+            memory=memory_in_use(),
+        )
+        self.clear()
+        return log
 
 
 def memory_in_use() -> int:

@@ -5,11 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, Optional
 
-from ppdet.utils.errors import UserError
-
-
-class TrainingError(UserError):
-    """Training cannot start or go on; says why and what to do."""
+from ppdet.engine.amp import AmpSettings
+from ppdet.engine.ema import EmaSettings
+from ppdet.engine.files import TrainingError
 
 
 @dataclass(frozen=True)
@@ -28,6 +26,10 @@ class TrainSettings:
         best_metric: Number that decides on the best checkpoint, e.g. ``"segm.AP"``; the first one if None.
         best_is: Whether more or less of it is better.
         patience: Stop after so many evaluations without a new best; None for never.
+        amp: Mixed precision; None for float32.
+        ema: Moving average of the weights, which is then what is evaluated and saved; None for none.
+        max_skipped: Steps with numbers that are not finite to leave out before giving up.
+        find_unused_parameters: Let several processes cope with parameters that get no gradient.
     """
 
     epochs: int = 12
@@ -41,6 +43,10 @@ class TrainSettings:
     best_metric: Optional[str] = None
     best_is: Literal["max", "min"] = "max"
     patience: Optional[int] = None
+    amp: Optional[AmpSettings] = None
+    ema: Optional[EmaSettings] = None
+    max_skipped: int = 0
+    find_unused_parameters: bool = False
 
     def __post_init__(self) -> None:
         for name in ("epochs", "log_iter", "snapshot_epoch", "accumulate"):
@@ -50,3 +56,5 @@ class TrainSettings:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise TrainingError(f"{name} {value}: it must be 1 or more, or null")
+        if self.max_skipped < 0:
+            raise TrainingError(f"max_skipped {self.max_skipped}: it must be 0 or more")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import random
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
@@ -41,6 +42,15 @@ class Progress:
     best_step: Optional[int] = None
     since_best: int = 0
     unevaluated: bool = False
+
+    def improve(self, value: float, best_is: str) -> bool:
+        """Take in the result of an evaluation; whether it is a new best. NaN never is."""
+        sign = 1 if best_is == "max" else -1
+        if not math.isnan(value) and (self.best is None or sign * value > sign * self.best):
+            self.best, self.best_step, self.since_best = value, self.step, 0
+            return True
+        self.since_best += 1
+        return False
 
     def to_dict(self) -> dict[str, Any]:
         """As plain values."""

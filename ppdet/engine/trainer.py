@@ -4,29 +4,31 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, Callable, Optional, Protocol
+from typing import Callable, Optional, Protocol
 
+import numpy as np
 import paddle
-from paddle import Tensor, nn
+from paddle import nn
 from paddle.optimizer import Optimizer
 
+from ppdet.engine import distributed
 from ppdet.engine.checkpoint import FINAL, RunFolder
+from ppdet.engine.ema import ModelEma
+from ppdet.engine.files import TrainingError
+from ppdet.engine.guards import NonFiniteError, suspects
 from ppdet.engine.hooks import Hook
 from ppdet.engine.meter import Meter
+from ppdet.engine.replay import Circumstances, write_replay
+from ppdet.engine.run_state import RunState
 from ppdet.engine.schedules import LearningRateSchedule
-from ppdet.engine.settings import TrainingError, TrainSettings
-from ppdet.engine.state import (
-    Progress,
-    model_state,
-    optimizer_state,
-    seed_step,
-    set_model_state,
-    set_optimizer_state,
-)
+from ppdet.engine.settings import TrainSettings
+from ppdet.engine.signals import StopOnSignal
+from ppdet.engine.state import Progress, seed_step
+from ppdet.engine.step import TrainStep
 from ppdet.structures import Batch
 from ppdet.utils.scores import choose
 
@@ -68,10 +70,10 @@ class Trainer:
         model: Gives named losses for a batch.
         optimizer: Of its parameters, over `schedule`.
         schedule: Learning rate by step.
-        loader: Batches of an epoch.
-        settings: How long, how often.
+        loader: Batches of an epoch, for this process.
+        settings: How long, how often, with what.
         folder: Where checkpoints go; None saves nothing.
-        evaluate: Scores the model as it is; None for no evaluation.
+        evaluate: Scores the model as it is, the same in every process; None for no evaluation.
         hooks: Look on at six points.
     """
 
@@ -87,6 +89,8 @@ class Trainer:
         evaluate: Optional[Callable[[], Metrics]] = None,
         hooks: Sequence[Hook] = (),
     ) -> None:
+        if len(loader) == 0:
+            raise TrainingError("the loader has no batches")
         self.model = model
         self.optimizer = optimizer
         self.schedule = schedule
@@ -94,16 +98,27 @@ class Trainer:
         self.settings = settings
         self.folder = folder
         self.hooks = tuple(hooks)
-        self.progress = Progress(seed=settings.seed)
         self._evaluate = evaluate
-        self._meter = Meter()
+        self._step = TrainStep(
+            model, optimizer, amp=settings.amp, find_unused_parameters=settings.find_unused_parameters
+        )
+        self.ema = None if settings.ema is None else ModelEma(settings.ema, model)
+        self.state = RunState(
+            model, optimizer, self._step.precision, self.ema, len(loader), Progress(seed=settings.seed)
+        )
+        on_gpu = paddle.get_device().startswith("gpu")
+        self._check_every_step = settings.max_skipped > 0 or not on_gpu
+        self._agree_every = settings.log_iter if on_gpu else 1
+        self._meter: Meter[Circumstances] = Meter()
+        self._asked: Optional[tuple[str, bool]] = None
         self._stopped: Optional[str] = None
-        self._final = False
-        self._saved_step: Optional[int] = None
         self._metrics: Metrics = {}
-        self._resumed = False
-        if len(loader) == 0:
-            raise TrainingError("the loader has no batches")
+        self._saved_step: Optional[int] = None
+
+    @property
+    def progress(self) -> Progress:
+        """Counters of the run."""
+        return self.state.progress
 
     @property
     def steps_per_epoch(self) -> int:
@@ -117,43 +132,55 @@ class Trainer:
         return min(steps, self.settings.max_iters or steps)
 
     def train(self) -> TrainReport:
-        """Train until the end, or until something calls `stop`."""
-        self._begin()
-        try:
-            while not self._done:
-                self.loader.set_epoch(self.progress.epoch, self.progress.batch)
-                for window in self._windows():
-                    self._step(window)
-                    self._after_step()
-                    if self._done:
-                        break
-            self._finish()
-        finally:
-            for hook in self.hooks:
-                hook.after_train(self)
+        """Train until the end, or until a signal or a hook asks to stop."""
+        with StopOnSignal(self.stop):
+            try:
+                self._begin()
+                while not self._done:
+                    self.loader.set_epoch(self.progress.epoch, self.progress.batch)
+                    for window in self._windows():
+                        self._take_step(window)
+                        self._after_step()
+                        if self._done:
+                            break
+                self._finish()
+            finally:
+                for hook in self.hooks:
+                    hook.after_train(self)
         return TrainReport(self.progress, self._stopped, self._metrics)
 
     def stop(self, reason: str, *, final: bool = False) -> None:
-        """End training after this step.
+        """End training after this step, in every process.
 
         Args:
             reason: For the log and the report.
             final: Save the result as the final one rather than as something to go on from.
         """
-        self._stopped = self._stopped or reason
-        self._final = self._final or final
+        if self._asked is None:
+            self._asked = (reason, final)
+
+    def resume(self, where: str) -> None:
+        """Go on from a checkpoint; `where` is ``auto``, a folder, or a path (see `ppdet.engine.checkpoint`).
+
+        Raises:
+            CheckpointError: If a part of it is missing, torn, or does not fit this run.
+        """
+        saved = (self.folder or RunFolder(Path())).load(where)
+        self.state.restore(saved)
+        self._saved_step = self.progress.step
+        logger.info("resumed %s: step %d, epoch %d", saved.path, self.progress.step, self.progress.epoch)
 
     @property
     def _done(self) -> bool:
         return self._stopped is not None or self.progress.step >= self.last_step
 
     def _begin(self) -> None:
-        if self.folder is not None and not self._resumed:
+        if self.folder is not None and self._saved_step is None and distributed.is_main():
             self.folder.start()
         for hook in self.hooks:
             hook.before_train(self)
         self.model.train()
-        if self.progress.unevaluated:
+        if self.progress.unevaluated and self._evaluate is not None:
             self._run_evaluation(None)
 
     def _windows(self) -> Iterator[list[Batch]]:
@@ -167,25 +194,64 @@ class Trainer:
             self._meter.data_ready()
             yield window
 
-    def _step(self, window: list[Batch]) -> None:
-        seed_step(self.progress.seed, self.progress.step, 0)
-        images = sum(len(batch) for batch in window)
-        sums: dict[str, Tensor] = {}
-        for batch in window:
-            losses = self.model(batch)
-            # The share of the images, so that the gradient is that of one batch of all of them.
-            share = len(batch) / images
-            losses = {name: value * share for name, value in losses.items()}
-            losses["loss"] = paddle.add_n(list(losses.values()))
-            losses["loss"].backward()
-            for name, value in losses.items():
-                sums[name] = sums[name] + value.detach() if name in sums else value.detach()
-        self.optimizer.step()
-        self.optimizer.clear_grad()
+    def _take_step(self, window: list[Batch]) -> None:
+        progress = self.progress
+        where = Circumstances(
+            seed=progress.seed,
+            step=progress.step,
+            rank=distributed.rank(),
+            epoch=progress.epoch,
+            first_batch=progress.batch,
+            batches=len(window),
+            learning_rate=self.schedule.rate_at(progress.step),
+        )
+        seed_step(where.seed, where.step, where.rank)
+        statistics = self._statistics() if self.settings.max_skipped else {}
+        losses = self._step.backward(window)
+        if self._check_every_step and not self._step.is_finite(losses):
+            names, values = list(losses), [float(v) for v in losses.values()]
+            self._step.discard()
+            self._on_non_finite(where, dict(zip(names, values)), window, statistics)
+            losses = {}
+        elif self._step.update() and self.ema is not None:
+            self.ema.update()
         self.schedule.step()
-        self._meter.end(sums, images)
-        self.progress.step += 1
-        self.progress.batch += len(window)
+        self._meter.end(sum(len(batch) for batch in window), losses, where)
+        progress.step += 1
+        progress.batch += len(window)
+
+    def _statistics(self) -> dict[str, paddle.Tensor]:
+        """Copies of what a forward pass changes: BatchNorm's running statistics."""
+        state = self.model.state_dict()
+        return {key: value.clone() for key, value in state.items() if value.stop_gradient and value.ndim <= 1}
+
+    def _on_non_finite(
+        self,
+        where: Circumstances,
+        losses: Mapping[str, float],
+        window: Sequence[Batch],
+        statistics: Mapping[str, paddle.Tensor],
+    ) -> None:
+        """Report a step; skip it if that is still allowed."""
+        state = self.model.state_dict()
+        for key, value in statistics.items():
+            state[key].set_value(value)
+        text = f"step {where.step} (epoch {where.epoch}, batch {where.first_batch}): " + (
+            "a loss or gradient is not finite: "
+            + ", ".join(f"{name} {value:g}" for name, value in losses.items())
+            + f"; learning rate {where.learning_rate:g}; "
+            + ("; ".join(line for batch in window for line in suspects(batch)) or "the images look right: ")
+            + f"images {', '.join(str(i) for batch in window for i in batch.image_ids)}"
+        )
+        if self.folder is not None:
+            path = write_replay(self.folder.path / "replay", where, losses, window, self.model)
+            text += f". Kept in {path}: ppdet train --replay runs it again"
+        if self.progress.skipped >= self.settings.max_skipped:
+            raise NonFiniteError(text)
+        self.progress.skipped += 1
+        logger.warning(
+            "skipped (%d of at most %d): %s", self.progress.skipped, self.settings.max_skipped, text
+        )
 
     def _after_step(self) -> None:
         progress, settings = self.progress, self.settings
@@ -194,25 +260,39 @@ class Trainer:
             progress.epoch, progress.batch = progress.epoch + 1, 0
         for hook in self.hooks:
             hook.after_step(self)
-        if progress.step % settings.log_iter == 0 or at_end or self._done:
-            self._log()
+        self._agree_to_stop()
         snapshot = at_end and progress.epoch % settings.snapshot_epoch == 0
-        if settings.eval_iter is None:
-            due = snapshot and not self._done
-        else:
-            due = progress.step % settings.eval_iter == 0 and not self._done
+        by_step = settings.snapshot_iter is not None and progress.step % settings.snapshot_iter == 0
+        if progress.step % settings.log_iter == 0 or at_end or by_step or self._done:
+            self._log()
+        if progress.step >= self.last_step:
+            return
+        due = snapshot if settings.eval_iter is None else progress.step % settings.eval_iter == 0
         progress.unevaluated = due and self._evaluate is not None
-        if snapshot and not self._done:
-            self._save(str(progress.epoch - 1))
-        elif settings.snapshot_iter is not None and progress.step % settings.snapshot_iter == 0:
-            self._save(f"iter_{progress.step}")
-        if progress.unevaluated:
-            self._run_evaluation(str(progress.epoch - 1) if snapshot else None)
+        name = str(progress.epoch - 1) if snapshot else f"iter_{progress.step}"
+        if snapshot or by_step:
+            self._save(name)
+        if progress.unevaluated and self._stopped is None:
+            self._run_evaluation(name if snapshot or by_step else None)
+            self._agree_to_stop()
+
+    def _agree_to_stop(self) -> None:
+        if self.progress.step % self._agree_every and self.progress.step < self.last_step:
+            return
+        if distributed.any_rank(self._asked is not None):
+            self._stopped = self._asked[0] if self._asked is not None else "another process asked"
+            logger.info("stopping at step %d: %s", self.progress.step, self._stopped)
 
     def _log(self) -> None:
         if self._meter.is_empty:
             return
+        names, values = self._meter.losses()
+        bad = np.flatnonzero(~np.isfinite(values).all(axis=1))
+        if len(bad):
+            self._found_late(self._meter.marks[bad[0]], dict(zip(names, values[bad[0]].tolist())))
         log = self._meter.read(
+            names,
+            values,
             step=self.progress.step,
             epoch=self.progress.epoch,
             learning_rate=self.schedule.rate_at(self.progress.step - 1),
@@ -221,11 +301,19 @@ class Trainer:
         for hook in self.hooks:
             hook.after_log(self, log)
 
+    def _found_late(self, where: Circumstances, losses: Mapping[str, float]) -> None:
+        """Report a step of some time ago: its batches are loaded again, its weights are gone."""
+        self.loader.set_epoch(where.epoch, where.first_batch)
+        window = list(islice(iter(self.loader), where.batches))
+        logger.error("found %d steps later: the weights have changed since", self.progress.step - where.step)
+        self._on_non_finite(where, losses, window, {})
+
     def _finish(self) -> None:
-        complete = self._final or self.progress.step >= self.last_step
-        self.progress.unevaluated = self.progress.step >= self.last_step and self._evaluate is not None
-        name = FINAL if complete else f"iter_{self.progress.step}"
-        if complete or self._saved_step != self.progress.step:
+        complete = self.progress.step >= self.last_step
+        final = complete or (self._asked is not None and self._asked[1])
+        self.progress.unevaluated = complete and self._evaluate is not None
+        name = FINAL if final else f"iter_{self.progress.step}"
+        if final or self._saved_step != self.progress.step:
             self._save(name)
         if self.progress.unevaluated:
             self._run_evaluation(name)
@@ -233,52 +321,30 @@ class Trainer:
     def _run_evaluation(self, saved_as: Optional[str]) -> None:
         assert self._evaluate is not None
         self.model.eval()
-        self._metrics = self._evaluate()
+        if self.ema is None:
+            self._metrics = self._evaluate()
+        else:
+            with self.ema.applied():
+                self._metrics = self._evaluate()
         self.model.train()
         progress, settings = self.progress, self.settings
         progress.unevaluated = False
         for hook in self.hooks:
             hook.after_evaluation(self, self._metrics)
         name, value = choose(self._metrics, settings.best_metric)
-        sign = 1 if settings.best_is == "max" else -1
-        if progress.best is None or sign * value > sign * progress.best:
-            progress.best, progress.best_step, progress.since_best = value, progress.step, 0
-            if self.folder is not None:
-                self.folder.save_best(model_state(self.model), progress.to_dict(), self._metrics)
-        else:
-            progress.since_best += 1
-        logger.info("%s %.4f, best %.4f at step %d", name, value, progress.best, progress.best_step)
-        if saved_as is not None and self.folder is not None:
-            self.folder.note(saved_as, progress.to_dict())
+        folder = self.folder if distributed.is_main() else None
+        if progress.improve(value, settings.best_is) and folder is not None:
+            folder.save_best(self.state.weights(), progress.to_dict(), self._metrics)
+        logger.info("%s %.4f, best %s at step %s", name, value, progress.best, progress.best_step)
+        if saved_as is not None and folder is not None:
+            folder.note(saved_as, progress.to_dict())
         if settings.patience is not None and progress.since_best >= settings.patience:
             self.stop(f"{name} has not improved in {progress.since_best} evaluations", final=True)
 
     def _save(self, name: str) -> None:
-        if self.folder is None:
-            return
-        self.folder.save(name, model_state(self.model), self._state())
         self._saved_step = self.progress.step
+        if self.folder is None or not distributed.is_main():
+            return
+        self.folder.save(name, self.state.weights(), self.state.rest())
         for hook in self.hooks:
             hook.after_save(self, self.folder.path / name)
-
-    def _state(self) -> dict[str, Any]:
-        return {
-            "progress": self.progress.to_dict(),
-            "loader": {"batches": len(self.loader)},
-            "optimizer": optimizer_state(self.optimizer, self.model),
-        }
-
-    def resume(self, where: str) -> None:
-        """Go on from a checkpoint; `where` is ``auto``, a folder, or a path (see `ppdet.engine.checkpoint`).
-
-        Raises:
-            CheckpointError: If a part of it is missing, torn, or does not fit this run.
-        """
-        folder = self.folder or RunFolder(Path())
-        saved = folder.load(where)
-        set_model_state(self.model, saved.weights, str(saved.path))
-        set_optimizer_state(self.optimizer, self.model, saved.state["optimizer"], str(saved.path))
-        self.progress = Progress.from_dict({**saved.state["progress"], **saved.notes})
-        self._resumed = True
-        self._saved_step = self.progress.step
-        logger.info("resumed %s: step %d, epoch %d", saved.path, self.progress.step, self.progress.epoch)

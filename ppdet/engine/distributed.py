@@ -1,0 +1,92 @@
+"""What several processes agree on, over `paddle.distributed`; with one process nothing happens.
+
+Start them with ``python -m paddle.distributed.launch``, which also ends all of them when one fails.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+import paddle
+import paddle.distributed as dist
+from paddle import nn
+
+T = TypeVar("T")
+
+
+def rank() -> int:
+    """Number of this process, from 0."""
+    return int(dist.get_rank())
+
+
+def world_size() -> int:
+    """Number of processes."""
+    return int(dist.get_world_size())
+
+
+def is_main() -> bool:
+    """Whether this process writes files and logs."""
+    return rank() == 0
+
+
+def start() -> None:
+    """Join the other processes, if launched with some. All but the first log only warnings."""
+    if int(os.environ.get("PADDLE_TRAINERS_NUM", "1")) > 1 and not dist.is_initialized():
+        dist.init_parallel_env()
+    if not is_main():
+        logging.getLogger("ppdet").setLevel(logging.WARNING)
+
+
+def wrap(model: nn.Layer, *, find_unused_parameters: bool = False) -> nn.Layer:
+    """The model such that its backward pass averages gradients over the processes."""
+    if world_size() == 1:
+        return model
+    return paddle.DataParallel(model, find_unused_parameters=find_unused_parameters)
+
+
+def any_rank(flag: bool) -> bool:
+    """Whether the flag is set in any process. Every process must ask."""
+    if world_size() == 1:
+        return flag
+    found = paddle.to_tensor([int(flag)], dtype="int32")
+    dist.all_reduce(found, op=dist.ReduceOp.MAX)
+    return bool(found.item())
+
+
+def mean(values: paddle.Tensor) -> paddle.Tensor:
+    """The mean over processes."""
+    if world_size() == 1:
+        return values
+    total = values.clone()
+    dist.all_reduce(total)
+    return total / world_size()
+
+
+def gather(items: Sequence[T]) -> list[T]:
+    """The items of all processes, in the order of ranks, in every process."""
+    if world_size() == 1:
+        return list(items)
+    lists: list[Any] = []
+    dist.all_gather_object(lists, list(items))
+    return [item for part in lists for item in part]
+
+
+def from_main(value: T) -> T:
+    """The first process's value, in every process."""
+    if world_size() == 1:
+        return value
+    box: list[Any] = [value]
+    dist.broadcast_object_list(box, src=0)
+    found: T = box[0]
+    return found
+
+
+def synchronized_batch_norm(model: nn.Layer) -> nn.Layer:
+    """The model with BatchNorm statistics over all processes; only on GPUs, where Paddle has them."""
+    if world_size() == 1 or not paddle.get_device().startswith("gpu"):
+        return model
+    converted: nn.Layer = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+    return converted

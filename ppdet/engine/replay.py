@@ -1,0 +1,172 @@
+"""A step kept in a file, to be run again: weights, batches, and the seed of all its random draws."""
+
+from __future__ import annotations
+
+import functools
+import json
+import pickle
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Optional
+
+import paddle
+from paddle import nn
+
+from ppdet.engine.files import CheckpointError, write_atomically
+from ppdet.engine.guards import suspects
+from ppdet.engine.state import model_state, seed_step, set_model_state, to_numpy
+from ppdet.structures import Batch, BatchTargets, PolygonBatch
+from ppdet.utils import safe_pickle
+from ppdet.utils.errors import WeightsError
+
+
+@dataclass(frozen=True)
+class Circumstances:
+    """Where a step stands in its run: all that its random draws depend on.
+
+    Attributes:
+        seed: Of the run.
+        step: Optimiser steps before this one.
+        rank: Of the process.
+        epoch: Epoch, from 0.
+        first_batch: Index of the step's first batch in the epoch.
+        batches: Batches of the step.
+        learning_rate: Of the step.
+    """
+
+    seed: int
+    step: int
+    rank: int
+    epoch: int
+    first_batch: int
+    batches: int
+    learning_rate: float
+
+
+def write_replay(
+    folder: Path,
+    where: Circumstances,
+    losses: Mapping[str, float],
+    window: Sequence[Batch],
+    model: nn.Layer,
+) -> Path:
+    """Keep all that is needed to run a step again, and a JSON beside it for people.
+
+    Returns:
+        The ``.pdreplay`` file.
+    """
+    report = {
+        **vars(where),
+        "losses": {name: repr(value) for name, value in losses.items()},
+        "suspects": [line for batch in window for line in suspects(batch)],
+        "images": [
+            {"id": image_id, "path": path, "boxes": _boxes_of(batch, i)}
+            for batch in window
+            for i, (image_id, path) in enumerate(zip(batch.image_ids, batch.paths))
+        ],
+    }
+    path = folder / f"step_{where.step}_rank{where.rank}.pdreplay"
+    content = {
+        "where": vars(where),
+        "batches": [_pack(batch) for batch in window],
+        "model": model_state(model),
+    }
+    text = json.dumps(report, indent=1).encode("utf-8")
+    write_atomically(path.with_suffix(".json"), lambda file: file.write(text))
+    write_atomically(path, functools.partial(_dump, content))
+    return path
+
+
+def _dump(content: dict[str, Any], file: Any) -> None:
+    pickle.dump(content, file, 4)
+
+
+def _boxes_of(batch: Batch, row: int) -> list[list[str]]:
+    if batch.targets is None:
+        return []
+    kept = to_numpy(batch.targets.labels)[row] >= 0
+    return [[repr(float(v)) for v in box] for box in to_numpy(batch.targets.boxes)[row][kept]]
+
+
+def _pack(batch: Batch) -> dict[str, Any]:
+    packed: dict[str, Any] = {"image_ids": list(batch.image_ids), "paths": list(batch.paths)}
+    for name in ("images", "image_sizes", "scale_factors"):
+        packed[name] = to_numpy(getattr(batch, name))
+    if batch.targets is not None:
+        targets = {name: to_numpy(getattr(batch.targets, name)) for name in _TARGETS}
+        if batch.targets.polygons is not None:
+            targets["vertices"] = to_numpy(batch.targets.polygons.vertices)
+            targets["owner"] = to_numpy(batch.targets.polygons.owner)
+        packed["targets"] = targets
+    return packed
+
+
+_TARGETS = ("boxes", "labels", "is_crowd", "weights")
+
+
+def _unpack(packed: Mapping[str, Any]) -> Batch:
+    targets = None
+    if "targets" in packed:
+        arrays = {name: paddle.to_tensor(value) for name, value in packed["targets"].items()}
+        polygons: Optional[PolygonBatch] = None
+        if "vertices" in arrays:
+            polygons = PolygonBatch(vertices=arrays["vertices"], owner=arrays["owner"])
+        targets = BatchTargets(**{name: arrays[name] for name in _TARGETS}, polygons=polygons)
+    return Batch(
+        **{name: paddle.to_tensor(packed[name]) for name in ("images", "image_sizes", "scale_factors")},
+        image_ids=tuple(packed["image_ids"]),
+        paths=tuple(packed["paths"]),
+        targets=targets,
+    )
+
+
+@dataclass(frozen=True)
+class Replay:
+    """What running a kept step again gave.
+
+    Attributes:
+        where: Where in its run it was.
+        losses: Terms of each batch.
+        suspects: Images whose own numbers are not finite.
+        gradients: Parameters whose gradient is not finite.
+    """
+
+    where: Circumstances
+    losses: list[dict[str, float]]
+    suspects: list[str]
+    gradients: list[str]
+
+
+def replay(path: Path, model: nn.Layer) -> Replay:
+    """Run a kept step again: same weights, same batches, same random draws.
+
+    Args:
+        path: A ``.pdreplay`` file.
+        model: The model of the same configuration; gets the weights of the file.
+
+    Raises:
+        CheckpointError: If the file is damaged or belongs to another model.
+    """
+    try:
+        content = safe_pickle.load(path)
+        where = Circumstances(**content["where"])
+        batches = [_unpack(packed) for packed in content["batches"]]
+    except (WeightsError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{path}: not a whole replay file: {error}") from error
+    set_model_state(model, content["model"], str(path))
+    model.train()
+    seed_step(where.seed, where.step, where.rank)
+    losses = []
+    for batch in batches:
+        terms = model(batch)
+        paddle.add_n(list(terms.values())).backward()
+        losses.append({name: float(value) for name, value in terms.items()})
+    bad = [
+        name
+        for name, p in model.named_parameters()
+        if p.grad is not None and not bool(paddle.isfinite(p.grad).all())
+    ]
+    for parameter in model.parameters():
+        parameter.clear_gradient()
+    return Replay(where, losses, [line for batch in batches for line in suspects(batch)], bad)
