@@ -169,8 +169,11 @@ class _Plan:
     def _notes(self, class_names: Sequence[str]) -> list[str]:
         notes = list(self.notes)
         known = self.file.metadata.class_names
-        same_shape = any(class_axis(key) and key in self.values for key in self.shapes)
-        if known and class_names and tuple(known) != tuple(class_names) and same_shape:
+        taken_whole = any(
+            class_axis(key) and key in self.values and self.entries[key].outcome is not Outcome.RESHAPED
+            for key in self.shapes
+        )
+        if known and class_names and tuple(known) != tuple(class_names) and taken_whole:
             notes.append(
                 f"the file's classes ({some(known)}) are not the model's ({some(class_names)}); "
                 f"use --classes-from to take over only those with the same name"

@@ -171,7 +171,7 @@ def test_classes_from_takes_overlapping_names() -> None:
         "bbox_head.bbox_delta.bias": np.arange(20, dtype=np.float32),
     }
     model = _Tree(SHAPES)
-    report = load_weights(model, _file(state), class_names=new, classes_from=old)
+    report = load_weights(model, _file(state, class_names=old), class_names=new, classes_from=old)
     read = {key: value.numpy() for key, value in model.state_dict().items()}
     np.testing.assert_array_equal(read["bbox_head.bbox_score.bias"], [4, -1, 0, 5])
     np.testing.assert_array_equal(read["bbox_head.bbox_score.weight"], [[4, -1, 0, 5], [10, -1, 6, 11]])
@@ -181,6 +181,7 @@ def test_classes_from_takes_overlapping_names() -> None:
     reshaped = report.of(Outcome.RESHAPED)
     assert {entry.key for entry in reshaped} == set(HEAD) - {"rpn_head.rpn_rois_delta.weight"}
     assert reshaped[0].reason == "2 of 3 classes by name; the others keep their initial values"
+    assert report.notes == ()
 
 
 def test_equal_count_of_other_classes_is_noted() -> None:
