@@ -410,3 +410,13 @@ def test_yolo_target_must_agree_with_the_head() -> None:
     counted = Gt2YoloTarget(anchors=[[1, 2]], anchor_masks=[[0]], downsample_ratios=[32], num_classes=80)
     with pytest.raises(DataError, match="num_classes is 80, but the head has 3"):
         counted.check_agrees(anchors=[[1, 2]], anchor_masks=[[0]], downsample_ratios=[32], num_classes=3)
+
+
+def test_resize_clips_boxes_on_every_side_and_nothing_else_does() -> None:
+    sample = sample_of(np.zeros((10, 20, 3), np.uint8), target_of([[-3, -2, 25, 14]]))
+    flipped = RandomFlip().apply(sample, True).target
+    assert flipped is not None
+    assert flipped.boxes.tolist() == [[-5, -2, 23, 14]]
+    resized = Resize(target_size=[20, 40], keep_ratio=False)(sample, rng).target
+    assert resized is not None
+    assert resized.boxes.tolist() == [[0, 0, 40, 20]]
