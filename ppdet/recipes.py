@@ -27,6 +27,7 @@ from ppdet.metrics.coco import CocoMetric
 from ppdet.modeling.detectors.predict import predict as predict_batch
 from ppdet.modeling.interfaces import Detector
 from ppdet.structures import Categories, Detections, Sample
+from ppdet.structures.conventions import NORMAL
 from ppdet.utils.errors import DataError
 
 #: An image as a user gives it: a path, or ``[H, W, 3]`` uint8 RGB.
@@ -175,6 +176,16 @@ def build_training(experiment: Experiment) -> Training:
     if experiment.seed is not None:
         paddle.seed(experiment.seed)  # the random weights
     model = build_model(experiment)
+    if model.conventions != NORMAL:
+        raise ConfigError(
+            [
+                Problem(
+                    Place(str(experiment.source)),
+                    f"conventions {model.conventions.name!r} are for evaluating weights, not for training; "
+                    f"leave them out (docs/weights.md says what carries over)",
+                )
+            ]
+        )
     loader = build_loader(experiment, "TrainReader", dataset, with_masks=needs_masks(model))
     total_batch = loader.batch_size * dist.get_world_size()
     scale = batch_scale(total_batch, experiment.reference_batch_size)

@@ -306,3 +306,20 @@ def test_widened_boxes() -> None:
 def test_unknown_conventions_are_named() -> None:
     with pytest.raises(ValueError, match=r"conventions 'dygraph2021' are unknown; there are .*'dygraph2020'"):
         Spec.of(AnchorGenerator, conventions="dygraph2021").build(strides=[16])
+
+
+def test_training_in_these_conventions_is_refused() -> None:
+    from ppdet.config import ConfigError
+    from ppdet.recipes import build_training
+
+    experiment = load_config(
+        ROOT / "configs" / "yolov3_tiny_coco.yml",
+        [
+            "conventions=dygraph2020-yolo",
+            f"TrainDataset.dataset_dir={TINY_COCO}",
+            "TrainDataset.image_dir=val2017",
+            "TrainDataset.anno_path=annotations/instances_val2017.json",
+        ],
+    )
+    with pytest.raises(ConfigError, match="'dygraph2020-yolo' are for evaluating weights, not for training"):
+        build_training(experiment)
