@@ -109,6 +109,15 @@ def test_cut_files_are_seen_whatever_the_decoder_makes_of_them(kind: str, share:
     assert "empty" in str(cut_short(b"")) if share == 0 else "cut short" in str(cut_short(cut(data, share)))
 
 
+def test_reading_does_not_rely_on_the_decoder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.jpg"
+    write_image(path, 40, 40)
+    path.write_bytes(cut(path.read_bytes(), 0.8))
+    monkeypatch.setattr(cv2, "imdecode", lambda *_: np.zeros((40, 40, 3), np.uint8))
+    with pytest.raises(DataError, match="cut short"):
+        read_image(str(path))
+
+
 def cut(data: bytes, share: float) -> bytes:
     return data[: int(len(data) * share)]
 
