@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ppdet.cli import main
+from ppdet.cli import main, make_parser
 from ppdet.zoo import read_weights
 from ppdet.zoo.resolve import cache_path
+from tests.support import ROOT
 from tests.zoo import files, server
 
 
@@ -93,3 +94,27 @@ def test_check_reads_files_completely(cache: Path, file: Path, capsys: pytest.Ca
 def test_wrong_names_end_with_status_2(cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["weights", "show", "mask_rcnn_r50_1x_coc"]) == 2
     assert "did you mean mask_rcnn_r50_1x_coco" in capsys.readouterr().err
+
+
+def test_evaluation_takes_up_the_conventions_of_the_weights(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A file that says it means other boxes gets a model that means the same, and a line that says so."""
+    from ppdet import build_model, load_config
+    from ppdet.cli.common import load_trained
+    from ppdet.utils.metadata import CheckpointMetadata
+    from ppdet.zoo import Layout, WeightFile
+    from ppdet.zoo.convert import save_weights
+
+    config = ROOT / "configs" / "yolov3_tiny_coco.yml"
+    state = build_model(load_config(config)).state_dict()
+    metadata = CheckpointMetadata(conventions="dygraph2020-yolo")
+    tensors = {key: value.numpy() for key, value in state.items()}
+    path = save_weights(
+        WeightFile(tmp_path / "x", Layout.V2, tensors, metadata=metadata), tmp_path / "w.pdparams"
+    )
+    args = make_parser("eval").parse_args(["-c", str(config), "--weights", str(path), "--device", "cpu"])
+    with caplog.at_level("INFO", logger="ppdet"):
+        trained = load_trained(args, names_needed=False)
+    assert trained.model.conventions.name == "dygraph2020-yolo"
+    assert "mean boxes in the dygraph2020-yolo conventions" in caplog.text
