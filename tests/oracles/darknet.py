@@ -138,11 +138,12 @@ def suppress(
     rows: list[tuple[int, float, list[float]]], *, threshold: float, keep: int
 ) -> list[tuple[int, float, list[float]]]:
     """Greedy NMS within each label, then the best over all labels."""
-    kept: list[tuple[int, float, list[float]]] = []
+    kept: dict[int, list[tuple[int, float, list[float]]]] = {}
     for row in sorted(rows, key=lambda r: -r[1]):
-        if all(other[0] != row[0] or _iou(other[2], row[2]) <= threshold for other in kept):
-            kept.append(row)
-    return kept[:keep]
+        better = kept.setdefault(row[0], [])
+        if all(_iou(other[2], row[2]) <= threshold for other in better):
+            better.append(row)
+    return sorted((row for each in kept.values() for row in each), key=lambda r: -r[1])[:keep]
 
 
 def _iou(a: list[float], b: list[float]) -> float:
