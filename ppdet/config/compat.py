@@ -147,11 +147,13 @@ COMPONENT_KEYS: Mapping[str, Mapping[str, Rule]] = {
     },
     "MaskPostProcess": {"mask_resolution": _FOLLOWS},
     "COCODataSet": {"use_default_label": Ignored("class names come from the annotations or the weights")},
+    "RandomCrop": {"is_mask_crop": Ignored("masks are always cut with the image")},
     # Targets are made in the model, from the head's own anchors.
     "Gt2YoloTarget": {
         "anchors": Agrees(("YOLOv3Head.anchors",)),
         "anchor_masks": Agrees(("YOLOv3Head.anchor_masks",)),
         "num_classes": Agrees(("num_classes",)),
+        "downsample_ratios": Only(([32, 16, 8], [32, 16]), "strides follow from the neck"),
     },
 }
 

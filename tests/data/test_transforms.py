@@ -384,7 +384,7 @@ def test_polygons_of_a_batch() -> None:
     np.testing.assert_allclose(extent(out["vertices"][2]), [3, 2, 7, 5], atol=0.25)
 
 
-@pytest.mark.parametrize("step", [NormalizeBox(), BboxXYXY2XYWH(), PadGT()])
+@pytest.mark.parametrize("step", [NormalizeBox(), BboxXYXY2XYWH(), PadGT(), Gt2YoloTarget()])
 def test_steps_without_work_change_nothing(step: Transform) -> None:
     sample = sample_of(np.zeros((4, 4, 3), np.uint8), target_of([[0, 0, 1, 1]]))
     assert step(sample, rng) is sample
@@ -398,18 +398,10 @@ def test_pad_box_cuts(count: int, kept: int) -> None:
     assert done.target.labels.tolist() == list(range(kept))
 
 
-def test_yolo_target_must_agree_with_the_head() -> None:
-    stated = Gt2YoloTarget(anchors=[[10, 13], [16, 30]], anchor_masks=[[1], [0]], downsample_ratios=[32, 16])
-    stated.check_agrees(
-        anchors=[(10, 13), (16, 30)], anchor_masks=[[1], [0]], downsample_ratios=(32, 16), num_classes=3
-    )
-    with pytest.raises(DataError, match=r"Gt2YoloTarget\.anchors is .*13.* but the head has .*14"):
-        stated.check_agrees(
-            anchors=[[10, 14], [16, 30]], anchor_masks=[[1], [0]], downsample_ratios=[32, 16], num_classes=3
-        )
-    counted = Gt2YoloTarget(anchors=[[1, 2]], anchor_masks=[[0]], downsample_ratios=[32], num_classes=80)
-    with pytest.raises(DataError, match="num_classes is 80, but the head has 3"):
-        counted.check_agrees(anchors=[[1, 2]], anchor_masks=[[0]], downsample_ratios=[32], num_classes=3)
+def test_yolo_targets_of_more_than_the_best_anchor_are_refused() -> None:
+    Gt2YoloTarget(iou_thresh=1)
+    with pytest.raises(DataError, match=r"iou_thresh 0\.5"):
+        Gt2YoloTarget(iou_thresh=0.5)
 
 
 def test_resize_clips_boxes_on_every_side_and_nothing_else_does() -> None:

@@ -6,12 +6,9 @@ The names stay valid, so that a 2.x YAML reads on, and each does what is left to
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Optional
-
 import numpy as np
 
-from ppdet.data.transforms.base import BatchTransform, Transform
+from ppdet.data.transforms.base import Transform
 from ppdet.structures import Sample
 from ppdet.utils.errors import DataError
 
@@ -54,65 +51,23 @@ class PadBox(Transform[None]):
         return sample.replace(target=target.select(np.arange(self.num_max_boxes)))
 
 
-class Gt2YoloTarget(BatchTransform[None]):
+class Gt2YoloTarget(_NothingLeft):
     """In 2.x: makes the targets of the YOLO head. Here the head does, from its own anchors.
 
-    What the transform states must agree with the head: whoever builds both calls `check_agrees`.
+    Anchors, masks and strides that a YAML repeats here must agree with the head; the configuration compares
+    them (`ppdet.config.compat`).
 
     Args:
-        anchors: (width, height) of every anchor, in pixels.
-        anchor_masks: Indices of the anchors of each level, coarsest level first.
-        downsample_ratios: Stride of each level, in pixels.
-        num_classes: Number of classes, if stated.
-        iou_thresh: Anchors besides the best that answer for an object, by shape IoU; 1 for none.
+        iou_thresh: In 2.x, anchors besides the best that answer for an object, by shape IoU. Only 1, none,
+            which is how the published weights were trained.
+
+    Raises:
+        DataError: If `iou_thresh` is not 1.
     """
 
-    def __init__(
-        self,
-        *,
-        anchors: Sequence[Sequence[float]],
-        anchor_masks: Sequence[Sequence[int]],
-        downsample_ratios: Sequence[int],
-        num_classes: Optional[int] = None,
-        iou_thresh: float = 1.0,
-    ) -> None:
-        self.stated: dict[str, Any] = {
-            "anchors": [[float(side) for side in anchor] for anchor in anchors],
-            "anchor_masks": [list(mask) for mask in anchor_masks],
-            "downsample_ratios": list(downsample_ratios),
-            "num_classes": num_classes,
-            "iou_thresh": iou_thresh,
-        }
-
-    def apply(self, samples: list[Sample], params: None) -> list[Sample]:
-        """Leave the samples as they are."""
-        del params
-        return samples
-
-    def check_agrees(
-        self,
-        *,
-        anchors: Sequence[Sequence[float]],
-        anchor_masks: Sequence[Sequence[int]],
-        downsample_ratios: Sequence[int],
-        num_classes: int,
-        iou_thresh: float = 1.0,
-    ) -> None:
-        """Compare with the head.
-
-        Raises:
-            DataError: If one differs; names it with both values.
-        """
-        head: dict[str, Any] = {
-            "anchors": [[float(side) for side in anchor] for anchor in anchors],
-            "anchor_masks": [list(mask) for mask in anchor_masks],
-            "downsample_ratios": list(downsample_ratios),
-            "num_classes": num_classes,
-            "iou_thresh": iou_thresh,
-        }
-        for name, value in self.stated.items():
-            if value is not None and value != head[name]:
-                raise DataError(
-                    f"Gt2YoloTarget.{name} is {value}, but the head has {head[name]}. Remove Gt2YoloTarget "
-                    "from batch_transforms (the head needs nothing from it), or make them agree"
-                )
+    def __init__(self, *, iou_thresh: float = 1.0) -> None:
+        if iou_thresh != 1:
+            raise DataError(
+                f"Gt2YoloTarget.iou_thresh {iou_thresh}: only the best anchor answers for an object here; "
+                "set it to 1 or leave it out"
+            )
