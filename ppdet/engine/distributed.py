@@ -5,14 +5,25 @@ Start them with ``python -m paddle.distributed.launch``, which also ends all of 
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
+import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 import paddle
 import paddle.distributed as dist
 from paddle import nn
+
+from ppdet.engine.files import TrainingError, write_atomically
+
+#: Words of gloo's and nccl's errors when a peer is gone.
+_BROKEN_CONNECTION = ("gloo", "nccl", "connection reset", "connection refused", "tcpstore", "broken pipe")
+#: Seconds to wait for the note of the process that failed. It is mostly there before the connection breaks,
+#: and the launcher ends this process soon.
+_NOTE_SECONDS = 1.0
 
 T = TypeVar("T")
 
@@ -90,3 +101,48 @@ def synchronized_batch_norm(model: nn.Layer) -> nn.Layer:
         return model
     converted: nn.Layer = nn.SyncBatchNorm.convert_sync_batchnorm(model)
     return converted
+
+
+# -- failures
+
+
+def clear_failures(folder: Path) -> None:
+    """Forget what processes of an earlier run failed of."""
+    for path in folder.glob("failure_rank*.txt"):
+        with contextlib.suppress(OSError):
+            path.unlink()
+
+
+def report_failure(error: BaseException, folder: Path) -> None:
+    """Tell the first process, whose output the user sees, why this one fails.
+
+    A process that fails takes the others with it: they see a broken connection. So each leaves a note of its
+    own reason, and the first one, failing of a broken connection, raises what the notes say.
+
+    Args:
+        error: What this process fails of.
+        folder: Where notes are left; must be the same for all processes, as that of checkpoints is.
+
+    Raises:
+        TrainingError: In the first process, if another one's failure is the reason.
+    """
+    if world_size() == 1 or not isinstance(error, Exception):
+        return
+    broken = any(word in str(error).lower() for word in _BROKEN_CONNECTION)
+    if not is_main():
+        if not broken:
+            text = f"process {rank()}: {type(error).__name__}: {error}"
+            write_atomically(
+                folder / f"failure_rank{rank()}.txt", lambda file: file.write(text.encode("utf-8"))
+            )
+        return
+    if broken:
+        deadline = time.monotonic() + _NOTE_SECONDS
+        notes: list[Path] = []
+        while not notes and time.monotonic() < deadline:
+            notes = sorted(folder.glob("failure_rank*.txt"))
+            time.sleep(0.05)
+        reason = "\n".join(path.read_text("utf-8") for path in notes) or (
+            "another process ended without a word (killed? out of memory?); see its workerlog"
+        )
+        raise TrainingError(f"training ended, because another process failed:\n{reason}") from error

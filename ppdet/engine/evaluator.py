@@ -12,8 +12,11 @@ from typing import Any, Callable, Optional, Protocol
 
 import numpy as np
 import paddle
+from paddle import Tensor, nn
 from tqdm import tqdm
 
+from ppdet.engine import distributed
+from ppdet.engine.state import seed_step
 from ppdet.structures import Batch, Detections
 
 logger = logging.getLogger(__name__)
@@ -45,18 +48,57 @@ def evaluate(
 ) -> dict[str, dict[str, float]]:
     """Run a predictor over all batches of a loader and score what it finds.
 
+    With several processes each runs its share of the images; the first one scores what all have found, an
+    image that two of them ran once, and tells the others.
+
     Args:
         predict: From a batch to the detections of its images.
-        loader: Every image once.
+        loader: Every image once, over all processes together.
         metric: Emptied first.
 
     Returns:
-        Numbers by task and name.
+        Numbers by task and name, the same in every process.
     """
     metric.reset()
-    for batch in tqdm(loader, total=len(loader), desc="evaluate", unit="batch", disable=None):
-        metric.update(predict(batch))
-    return metric.compute()
+    main = distributed.is_main()
+    progress = tqdm(loader, total=len(loader), desc="evaluate", unit="batch", disable=None if main else True)
+    if distributed.world_size() == 1:
+        for batch in progress:
+            metric.update(predict(batch))
+        return metric.compute()
+    metric.update(distributed.gather([found for batch in progress for found in predict(batch)]))
+    return distributed.from_main(metric.compute() if main else {})
+
+
+@paddle.no_grad()
+def mean_losses(model: nn.Layer, loader: Batches, *, seed: int = 0) -> dict[str, dict[str, float]]:
+    """Validation loss: the training losses on other images, with the model in evaluation mode.
+
+    Args:
+        model: Gives named losses for a batch.
+        loader: Batches with targets.
+        seed: Of the draws that losses make (sampled regions), so that two evaluations can be compared.
+
+    Returns:
+        ``{"loss": {term: mean over images, "loss": their sum}}``, over all processes.
+    """
+    training = model.training
+    model.eval()
+    sums: dict[str, Tensor] = {}
+    images = 0
+    for index, batch in enumerate(loader):
+        seed_step(seed, index, distributed.rank())
+        for name, value in model(batch).items():
+            weighted = value.astype("float32") * len(batch)
+            sums[name] = sums[name] + weighted if name in sums else weighted
+        images += len(batch)
+    if training:
+        model.train()
+    names = list(sums)
+    table = paddle.stack([*(sums[name] for name in names), paddle.to_tensor(float(images))])
+    *values, images_of_all = (float(value) for value in distributed.mean(table).numpy())
+    terms = {name: value / images_of_all for name, value in zip(names, values)}
+    return {"loss": {**terms, "loss": sum(terms.values())}}
 
 
 @dataclass(frozen=True)

@@ -144,6 +144,10 @@ class Trainer:
                         if self._done:
                             break
                 self._finish()
+            except Exception as error:
+                if self.folder is not None:
+                    distributed.report_failure(error, self.folder.path)
+                raise
             finally:
                 for hook in self.hooks:
                     hook.after_train(self)
@@ -175,8 +179,10 @@ class Trainer:
         return self._stopped is not None or self.progress.step >= self.last_step
 
     def _begin(self) -> None:
-        if self.folder is not None and self._saved_step is None and distributed.is_main():
-            self.folder.start()
+        if self.folder is not None and distributed.is_main():
+            distributed.clear_failures(self.folder.path)
+            if self._saved_step is None:
+                self.folder.start()
         for hook in self.hooks:
             hook.before_train(self)
         self.model.train()

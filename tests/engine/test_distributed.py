@@ -1,0 +1,79 @@
+"""Protects training with two processes: the numbers of one, a failure that ends both and says why."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.engine.distributed_run import run_equal
+from tests.support import ROOT
+
+pytestmark = pytest.mark.slow
+
+
+def launch(task: str, folder: Path, *, timeout: float = 150) -> tuple[int, str, float]:
+    """Exit status, output and seconds of two processes."""
+    start = time.monotonic()
+    run = subprocess.run(
+        [
+            sys.executable,
+            *("-m", "paddle.distributed.launch", "--nproc_per_node", "2", "--backend", "gloo"),
+            *("--log_dir", str(folder / "log"), str(ROOT / "tests/engine/distributed_run.py")),
+            *(task, str(folder)),
+        ],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=timeout,
+    )
+    log_of_first = (
+        folder / "log" / "workerlog.0"
+    ).read_text()  # what the launcher shows, if it is still there
+    return run.returncode, run.stdout + log_of_first, time.monotonic() - start
+
+
+def test_two_processes_equal_one(tmp_path: Path) -> None:
+    status, output, _ = launch("equal", tmp_path)
+    assert status == 0, output[-3000:]
+    run_equal(tmp_path, 0, 1)
+    for name in ("plain", "accumulated"):
+        one = np.load(tmp_path / f"{name}_1_0.npz")
+        for rank in range(2):
+            two = np.load(tmp_path / f"{name}_2_{rank}.npz")
+            for key in one.files:
+                np.testing.assert_allclose(two[key], one[key], rtol=1e-5, atol=1e-6, err_msg=f"{name} {key}")
+    expected = np.load(tmp_path / "scores_1_0.npy")
+    assert expected[0] == 20  # every image of 5 batches of 4, once
+    for rank in range(2):
+        np.testing.assert_allclose(np.load(tmp_path / f"scores_2_{rank}.npy"), expected, rtol=1e-6)
+    saved = sorted(p.name for p in (tmp_path / "plain" / "2").iterdir())
+    assert saved == ["0.pdopt", "0.pdparams", "checkpoints.json", "model_final.pdopt", "model_final.pdparams"]
+
+
+def test_error_of_one_ends_both_with_its_message(tmp_path: Path) -> None:
+    status, output, seconds = launch("raise", tmp_path)
+    assert status != 0
+    assert "process 1: MemoryError: rank 1 has no room" in output
+    assert seconds < 60
+
+
+def test_killed_process_ends_the_other(tmp_path: Path) -> None:
+    status, output, seconds = launch("kill", tmp_path)
+    assert status != 0
+    assert "another process ended without a word" in output
+    assert seconds < 60
+
+
+def test_signal_to_one_stops_both_at_the_same_step(tmp_path: Path) -> None:
+    status, output, _ = launch("stop", tmp_path)
+    assert status == 0, output[-3000:]
+    texts = [(tmp_path / f"stopped_{rank}.txt").read_text() for rank in range(2)]
+    assert texts == ["3 another process asked", "3 SIGTERM"]
+    assert (tmp_path / "iter_3.pdopt").exists()
