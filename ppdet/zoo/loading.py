@@ -87,7 +87,7 @@ def load_weights(
     for key, value in plan.values.items():
         dtype = str(state[key].dtype).rpartition(".")[2]
         state[key].set_value(np.ascontiguousarray(value, dtype))
-    logger.info("%s", report.table())
+    logger.log(logging.WARNING if report.notes else logging.INFO, "%s", report.table())
     return report
 
 
@@ -127,11 +127,11 @@ class _Plan:
             del self.values[key], self.matches[key]
             reason = f"means boxes in the {conventions!r} conventions; keeps its initial values"
             self.entries[key] = Entry(key, Outcome.MISSING, reason)
-        if left:
-            self.notes.append(
-                f"weights of the {conventions!r} box conventions in a model of other ones: only what does "
-                f"not depend on anchors and box coding was taken over, the rest has to be trained"
-            )
+        what = "what depends on anchors and box coding was left out" if left else "all of it was taken over"
+        self.notes.append(
+            f"weights of the {conventions!r} box conventions in a model of other ones: {what}, "
+            f"and has to be trained before it is of use"
+        )
 
     def map_classes(
         self, initial: Mapping[str, np.ndarray], file_names: Sequence[str], model_names: Sequence[str]
