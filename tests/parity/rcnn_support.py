@@ -7,9 +7,11 @@ from typing import Any
 
 import cv2
 import numpy as np
+import paddle
 from paddle import Tensor
 
-from tests.support import GOLDENS, load_golden, reference_module
+from ppdet.structures import Batch, BatchTargets, PolygonBatch
+from tests.support import GOLDENS, TINY_COCO, load_golden, reference_module
 
 _MEAN = np.array([0.485, 0.456, 0.406], np.float32)
 _STD = np.array([0.229, 0.224, 0.225], np.float32)
@@ -78,3 +80,66 @@ def assert_same_detections(actual: np.ndarray, expected: np.ndarray, *, limit: i
         lowest = rows[:, 1].min() if len(rows) == limit else 0.05
         excused = np.abs(rows[:, 1] - lowest) <= 1e-4
         assert (matched | excused).all(), f"no partner: {rows[~matched & ~excused]}"
+
+
+def golden_targets(arrays: dict[str, np.ndarray], run: str, *, masks: bool) -> BatchTargets:
+    """Ground truth of both images of a training run, padded."""
+    rows = [arrays[f"{run}/gt/{i}/bbox"] for i in range(2)]
+    longest = max(1, *(len(r) for r in rows))
+    boxes = np.zeros((2, longest, 4), np.float32)
+    labels = np.full((2, longest), -1, np.int64)
+    crowd = np.zeros((2, longest), bool)
+    for i, row in enumerate(rows):
+        boxes[i, : len(row)] = row
+        labels[i, : len(row)] = arrays[f"{run}/gt/{i}/class"][:, 0]
+        crowd[i, : len(row)] = arrays[f"{run}/gt/{i}/is_crowd"][:, 0] > 0
+    return BatchTargets(
+        boxes=paddle.to_tensor(boxes),
+        labels=paddle.to_tensor(labels),
+        is_crowd=paddle.to_tensor(crowd),
+        weights=paddle.ones(labels.shape),
+        polygons=_golden_polygons(arrays, run, longest) if masks else None,
+    )
+
+
+def _golden_polygons(arrays: dict[str, np.ndarray], run: str, longest: int) -> PolygonBatch:
+    parts: list[np.ndarray] = []
+    owners: list[int] = []
+    for i in range(2):
+        lengths = arrays[f"{run}/gt/{i}/poly_lengths"]
+        points = (
+            np.split(arrays[f"{run}/gt/{i}/poly_points"], np.cumsum(lengths)[:-1]) if len(lengths) else []
+        )
+        parts += [p.reshape(-1, 2) for p in points]
+        counts = arrays[f"{run}/gt/{i}/poly_parts"]
+        owners += [i * longest + int(n) for n in np.repeat(np.arange(len(counts)), counts)]
+    vertices = np.zeros((len(parts), max(len(p) for p in parts), 2), np.float32)
+    for row, part in zip(vertices, parts):
+        row[: len(part)] = part
+        row[len(part) :] = part[-1]
+    return PolygonBatch(paddle.to_tensor(vertices), paddle.to_tensor(np.array(owners, np.int64)))
+
+
+def training_batch(name: str, run: str) -> Batch:
+    """Images and ground truth of a training run."""
+    arrays, meta = golden(f"{name}_train")
+    files = meta["runs"][run]["files"]
+    images = normalised_batch([training_image(file) for file in files], 32 if "fpn" in name else 1)
+    return Batch(
+        images=paddle.to_tensor(images),
+        image_sizes=paddle.to_tensor(arrays[f"{run}/im_shape"].astype(np.float32)),
+        scale_factors=paddle.ones([2, 2]),
+        image_ids=(0, 1),
+        paths=tuple(files),
+        targets=golden_targets(arrays, run, masks="mask" in name),
+    )
+
+
+def training_image(file: str) -> np.ndarray:
+    """The resized image; one of the goldens' has to be made from its JPEG."""
+    path = GOLDENS / "inputs" / f"rcnn_{file.split('.')[0]}.png"
+    if path.exists():
+        return resized_image("rcnn", file)
+    image = cv2.cvtColor(cv2.imread(str(TINY_COCO / "val2017" / file)), cv2.COLOR_BGR2RGB)
+    scale = min(256 / min(image.shape[:2]), 320 / max(image.shape[:2]))
+    return cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
