@@ -49,6 +49,21 @@ def table(metrics: dict[str, Any]) -> str:
     return "\n".join([*lines, f"  fps    {fps['fps']:.1f}  (batch 1, reading and post-processing included)"])
 
 
+def contact_sheet(folder: Path, target: Path, *, columns: int = 4, rows: int = 2, side: int = 240) -> None:
+    """The first drawn images of a folder side by side in one file; `side` is a cell's in pixels."""
+    import cv2
+    import numpy as np
+
+    sheet = np.full((rows * side, columns * side, 3), 255, np.uint8)
+    for index, path in enumerate(sorted(folder.glob("*.jpg"))[: rows * columns]):
+        picture = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR)
+        scale = (side - 4) / max(picture.shape[:2])
+        small = cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+        top, left = side * (index // columns), side * (index % columns)
+        sheet[top : top + small.shape[0], left : left + small.shape[1]] = small
+    target.write_bytes(cv2.imencode(".jpg", sheet, [cv2.IMWRITE_JPEG_QUALITY, 85])[1].tobytes())
+
+
 def quickstart() -> None:
     """Run the steps and say what they came to."""
     from ppdet import load_config
@@ -66,9 +81,12 @@ def quickstart() -> None:
     step(["eval", "-c", CONFIG, "--json", str(report), "--classwise"])
     pictures = OUTPUT / "predictions"
     step(["infer", "-c", CONFIG, "--infer_dir", f"{DATA}/val", "--output_dir", str(pictures)])
+    contact_sheet(pictures, OUTPUT / "predictions.jpg")
     print(f"\nOn the held-out images, after {time.monotonic() - start:.0f} s in all:")
     print(table(json.loads(report.read_text("utf-8"))))
-    print(f"\nfigures: {report}\npictures: {pictures}\nmodel: {RUN / 'model_final.pdparams'}")
+    print(
+        f"\nfigures: {report}\npictures: {pictures}, some of them in {OUTPUT / 'predictions.jpg'}\nmodel: {RUN / 'model_final.pdparams'}"
+    )
     print("\nTry next: train on COCO or on your own data (README.md), or change the recipe here, e.g.")
     print(f"  .venv/bin/ppdet train -c {CONFIG} -o epoch=2 LearningRate.base_lr=0.01 filename=mine --eval")
 
