@@ -100,17 +100,19 @@ class JsonLines(Hook):
 
     def before_train(self, trainer: Trainer) -> None:
         """Drop lines of steps that will be done again (or all, if this is a new run)."""
-        if not self._path.exists():
-            return
-        kept = []
-        for line in self._path.read_text("utf-8").splitlines():
-            try:
-                if json.loads(line)["step"] <= trainer.progress.step:
-                    kept.append(line + "\n")
-            except (ValueError, KeyError, TypeError):
-                continue  # the line that a kill cut off
-        text = "".join(kept if trainer.progress.step else []).encode("utf-8")
+        lines = self._path.read_text("utf-8").splitlines() if self._path.exists() else []
+        text = "".join(line + "\n" for line in lines if self._stays(line, trainer)).encode("utf-8")
         write_atomically(self._path, lambda file: file.write(text))
+
+    @staticmethod
+    def _stays(line: str, trainer: Trainer) -> bool:
+        progress = trainer.progress
+        try:
+            record = json.loads(line)
+            again = record["kind"] == "eval" and progress.unevaluated
+            return 0 < record["step"] <= progress.step - again
+        except (ValueError, KeyError, TypeError):
+            return False  # the line that a kill cut off
 
     def after_log(self, trainer: Trainer, log: StepLog) -> None:
         """Write a log."""
