@@ -84,9 +84,9 @@ def quickstart() -> None:
     contact_sheet(pictures, OUTPUT / "predictions.jpg")
     print(f"\nOn the held-out images, after {time.monotonic() - start:.0f} s in all:")
     print(table(json.loads(report.read_text("utf-8"))))
-    print(
-        f"\nfigures: {report}\npictures: {pictures}, some of them in {OUTPUT / 'predictions.jpg'}\nmodel: {RUN / 'model_final.pdparams'}"
-    )
+    print(f"\nfigures: {report}")
+    print(f"pictures: {pictures}, some of them in {OUTPUT / 'predictions.jpg'}")
+    print(f"model: {RUN / 'model_final.pdparams'}")
     print("\nTry next: train on COCO or on your own data (README.md), or change the recipe here, e.g.")
     print(f"  .venv/bin/ppdet train -c {CONFIG} -o epoch=2 LearningRate.base_lr=0.01 filename=mine --eval")
 
