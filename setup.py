@@ -36,6 +36,10 @@ setup(
             "mypy==2.4.1; python_version >= '3.10'",
             "mypy; python_version < '3.10'",
             "hotcoco>=1.0",
+            # As the extra `export`, whose tests must not be skipped where everything is tested.
+            "onnx>=1.15",
+            "onnxruntime>=1.17",
+            "paddle2onnx>=2.0",
             "types-PyYAML",
             "types-tqdm",
             "pytest>=7.4",

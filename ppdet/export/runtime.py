@@ -1,0 +1,112 @@
+"""Running an export where a model would be run."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import paddle
+
+from ppdet.export.errors import ExportError
+from ppdet.export.metadata import ExportInfo, read_info
+from ppdet.export.onnx import OnnxSession
+from ppdet.export.paddle_inference import PaddleSession
+from ppdet.modeling.detectors.predict import to_detections
+from ppdet.modeling.detectors.predictor import Predictor
+from ppdet.structures import Batch, Detections, box_conventions
+
+#: What an export can be run by.
+Runtime = Literal["paddle", "onnx"]
+
+
+class Session(Protocol):
+    """A loaded network."""
+
+    def __call__(self, *arrays: np.ndarray) -> list[np.ndarray]:
+        """Outputs for image, im_shape and scale_factor."""
+
+
+def usable_threads() -> int:
+    """Cores that this process may use: a container's or `taskset`'s share where the system tells."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    return max(1, len(affinity(0)) if affinity is not None else os.cpu_count() or 1)
+
+
+def open_session(folder: Path, runtime: Runtime, *, onednn: bool = False) -> Session:
+    """Load an export.
+
+    Args:
+        folder: Of the export.
+        runtime: By what.
+        onednn: For ``paddle`` on the CPU; only where it was verified, since graphs that oneDNN cannot run end
+            the process.
+    """
+    if runtime == "onnx":
+        return OnnxSession(folder, threads=usable_threads())
+    place = paddle.get_device()
+    gpu = int(place.partition(":")[2] or 0) if place.startswith("gpu") else None
+    return PaddleSession(folder, threads=usable_threads(), gpu=gpu, onednn=onednn)
+
+
+class ExportedPredictor(Predictor):
+    """An export in the place of its model.
+
+    Args:
+        folder: Of the export.
+        runtime: What runs it.
+
+    Raises:
+        ExportError: If it takes bytes, or was not verified for this runtime.
+    """
+
+    def __init__(self, folder: Path, runtime: Runtime) -> None:
+        info = read_info(folder)
+        if info.uint8_input:
+            raise ExportError(
+                f"{folder} takes uint8 images; it is for serving (predict.py beside it), not for evaluation"
+            )
+        if runtime not in info.verified:
+            raise ExportError(f"{folder} was not verified for {runtime}; export it again without --no-verify")
+        self._info = info
+        self._session = open_session(folder, runtime, onednn=bool(info.verified[runtime].get("onednn")))
+        self.runtime = runtime_name(runtime, onednn=bool(info.verified[runtime].get("onednn")))
+
+    def run(self, batch: Batch) -> list[np.ndarray]:
+        """Boxes, scores, labels and maybe mask probabilities, padded."""
+        return self._session(*arrays_of(batch))
+
+    def finish(self, batch: Batch, raw: list[np.ndarray]) -> list[Detections]:
+        """Without padding, masks pasted."""
+        return as_detections(raw, batch, self._info)
+
+
+def runtime_name(runtime: Runtime, *, onednn: bool) -> str:
+    """Name and version for reports."""
+    if runtime == "onnx":
+        import onnxruntime
+
+        return f"ONNX Runtime {onnxruntime.__version__}, {usable_threads()} threads"
+    return f"Paddle Inference {paddle.__version__}" + (" with oneDNN" if onednn else "")
+
+
+def arrays_of(batch: Batch) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The inputs of an export on the host."""
+    return _array(batch.images), _array(batch.image_sizes), _array(batch.scale_factors)
+
+
+def _array(value: Any) -> np.ndarray:
+    return value if isinstance(value, np.ndarray) else value.numpy()
+
+
+def as_detections(raw: list[np.ndarray], batch: Batch, info: ExportInfo) -> list[Detections]:
+    """What an export puts out, as detections of the images of a batch."""
+    originals = np.floor(_array(batch.image_sizes) / _array(batch.scale_factors) + 0.5).astype(int)
+    return to_detections(
+        *raw,
+        image_ids=batch.image_ids,
+        original_sizes=[(int(h), int(w)) for h, w in originals],
+        mask_threshold=info.mask_threshold,
+        conventions=box_conventions(info.conventions),
+    )

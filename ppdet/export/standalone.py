@@ -1,0 +1,156 @@
+"""Detect objects with the model beside this file: ``python predict.py IMAGE [IMAGE ...]``.
+
+Needs NumPy, OpenCV, and ONNX Runtime for ``model.onnx`` or PaddlePaddle for ``model.json``; nothing of ppdet.
+Prints one JSON line per image: ``{"image": ..., "objects": [{"name", "label", "score", "box"}]}``, boxes as
+x1, y1, x2, y2 in pixels of the image. `Model` is the part to take into another program.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any, NamedTuple, Optional
+
+import cv2
+import numpy as np
+
+
+class Found(NamedTuple):
+    """Detections of one image, by falling score.
+
+    Attributes:
+        boxes: ``[D, 4]`` float32 x1, y1, x2, y2 in pixels of the image.
+        scores: ``[D]`` float32.
+        labels: ``[D]`` int64, indices of the class names.
+        mask_probs: ``[D, M, M]`` float32, probabilities on a grid over each box, or None.
+    """
+
+    boxes: np.ndarray
+    scores: np.ndarray
+    labels: np.ndarray
+    mask_probs: Optional[np.ndarray]
+
+
+class Model:
+    """A network with the preparation of its images.
+
+    Args:
+        folder: Of the export.
+        runtime: ``onnx`` or ``paddle``.
+        threads: Of the CPU.
+    """
+
+    def __init__(self, folder: Path, runtime: str, threads: int) -> None:
+        self.info = json.loads((folder / "export.json").read_text("utf-8"))
+        self.names = self.info["class_names"]
+        self._run = _open_onnx(folder, threads) if runtime == "onnx" else _open_paddle(folder, threads)
+
+    def detect(self, image: np.ndarray) -> Found:
+        """Detect objects in ``[H, W, 3]`` uint8 RGB."""
+        tensor, size, factor = self.prepare(image)
+        outputs = self._run([tensor[None], np.float32([size]), np.float32([factor])])
+        real = outputs[2][0] >= 0  # the rest is padding
+        masks = outputs[3][0][real] if len(outputs) > 3 else None
+        return Found(outputs[0][0][real], outputs[1][0][real], outputs[2][0][real], masks)
+
+    def prepare(self, image: np.ndarray) -> tuple[np.ndarray, tuple[float, float], tuple[float, float]]:
+        """The input of the network, the size of the resized image, and resized / original, all y before x."""
+        steps = self.info["preprocess"]
+        height, width = image.shape[:2]
+        size, factor = (float(height), float(width)), (1.0, 1.0)
+        if steps["target_size"] is not None:
+            target = steps["target_size"]
+            ratio = min(min(target) / min(height, width), max(target) / max(height, width))
+            if steps["keep_ratio"] and steps["unrounded"]:
+                image = cv2.resize(image.astype(np.float32), None, fx=ratio, fy=ratio)
+                size, factor = (height * ratio, width * ratio), (ratio, ratio)
+            else:
+                if steps["keep_ratio"]:
+                    target = [max(int(ratio * side + 0.5), 1) for side in (height, width)]
+                image = cv2.resize(image, (target[1], target[0]), interpolation=steps["interp"])
+                size = (float(target[0]), float(target[1]))
+                factor = (target[0] / height, target[1] / width)
+        if not self.info["uint8_input"]:
+            mean, std = (np.array(steps[name], np.float32) for name in ("mean", "std"))
+            image = (image.astype(np.float32) * np.float32(steps["scale"]) - mean) / std
+        down, right = (-side % steps["pad_to_stride"] for side in image.shape[:2])
+        image = np.pad(image, ((0, down), (0, right), (0, 0)))
+        if not self.info["uint8_input"]:
+            image = image.transpose(2, 0, 1)
+        return np.ascontiguousarray(image), size, factor
+
+
+def _open_onnx(folder: Path, threads: int) -> Any:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(
+        str(folder / "model.onnx"), options, providers=onnxruntime.get_available_providers()
+    )
+    names = [node.name for node in session.get_inputs()]
+    by_position = {"image": 0, "im_shape": 1, "scale_factor": 2}
+    return lambda arrays: session.run(None, {name: arrays[by_position[name]] for name in names})
+
+
+def _open_paddle(folder: Path, threads: int) -> Any:
+    from paddle import inference
+
+    config = inference.Config(str(folder / "model.json"), str(folder / "model.pdiparams"))
+    config.disable_glog_info()
+    config.set_cpu_math_library_num_threads(threads)
+    config.disable_mkldnn()
+    predictor = inference.create_predictor(config)
+
+    def run(arrays: list[np.ndarray]) -> list[np.ndarray]:
+        for name, array in zip(("image", "im_shape", "scale_factor"), arrays):
+            handle = predictor.get_input_handle(name)
+            handle.reshape(array.shape)
+            handle.copy_from_cpu(array)
+        predictor.run()
+        return [predictor.get_output_handle(name).copy_to_cpu() for name in predictor.get_output_names()]
+
+    return run
+
+
+def read_image(path: str) -> np.ndarray:
+    """A file as ``[H, W, 3]`` uint8 RGB; names in any alphabet."""
+    image = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR)
+    if image is None:
+        raise ValueError(f"{path} is no image that OpenCV can read")
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+
+def main() -> None:
+    """Entry point."""
+    folder = Path(__file__).resolve().parent
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("images", nargs="+", help="image files")
+    parser.add_argument("--model_dir", type=Path, default=folder, help="folder of the export")
+    parser.add_argument("--runtime", choices=("onnx", "paddle"), help="default: onnx if model.onnx is there")
+    parser.add_argument("--threshold", type=float, default=0.5, help="lowest score shown (default: 0.5)")
+    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="threads of the CPU")
+    args = parser.parse_args()
+    runtime = args.runtime or ("onnx" if (args.model_dir / "model.onnx").is_file() else "paddle")
+    model = Model(args.model_dir, runtime, args.threads)
+    for path in args.images:
+        found = model.detect(read_image(path))
+        objects = [
+            {
+                "name": model.names[int(label)],
+                "label": int(label),
+                "score": round(float(score), 5),
+                "box": [round(float(v), 2) for v in box],
+            }
+            for box, score, label in zip(found.boxes, found.scores, found.labels)
+            if score >= args.threshold
+        ]
+        sys.stdout.write(json.dumps({"image": path, "objects": objects}, ensure_ascii=False) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,279 @@
+"""Does an export do what its model does?
+
+Both see the same prepared images. Detections are matched one to one, by label and the nearest box, since
+equal scores may come in any order.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ppdet.data.batching import collate
+from ppdet.data.loader import to_batch
+from ppdet.data.readers import Reader
+from ppdet.export.errors import ExportError, VerifyError
+from ppdet.export.metadata import ExportInfo, Preprocess
+from ppdet.export.runtime import Runtime, arrays_of, as_detections
+from ppdet.export.worker import run_apart
+from ppdet.modeling.detectors.predict import predict
+from ppdet.modeling.interfaces import Detector
+from ppdet.structures import Batch, Detections, Sample
+
+#: Detections with lower scores are not compared.
+COUNTED_FROM = 0.05
+#: Largest allowed difference of a box side, in pixels of the original image.
+BOX_PIXELS = 0.5
+#: Largest allowed difference of a score.
+SCORE = 1e-3
+#: Smallest allowed IoU of two masks of the same object.
+MASK_IOU = 0.99
+#: Seed of the images that are made up where there are no others.
+_SEED = 20
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What a runtime makes of a model.
+
+    Attributes:
+        runtime: Which one.
+        onednn: Whether Paddle Inference used oneDNN.
+        images: Images compared.
+        objects: Detections of the model that count.
+        found: Detections of the export that count.
+        unmatched: Detections of either side without a partner, where the threshold or the length of the list
+            does not explain it.
+        box_pixels: Largest difference of a box side.
+        score: Largest difference of a score.
+        mask_iou: Smallest IoU of masks; 1 where there are none.
+        seconds: The export's time for all images.
+        native_seconds: The model's time for all images.
+    """
+
+    runtime: Runtime
+    onednn: bool
+    images: int
+    objects: int
+    found: int
+    unmatched: int
+    box_pixels: float
+    score: float
+    mask_iou: float
+    seconds: float
+    native_seconds: float
+
+    @property
+    def passed(self) -> bool:
+        """Whether everything is within its limit."""
+        return (
+            self.unmatched == 0
+            and self.box_pixels <= BOX_PIXELS
+            and self.score <= SCORE
+            and self.mask_iou >= MASK_IOU
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """For the description of the export."""
+        return asdict(self)
+
+
+def verify(
+    model: Detector, folder: Path, info: ExportInfo, runtime: Runtime, batches: Sequence[Batch]
+) -> Comparison:
+    """Compare an export with its model, each run of the export in a process of its own.
+
+    Paddle Inference on the CPU is tried with oneDNN first, then without; graphs that oneDNN does not run, or
+    runs wrongly, are not rare in Paddle 3.3.
+
+    Args:
+        model: The model.
+        folder: Of the export.
+        info: Its description.
+        runtime: What is to run it.
+        batches: Images as the model takes them.
+
+    Returns:
+        A comparison that passed.
+
+    Raises:
+        ExportError: If the runtime cannot run it at all.
+        VerifyError: With a table of differences, if it differs.
+    """
+    before = time.perf_counter()
+    wanted = [found for batch in batches for found in predict(model, batch)]
+    native = time.perf_counter() - before
+    problems: list[str] = []
+    # A GPU has no use for oneDNN.
+    on_cpu = "cpu" in str(batches[0].images.place).lower()
+    for onednn in (True, False) if runtime == "paddle" and on_cpu else (False,):
+        try:
+            result = compare(wanted, native, folder, info, batches, runtime=runtime, onednn=onednn)
+        except ExportError as error:
+            problems.append(str(error) + (" (with oneDNN)" if onednn else ""))
+            continue
+        if result.passed:
+            return result
+        problems.append(table([result]))
+    last = problems[-1]
+    raise (VerifyError if "\n" in last else ExportError)(
+        f"the export in {folder} does not do what the model does:\n" + "\n".join(problems)
+    )
+
+
+def compare(
+    wanted: Sequence[Detections],
+    native_seconds: float,
+    folder: Path,
+    info: ExportInfo,
+    batches: Sequence[Batch],
+    *,
+    runtime: Runtime,
+    onednn: bool,
+) -> Comparison:
+    """Run an export and hold what it finds against what the model found.
+
+    Raises:
+        ExportError: If the runtime cannot run it.
+    """
+    inputs = [_inputs(batch, info) for batch in batches]
+    ran = run_apart(folder, runtime, inputs, onednn=onednn)
+    found = [d for raw, batch in zip(ran.outputs, batches) for d in as_detections(raw, batch, info)]
+    parts = [difference(a, b, info.keep_top_k) for a, b in zip(wanted, found)]
+    return Comparison(
+        runtime=runtime,
+        onednn=onednn,
+        images=len(wanted),
+        objects=sum(int((d.scores > COUNTED_FROM).sum()) for d in wanted),
+        found=sum(int((d.scores > COUNTED_FROM).sum()) for d in found),
+        unmatched=sum(part.unmatched for part in parts),
+        box_pixels=max(part.box_pixels for part in parts),
+        score=max(part.score for part in parts),
+        mask_iou=min(part.mask_iou for part in parts),
+        seconds=sum(ran.seconds),
+        native_seconds=native_seconds,
+    )
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How the detections of one image differ; fields as in `Comparison`."""
+
+    unmatched: int
+    box_pixels: float
+    score: float
+    mask_iou: float
+
+
+def difference(wanted: Detections, found: Detections, keep_top_k: int) -> Difference:
+    """Match the detections of an image, best first, each with the nearest box of its label that is left.
+
+    A detection without a partner within `BOX_PIXELS` and `SCORE` is paired with the nearest there is, so that
+    the table shows by how much it differs; it is unmatched if there is none. Detections within `SCORE` of
+    where a list ends, at `COUNTED_FROM` or at its full length, may be in one list and not in the other.
+
+    Args:
+        wanted: Of the model.
+        found: Of the export.
+        keep_top_k: Length at which lists are cut.
+    """
+    limits = [_end(d, keep_top_k) + SCORE for d in (wanted, found)]
+    left = list(range(len(found)))
+    unmatched, box_pixels, score, mask_iou = 0, 0.0, 0.0, 1.0
+    for i in range(len(wanted)):
+        same = [j for j in left if found.labels[j] == wanted.labels[i]]
+        gaps = [_gap(wanted, i, found, j) for j in same]
+        best = int(np.argmin([max(b / BOX_PIXELS, s / SCORE) for b, s in gaps])) if same else None
+        certain = wanted.scores[i] > limits[1]
+        if best is None or (not certain and gaps[best][0] > BOX_PIXELS):
+            unmatched += int(best is None and certain)
+            continue
+        if wanted.scores[i] <= COUNTED_FROM:
+            continue
+        left.remove(same[best])
+        box_pixels, score = max(box_pixels, gaps[best][0]), max(score, gaps[best][1])
+        if wanted.masks is not None and found.masks is not None:
+            mask_iou = min(mask_iou, _mask_iou(wanted.masks[i], found.masks[same[best]]))
+    unmatched += sum(1 for j in left if found.scores[j] > limits[0])
+    return Difference(unmatched, box_pixels, score, mask_iou)
+
+
+def _end(detections: Detections, keep_top_k: int) -> float:
+    """Score below which a list says nothing."""
+    full = len(detections) >= keep_top_k
+    return max(COUNTED_FROM, float(detections.scores[-1]) if full else 0.0)
+
+
+def _gap(a: Detections, i: int, b: Detections, j: int) -> tuple[float, float]:
+    return float(np.abs(a.boxes[i] - b.boxes[j]).max()), abs(float(a.scores[i]) - float(b.scores[j]))
+
+
+def _mask_iou(a: dict[str, Any], b: dict[str, Any]) -> float:
+    from pycocotools import mask as coco_mask
+
+    if coco_mask.area(a) == coco_mask.area(b) == 0:
+        return 1.0
+    return float(coco_mask.iou([a], [b], [0])[0, 0])
+
+
+def table(results: Sequence[Comparison]) -> str:
+    """Comparisons as text, one line each, with the limits below."""
+    head = f"{'runtime':<16}{'images':>7}{'objects':>9}{'found':>7}{'unmatched':>11}{'box px':>9}"
+    lines = [f"{head}{'score':>10}{'mask IoU':>10}{'seconds':>9}{'native':>9}"]
+    for r in results:
+        name = r.runtime + (" + oneDNN" if r.onednn else "")
+        lines.append(
+            f"{name:<16}{r.images:>7}{r.objects:>9}{r.found:>7}{r.unmatched:>11}{r.box_pixels:>9.4f}"
+            f"{r.score:>10.6f}{r.mask_iou:>10.4f}{r.seconds:>9.3f}{r.native_seconds:>9.3f}"
+        )
+    lines.append(f"{'limit':<39}{0:>11}{BOX_PIXELS:>9.4f}{SCORE:>10.6f}{MASK_IOU:>10.4f}")
+    return "\n".join(lines)
+
+
+def _inputs(batch: Batch, info: ExportInfo) -> tuple[np.ndarray, ...]:
+    images, sizes, factors = arrays_of(batch)
+    return (as_bytes(images, info.preprocess) if info.uint8_input else images), sizes, factors
+
+
+def as_bytes(images: np.ndarray, steps: Preprocess) -> np.ndarray:
+    """Normalised ``[N, 3, H, W]`` back to the ``[N, H, W, 3]`` uint8 that it was made from."""
+    mean, std = (np.array(v, np.float64) for v in (steps.mean, steps.std))
+    pixels = (images.transpose(0, 2, 3, 1) * std + mean) / steps.scale
+    return np.clip(np.rint(pixels), 0, 255).astype(np.uint8)
+
+
+def made_up_images() -> list[np.ndarray]:
+    """Three images ``[H, W, 3]`` uint8 of soft patches, of two sizes."""
+    import cv2
+
+    rng = np.random.default_rng(_SEED)
+    images = []
+    for height, width in ((240, 320), (330, 220), (240, 320)):
+        patches = rng.integers(0, 256, (8, 10, 3)).astype(np.uint8)
+        images.append(cv2.resize(patches, (width, height), interpolation=cv2.INTER_CUBIC))
+    return images
+
+
+def prepare(reader: Reader, images: Sequence[np.ndarray]) -> list[Batch]:
+    """Batches of two, the last one of one, as a reader prepares them.
+
+    Args:
+        reader: How.
+        images: ``[H, W, 3]`` uint8 RGB.
+    """
+    rng = np.random.default_rng(0)
+    batches = []
+    for start in range(0, len(images), 2):
+        samples = [
+            Sample(image_id=i, path=f"image {i}", image=image)
+            for i, image in enumerate(images[start : start + 2], start=start)
+        ]
+        for step in (*reader.sample_transforms, *reader.batch_transforms):
+            samples = step.run(samples, rng)
+        batches.append(to_batch(collate(samples, with_masks=False)))
+    return batches
