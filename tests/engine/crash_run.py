@@ -85,7 +85,7 @@ def main() -> None:
     folder, rng = Path(sys.argv[1]), random.Random(int(sys.argv[2]))
     kills = 0
     for _ in range(200):
-        status = in_child(folder, rng.uniform(0.1, 0.5) if kills < KILLS else 1e9)
+        status = in_child(folder, rng.uniform(0.1, 0.45) if kills < KILLS else 1e9)
         if os.WIFSIGNALED(status):
             kills += 1
         elif status != 0:
