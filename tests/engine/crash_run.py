@@ -29,7 +29,7 @@ class Slow(Hook):
     """Stretches the run, so that kills fall all over it."""
 
     def after_step(self, trainer: Any) -> None:
-        time.sleep(0.01)
+        time.sleep(0.03)
 
 
 def train(folder: Path, *, slow: bool = True) -> None:
