@@ -77,6 +77,10 @@ def load_weights(
                 f"{own} ones; put `conventions: {foreign}` in the config"
             )
         plan.leave_box_predictors(foreign)
+    elif conventions_of(model) and not foreign:
+        plan.notes.append(
+            f"nothing in the file says that it means {conventions_of(model)!r} boxes; the config does"
+        )
     if classes_from and class_names:
         plan.map_classes({k: v.numpy() for k, v in state.items() if class_axis(k)}, classes_from, class_names)
     report = plan.report(class_names)

@@ -13,7 +13,7 @@ import paddle
 import pytest
 from paddle import nn
 
-from ppdet.structures import Categories
+from ppdet.structures import Categories, box_conventions
 from ppdet.utils.errors import WeightsError
 from ppdet.utils.metadata import CheckpointMetadata
 from ppdet.zoo import Layout, LoadReport, Outcome, Purpose, WeightFile, load_weights
@@ -254,6 +254,14 @@ def test_finetuning_from_2020_weights_leaves_the_box_predictors() -> None:
         model.state_dict()["bbox_head.bbox_score.bias"].numpy(), state["bbox_head.bbox_score.bias"]
     )
     assert (model.state_dict()["bbox_head.bbox_delta.bias"].numpy() == -1).all()
+
+
+def test_conventions_that_only_the_config_knows_are_noted() -> None:
+    model = _Tree(SHAPES)
+    model.conventions = box_conventions("dygraph2020")  # type: ignore[assignment]  # any attribute
+    report = load_weights(model, _file(_filled(SHAPES)))
+    assert any("'dygraph2020'" in note and "config" in note for note in report.notes)
+    assert load_weights(model, _file(_filled(SHAPES), conventions="dygraph2020")).notes == ()
 
 
 # Matching.
