@@ -19,6 +19,8 @@ from ppdet.config import ConfigError, Place, Problem, Spec
 from ppdet.data.datasets.base import Dataset
 from ppdet.data.datasets.coco import COCODataSet
 from ppdet.data.loader import Loader
+from ppdet.engine.amp import AmpSettings
+from ppdet.engine.ema import EmaSettings
 from ppdet.engine.schedules import LearningRateSchedule, batch_scale
 from ppdet.engine.settings import TrainSettings
 from ppdet.experiment import Experiment
@@ -196,12 +198,25 @@ def build_training(experiment: Experiment) -> Training:
 
 def train_settings(experiment: Experiment) -> TrainSettings:
     """How long the experiment trains, and what happens along the way."""
+    amp = ema = None
+    if experiment.amp:
+        amp = AmpSettings(
+            level=experiment.amp_level,
+            custom_white_list=experiment.custom_white_list,
+            custom_black_list=experiment.custom_black_list,
+            master_grad=experiment.master_grad,
+        )
+    if experiment.use_ema:
+        ema = EmaSettings(decay=experiment.ema_decay, decay_type=experiment.ema_decay_type)
     return TrainSettings(
         epochs=experiment.epoch,
         max_iters=experiment.max_iters,
         log_iter=experiment.log_iter,
         snapshot_epoch=experiment.snapshot_epoch,
         seed=experiment.seed or 0,
+        amp=amp,
+        ema=ema,
+        find_unused_parameters=experiment.find_unused_parameters,
     )
 
 
