@@ -29,13 +29,14 @@ setup(
         "cpu": ["paddlepaddle>=3.0", "opencv-python-headless>=4.5"],
         "export": ["onnx>=1.15", "onnxruntime>=1.17", "paddle2onnx>=2.0"],
         "fast": ["hotcoco>=1.0"],
-        "logging": ["visualdl>=2.5", "tensorboard>=2.14"],
+        "logging": ["visualdl>=2.5", "tensorboardX>=2.6"],
         "dev": [
             # Formatters and checkers are pinned, since `make test` fails on any difference of opinion.
             "ruff==0.17.6",
             "mypy==2.4.1; python_version >= '3.10'",
             "mypy; python_version < '3.10'",
             "hotcoco>=1.0",
+            "tensorboardX>=2.6",
             # As the extra `export`, whose tests must not be skipped where everything is tested.
             "onnx>=1.15",
             "onnxruntime>=1.17",

@@ -22,12 +22,15 @@ class Meter(Generic[T]):
 
     Attributes:
         marks: What the caller knows of each step since the last reading.
+        total_data_time: Seconds of waiting for data since the start.
+        total_time: Seconds of steps since the start, without logs, checkpoints and evaluations.
     """
 
     def __init__(self) -> None:
         self._losses: list[Mapping[str, Tensor]] = []
         self.marks: list[T] = []
         self._began = 0.0
+        self.total_data_time = self.total_time = 0.0
         self.clear()
 
     def clear(self) -> None:
@@ -43,7 +46,9 @@ class Meter(Generic[T]):
 
     def data_ready(self) -> None:
         """The data of the step is there."""
-        self._data_time += time.perf_counter() - self._began
+        waited = time.perf_counter() - self._began
+        self._data_time += waited
+        self.total_data_time += waited
 
     def end(self, images: int, losses: Mapping[str, Tensor], mark: T) -> None:
         """The step is launched; `losses` are scalars on the device, none if the step was skipped."""
@@ -52,7 +57,9 @@ class Meter(Generic[T]):
             self.marks.append(mark)
         self._steps += 1
         self._images += images
-        self._time += time.perf_counter() - self._began
+        taken = time.perf_counter() - self._began
+        self._time += taken
+        self.total_time += taken
 
     @property
     def is_empty(self) -> bool:

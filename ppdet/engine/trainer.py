@@ -131,6 +131,11 @@ class Trainer:
         steps = self.settings.epochs * self.steps_per_epoch
         return min(steps, self.settings.max_iters or steps)
 
+    @property
+    def times(self) -> tuple[float, float]:
+        """Seconds that steps of this process have waited for data, and taken in all, so far."""
+        return self._meter.total_data_time, self._meter.total_time
+
     def train(self) -> TrainReport:
         """Train until the end, or until a signal or a hook asks to stop."""
         with StopOnSignal(self.stop):

@@ -1,0 +1,138 @@
+"""Curves and pictures for VisualDL and TensorBoard, behind one small interface."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Callable, Optional
+
+import numpy as np
+
+from ppdet.engine.files import TrainingError
+from ppdet.engine.hooks import Hook, StepLog
+from ppdet.utils.scores import flatten
+
+if TYPE_CHECKING:
+    from ppdet.engine.trainer import Trainer
+
+
+class Sink(ABC):
+    """Takes numbers and pictures by step."""
+
+    @abstractmethod
+    def scalars(self, step: int, values: Mapping[str, float]) -> None:
+        """Numbers by name; a slash groups names."""
+
+    @abstractmethod
+    def image(self, step: int, name: str, image: np.ndarray) -> None:
+        """An ``[H, W, 3]`` uint8 RGB picture."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Write what is left."""
+
+
+class VisualDlSink(Sink):
+    """Records for ``visualdl --logdir FOLDER``.
+
+    Args:
+        folder: Where records go.
+
+    Raises:
+        TrainingError: If VisualDL is not installed.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        try:
+            from visualdl import LogWriter
+        except ImportError:
+            raise _missing("VisualDL", "use_vdl") from None
+        self._writer: Any = LogWriter(logdir=str(folder))
+
+    def scalars(self, step: int, values: Mapping[str, float]) -> None:
+        """Numbers by name."""
+        for name, value in values.items():
+            self._writer.add_scalar(tag=name, value=value, step=step)
+
+    def image(self, step: int, name: str, image: np.ndarray) -> None:
+        """A picture."""
+        self._writer.add_image(tag=name, img=image, step=step)
+
+    def close(self) -> None:
+        """Write what is left."""
+        self._writer.close()
+
+
+class TensorBoardSink(Sink):
+    """Events for ``tensorboard --logdir FOLDER``.
+
+    Args:
+        folder: Where events go.
+
+    Raises:
+        TrainingError: If tensorboardX is not installed.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        try:
+            from tensorboardX import SummaryWriter
+        except ImportError:
+            raise _missing("TensorBoard", "use_tensorboard") from None
+        self._writer: Any = SummaryWriter(str(folder))
+
+    def scalars(self, step: int, values: Mapping[str, float]) -> None:
+        """Numbers by name."""
+        for name, value in values.items():
+            self._writer.add_scalar(name, value, global_step=step)
+
+    def image(self, step: int, name: str, image: np.ndarray) -> None:
+        """A picture."""
+        self._writer.add_image(name, image, global_step=step, dataformats="HWC")
+
+    def close(self) -> None:
+        """Write what is left."""
+        self._writer.close()
+
+
+def _missing(name: str, key: str) -> TrainingError:
+    return TrainingError(f'{name} is not installed: pip install "ppdet[logging]", or {key}: false')
+
+
+class SinkHook(Hook):
+    """Feeds sinks with every log and evaluation; steps go on where a resumed run goes on.
+
+    Args:
+        sinks: Where to.
+        images: Pictures to add after an evaluation, by name, e.g. drawn predictions; None for none.
+    """
+
+    def __init__(
+        self, sinks: Sequence[Sink], images: Optional[Callable[[], Mapping[str, np.ndarray]]] = None
+    ) -> None:
+        self._sinks = tuple(sinks)
+        self._images = images
+
+    def after_log(self, trainer: Trainer, log: StepLog) -> None:
+        """Losses, rate and times."""
+        values = {f"train/{name}": value for name, value in log.losses.items()}
+        values["train/learning_rate"] = log.learning_rate
+        values["time/data"] = log.data_time
+        values["time/batch"] = log.batch_time
+        for sink in self._sinks:
+            sink.scalars(log.step, values)
+
+    def after_evaluation(self, trainer: Trainer, metrics: Mapping[str, Mapping[str, float]]) -> None:
+        """Scores and pictures."""
+        step = trainer.progress.step
+        values = {f"eval/{name}": value for name, value in flatten(metrics).items()}
+        images = {} if self._images is None else self._images()
+        for sink in self._sinks:
+            sink.scalars(step, values)
+            for name, image in images.items():
+                sink.image(step, name, image)
+
+    def after_train(self, trainer: Trainer) -> None:
+        """Write what is left."""
+        for sink in self._sinks:
+            sink.close()
