@@ -32,6 +32,7 @@ class Evaluation:
         dataset: Annotated images.
 
     Attributes:
+        dataset: Annotated images.
         metric: Of the last call: per-class numbers and detections.
         speed: Of the last call of `score_and_time`.
     """
@@ -40,7 +41,7 @@ class Evaluation:
         self.metric = build_metric(experiment, dataset, with_masks=needs_masks(model))
         self.speed: Optional[SpeedReport] = None
         self._model = model
-        self._dataset = dataset
+        self.dataset = dataset
         self._reader: Reader = require(experiment, "EvalReader").build()
         self._loader = build_loader(experiment, "EvalReader", dataset)
 
@@ -57,10 +58,10 @@ class Evaluation:
         stages = self._stages()
         if self._loader.batch_size == 1 and dist.get_world_size() == 1 and not self._reader.skips_corrupt:
             self.metric.reset()
-            self.speed = evaluate_single(range(len(self._dataset)), stages, self.metric)
+            self.speed = evaluate_single(range(len(self.dataset)), stages, self.metric)
             return self.metric.compute()
         scores = self()
-        self.speed = evaluate_single(range(min(TIMED, len(self._dataset))), stages)
+        self.speed = evaluate_single(range(min(TIMED, len(self.dataset))), stages)
         return scores
 
     def _stages(self) -> list[Stage]:
@@ -70,7 +71,7 @@ class Evaluation:
         rest = [step for step in steps if step not in decodes]
 
         def read(index: int) -> Sample:
-            sample = self._dataset[index]
+            sample = self.dataset[index]
             for step in decodes:
                 sample = step(sample, rng)
             return sample

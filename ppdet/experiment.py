@@ -21,6 +21,7 @@ from ppdet.config.tree import Block, Leaf, Listing
 from ppdet.data import readers
 from ppdet.data.datasets.base import Dataset
 from ppdet.engine import optim, schedules
+from ppdet.engine.hooks import Hook
 from ppdet.modeling.interfaces import Detector
 
 
@@ -45,6 +46,7 @@ class Experiment:
         LearningRate: Base rate and schedule.
         OptimizerBuilder: Optimiser, weight decay, gradient clipping.
         reference_batch_size: Total batch that the learning rate is meant for; the rate follows the real one.
+        accumulate: Batches per optimiser step: a larger total batch than fits in memory.
         epoch: Epochs to train.
         max_iters: Stop after so many steps, whatever `epoch` says.
         use_ema: Evaluate and save an exponential moving average of the weights.
@@ -55,6 +57,7 @@ class Experiment:
         custom_white_list: Operators that mixed precision always runs in half precision.
         custom_black_list: Operators that mixed precision always runs in float32.
         master_grad: With ``O2``, keep gradients in float32.
+        amp_dtype: Half precision to use; ``auto`` takes bfloat16 where the device has it.
         norm_type: Normalisation of all parts that take one; each part's own default if null.
         find_unused_parameters: Let data-parallel training cope with parameters that get no gradient.
         pretrain_weights: Weights to start from: zoo name, path or URL.
@@ -62,11 +65,23 @@ class Experiment:
         save_dir: Folder for checkpoints and logs; each experiment makes its own inside.
         filename: Name of the experiment's folder in `save_dir`; that of the YAML if null.
         snapshot_epoch: Save, and with ``--eval`` evaluate, every so many epochs.
+        snapshot_iter: Save every so many steps too.
+        keep_last: Checkpoints to keep besides the final and the best one; null for all.
+        eval_iter: With ``--eval``, evaluate every so many steps instead of with the snapshots.
+        validation_loss: With ``--eval``, report the training losses on the validation images too.
+        best_metric: Number that decides on the best checkpoint, e.g. ``segm.AP``; null for the first one.
+        best_is: Whether more or less of it is better.
+        patience: Stop after so many evaluations without a new best.
+        max_skipped: Steps whose loss or gradient is not finite to leave out before giving up.
         log_iter: Log every so many steps.
-        seed: Seed of everything random; null for another one each time.
+        seed: Seed of everything random; null is 0.
+        deterministic: Use only operators that repeat exactly, at the price of some speed.
         use_gpu: Use a GPU where there is one.
         use_vdl: Log for VisualDL too.
         vdl_log_dir: Where to.
+        use_tensorboard: Log for TensorBoard too.
+        tensorboard_log_dir: Where to, in the experiment's folder.
+        hooks: Hooks of the user's own, which look on while training.
         export: Settings of the export.
         plugins: Python files or modules with the user's own components. Listing one runs its code.
     """
@@ -85,6 +100,7 @@ class Experiment:
     LearningRate: Optional[Spec[schedules.LearningRate]] = None
     OptimizerBuilder: Optional[Spec[optim.OptimizerBuilder]] = None
     reference_batch_size: Optional[int] = None
+    accumulate: int = 1
     epoch: int = 12
     max_iters: Optional[int] = None
     use_ema: bool = False
@@ -95,6 +111,7 @@ class Experiment:
     custom_white_list: Optional[list[str]] = None
     custom_black_list: Optional[list[str]] = None
     master_grad: bool = False
+    amp_dtype: Literal["auto", "float16", "bfloat16"] = "auto"
     norm_type: Optional[str] = None
     find_unused_parameters: bool = False
     pretrain_weights: Optional[str] = None
@@ -102,11 +119,23 @@ class Experiment:
     save_dir: str = "output"
     filename: Optional[str] = None
     snapshot_epoch: int = 1
+    snapshot_iter: Optional[int] = None
+    keep_last: Optional[int] = None
+    eval_iter: Optional[int] = None
+    validation_loss: bool = False
+    best_metric: Optional[str] = None
+    best_is: Literal["max", "min"] = "max"
+    patience: Optional[int] = None
+    max_skipped: int = 0
     log_iter: int = 20
     seed: Optional[int] = None
+    deterministic: bool = False
     use_gpu: bool = True
     use_vdl: bool = False
     vdl_log_dir: str = "vdl_log_dir/scalar"
+    use_tensorboard: bool = False
+    tensorboard_log_dir: str = "tensorboard"
+    hooks: tuple[Spec[Hook], ...] = ()
     export: Optional[dict[str, Any]] = None
     plugins: tuple[str, ...] = ()
     #: The YAML it was loaded from.

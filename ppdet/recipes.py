@@ -5,13 +5,13 @@ Everything that the command line does is here as a function, so that a program o
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Optional, Union
 
 import numpy as np
-import paddle
 import paddle.distributed as dist
 from paddle.optimizer import Optimizer
 
@@ -20,6 +20,7 @@ from ppdet.data.datasets.base import Dataset
 from ppdet.data.datasets.coco import COCODataSet
 from ppdet.data.loader import Loader
 from ppdet.engine.amp import AmpSettings
+from ppdet.engine.determinism import make_deterministic, seed_everything
 from ppdet.engine.ema import EmaSettings
 from ppdet.engine.schedules import LearningRateSchedule, batch_scale
 from ppdet.engine.settings import TrainSettings
@@ -175,8 +176,9 @@ def build_training(experiment: Experiment) -> Training:
         UserError: If a part is missing, or does not fit the others or the data.
     """
     dataset = build_dataset(experiment, "TrainDataset")
-    if experiment.seed is not None:
-        paddle.seed(experiment.seed)  # the random weights
+    if experiment.deterministic:
+        make_deterministic()
+    seed_everything(experiment.seed or 0)  # the random weights
     model = build_model(experiment)
     if model.conventions != NORMAL:
         raise ConfigError(
@@ -189,11 +191,12 @@ def build_training(experiment: Experiment) -> Training:
             ]
         )
     loader = build_loader(experiment, "TrainReader", dataset, with_masks=needs_masks(model))
-    total_batch = loader.batch_size * dist.get_world_size()
+    total_batch = loader.batch_size * dist.get_world_size() * experiment.accumulate
     scale = batch_scale(total_batch, experiment.reference_batch_size)
-    schedule = require(experiment, "LearningRate").build().build(len(loader), scale=scale)
+    steps_per_epoch = math.ceil(len(loader) / experiment.accumulate)
+    schedule = require(experiment, "LearningRate").build().build(steps_per_epoch, scale=scale)
     optimizer = require(experiment, "OptimizerBuilder").build().build(schedule, model)
-    return Training(model, dataset, loader, schedule, optimizer, scale, len(loader))
+    return Training(model, dataset, loader, schedule, optimizer, scale, steps_per_epoch)
 
 
 def train_settings(experiment: Experiment) -> TrainSettings:
@@ -202,6 +205,7 @@ def train_settings(experiment: Experiment) -> TrainSettings:
     if experiment.amp:
         amp = AmpSettings(
             level=experiment.amp_level,
+            dtype=experiment.amp_dtype,
             custom_white_list=experiment.custom_white_list,
             custom_black_list=experiment.custom_black_list,
             master_grad=experiment.master_grad,
@@ -213,7 +217,14 @@ def train_settings(experiment: Experiment) -> TrainSettings:
         max_iters=experiment.max_iters,
         log_iter=experiment.log_iter,
         snapshot_epoch=experiment.snapshot_epoch,
+        snapshot_iter=experiment.snapshot_iter,
+        eval_iter=experiment.eval_iter,
         seed=experiment.seed or 0,
+        accumulate=experiment.accumulate,
+        best_metric=experiment.best_metric,
+        best_is=experiment.best_is,
+        patience=experiment.patience,
+        max_skipped=experiment.max_skipped,
         amp=amp,
         ema=ema,
         find_unused_parameters=experiment.find_unused_parameters,

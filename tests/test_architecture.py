@@ -38,6 +38,7 @@ ALLOWED: dict[str, set[str]] = {
     "draw": BASE,
     "recipes": BASE | MIDDLE | {"experiment"},
     "evaluation": BASE | MIDDLE | {"experiment", "recipes"},
+    "training": BASE | MIDDLE | {"experiment", "recipes", "evaluation"},
     "zoo": BASE | MIDDLE | {"experiment"},
     "export": BASE | MIDDLE | {"experiment", "recipes"},
 }

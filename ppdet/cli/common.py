@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import re
 import tempfile
 from pathlib import Path
@@ -72,7 +73,8 @@ def set_device(wanted: str) -> str:
     import paddle
 
     count = paddle.device.cuda.device_count() if paddle.is_compiled_with_cuda() else 0
-    index = int(wanted.partition(":")[2] or 0)
+    # paddle.distributed.launch gives every process a card of its own by this variable.
+    index = int(wanted.partition(":")[2] or os.environ.get("FLAGS_selected_gpus", "0").split(",")[0])
     if wanted.startswith("gpu") and index >= count:
         reason = (
             f"this machine shows {count} GPU(s)"

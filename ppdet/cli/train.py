@@ -39,6 +39,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--eval", action="store_true", help="evaluate after every snapshot_epoch; keeps the best"
     )
     parser.add_argument("--amp", action="store_true", help="mixed precision")
+    parser.add_argument(
+        "--deterministic", action="store_true", help="the same losses from the same seed, run after run"
+    )
+    parser.add_argument(
+        "--profile", action="store_true", help="profile a few steps, write a trace and a table, and stop"
+    )
+    parser.add_argument(
+        "--replay",
+        metavar="FILE",
+        help="run the step again that a training kept in FILE because its numbers were not finite",
+    )
     parser.add_argument("--dry-run", action="store_true", help="build everything, print a summary and stop")
     parser.add_argument(
         "--classes-from",
@@ -56,21 +67,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Train, or say what would be trained."""
+    from ppdet.engine import distributed
     from ppdet.recipes import build_dataset, build_training
 
-    experiment = load_experiment(args, extra=("amp=true",) if args.amp else ())
+    wanted = [f"{name}=true" for name in ("amp", "deterministic") if getattr(args, name)]
+    experiment = load_experiment(args, extra=tuple(wanted))
     folder = Path(experiment.save_dir) / experiment.name
+    device = set_device(args.device)
+    distributed.start()
+    if args.replay is not None:
+        return _replay(experiment, Path(args.replay))
     if not args.dry_run:
         make_folder(folder)
-    device = set_device(args.device)
     training = build_training(experiment)
     validation: Optional[Dataset] = None
     if args.eval or (args.dry_run and experiment.EvalDataset is not None):
         validation = build_dataset(experiment, "EvalDataset", training.dataset.categories)
-    print(summary(experiment, training, validation, device))
+    if distributed.is_main():
+        print(summary(experiment, training, validation, device), flush=True)
     if args.dry_run:
         return 0
-    (folder / RESOLVED).write_text(experiment.to_yaml(), "utf-8")
+    if distributed.is_main():
+        (folder / RESOLVED).write_text(experiment.to_yaml(), "utf-8")
     return _train(experiment, training, validation, folder, args)
 
 
@@ -81,34 +99,39 @@ def _train(
     folder: Path,
     args: argparse.Namespace,
 ) -> int:
-    from ppdet.engine.checkpoint import FINAL, RunFolder
-    from ppdet.engine.console import JsonLines, LogFile, ProgressBar
-    from ppdet.engine.trainer import Trainer
+    from ppdet.engine import distributed
+    from ppdet.engine.checkpoint import FINAL
     from ppdet.evaluation import Evaluation
-    from ppdet.recipes import train_settings
+    from ppdet.training import build_trainer
 
-    log = LogFile(folder)
     if args.resume is None and experiment.pretrain_weights:
         _load_pretrained(training, experiment.pretrain_weights, args)
     evaluation = None if validation is None else Evaluation(experiment, training.model, validation)
-    trainer = Trainer(
-        training.model,
-        training.optimizer,
-        training.schedule,
-        training.loader,
-        train_settings(experiment),
-        folder=RunFolder(folder, metadata=_metadata(experiment, training)),
-        evaluate=evaluation,
-        hooks=[log, ProgressBar(), JsonLines(folder)],
+    trainer = build_trainer(
+        experiment,
+        training,
+        folder,
+        evaluation=evaluation,
+        metadata=_metadata(experiment, training),
+        profile=args.profile,
     )
     if args.resume is not None:
         trainer.resume(args.resume)
     report = trainer.train()
     training.loader.close()
+    if not distributed.is_main():
+        return 0
     if report.stopped is not None:
         print(f"stopped at step {report.progress.step}: {report.stopped}; -r goes on from there")
         return 0
     print(f"trained {report.progress.step} steps; weights: {folder / FINAL}.pdparams")
+    return 0
+
+
+def _replay(experiment: Experiment, path: Path) -> int:
+    from ppdet.training import describe_replay, run_replay
+
+    print(describe_replay(run_replay(experiment, path)))
     return 0
 
 
@@ -143,6 +166,8 @@ def _metadata(experiment: Experiment, training: Training) -> CheckpointMetadata:
 
 def summary(experiment: Experiment, training: Training, validation: Optional[Dataset], device: str) -> str:
     """What a training would do, for a screen."""
+    from ppdet.engine import distributed
+
     parameters = training.model.parameters()
     total = sum(int(p.size) for p in parameters)
     trained = sum(int(p.size) for p in parameters if p.trainable)
@@ -151,7 +176,11 @@ def summary(experiment: Experiment, training: Training, validation: Optional[Dat
     steps = training.steps_per_epoch * experiment.epoch
     if experiment.max_iters is not None:
         steps = min(steps, experiment.max_iters)
-    batch = training.loader.batch_size
+    batch = f"{training.loader.batch_size} images"
+    if distributed.world_size() > 1:
+        batch += f" x {distributed.world_size()} processes"
+    if experiment.accumulate > 1:
+        batch += f" x {experiment.accumulate} accumulated"
     rows = [
         ("experiment", f"{experiment.name} ({experiment.source})"),
         ("model", f"{experiment.architecture.name}, {total:,} parameters, {trained:,} of them trained"),
@@ -159,7 +188,7 @@ def summary(experiment: Experiment, training: Training, validation: Optional[Dat
         ("training", f"{training.loader.num_images:,} images"),
         ("validation", "none" if validation is None else f"{len(validation):,} images"),
         ("categories", f"{len(names)}: {shown}"),
-        ("batch", f"{batch} images, {training.steps_per_epoch:,} steps per epoch, {steps:,} steps in all"),
+        ("batch", f"{batch}, {training.steps_per_epoch:,} steps per epoch, {steps:,} steps in all"),
         ("learning rate", _rates(experiment, training, steps)),
         ("device", device),
         ("output", f"{experiment.save_dir}/{experiment.name}"),

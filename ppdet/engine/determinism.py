@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import paddle
+import random
 
-from ppdet.engine.state import seed_step
+import numpy as np
+import paddle
 
 #: Flags that make GPU kernels choose algorithms that always add in the same order; unknown to some builds.
 _FLAGS = {
@@ -28,4 +29,6 @@ def make_deterministic() -> None:
 
 def seed_everything(seed: int) -> None:
     """Seed Paddle, NumPy and Python before a model draws its first weights."""
-    seed_step(seed, -1, 0)
+    paddle.seed(seed)
+    np.random.seed(seed % 2**32)
+    random.seed(seed)

@@ -44,7 +44,10 @@ class Profile(Hook):
         """Start, count, and stop."""
         self._seen += 1
         if self._seen == self._first:
-            self._profiler = paddle.profiler.Profiler(targets=_targets())
+            self._profiler = paddle.profiler.Profiler(
+                targets=_targets(),
+                on_trace_ready=lambda profiler: None,  # else it writes into the working folder
+            )
             self._profiler.start()
             self._data_time, self._time = trainer.times
         elif self._profiler is not None:

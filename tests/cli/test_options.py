@@ -11,7 +11,9 @@ from ppdet.cli.common import CommandError, set_device
 
 CONFIG = {"-h --help", "-c --config", "-o --opt", "--device", "--debug"}
 OPTIONS = {
-    "train": CONFIG | {"-r --resume", "--eval", "--amp", "--dry-run", "--classes-from", "--allow-partial"},
+    "train": CONFIG
+    | {"-r --resume", "--eval", "--amp", "--dry-run", "--classes-from", "--allow-partial"}
+    | {"--deterministic", "--profile", "--replay"},
     "eval": CONFIG | {"--weights", "--json", "--save_results", "--classwise", "--allow-partial"},
     "infer": CONFIG
     | {

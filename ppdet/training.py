@@ -1,0 +1,117 @@
+"""The training of an experiment: trainer, hooks and folder, wired; and a kept step run again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Callable, Optional
+
+from ppdet.engine import distributed
+from ppdet.engine.checkpoint import RunFolder
+from ppdet.engine.console import JsonLines, LogFile, ProgressBar
+from ppdet.engine.evaluator import mean_losses
+from ppdet.engine.hooks import Hook
+from ppdet.engine.profiling import Profile
+from ppdet.engine.replay import Replay, replay
+from ppdet.engine.sinks import Sink, SinkHook, TensorBoardSink, VisualDlSink
+from ppdet.engine.trainer import Metrics, Trainer
+from ppdet.evaluation import Evaluation
+from ppdet.experiment import Experiment
+from ppdet.recipes import Training, build_loader, build_model, needs_masks, train_settings
+from ppdet.utils.metadata import CheckpointMetadata
+
+#: Folder of profiles in that of the run.
+PROFILE = "profile"
+
+
+def build_trainer(
+    experiment: Experiment,
+    training: Training,
+    folder: Path,
+    *,
+    evaluation: Optional[Evaluation] = None,
+    metadata: Optional[CheckpointMetadata] = None,
+    profile: bool = False,
+) -> Trainer:
+    """A trainer with everything that the experiment asks for.
+
+    Args:
+        experiment: Says how to train.
+        training: Its parts.
+        folder: Of the run: checkpoints, logs, curves.
+        evaluation: Scores the model along the way; None for not at all.
+        metadata: What every checkpoint says of itself.
+        profile: Profile some steps and stop.
+    """
+    evaluate: Optional[Callable[[], Metrics]] = evaluation
+    if evaluation is not None and experiment.validation_loss:
+        evaluate = _with_losses(experiment, training, evaluation)
+    return Trainer(
+        training.model,
+        training.optimizer,
+        training.schedule,
+        training.loader,
+        train_settings(experiment),
+        folder=RunFolder(folder, metadata=metadata, keep_last=experiment.keep_last),
+        evaluate=evaluate,
+        hooks=build_hooks(experiment, folder, profile=profile),
+    )
+
+
+def build_hooks(experiment: Experiment, folder: Path, *, profile: bool = False) -> list[Hook]:
+    """Log file, progress, JSON lines and curves, in the first process; the user's own hooks in all."""
+    own = [spec.build() for spec in experiment.hooks]
+    if not distributed.is_main():
+        return own
+    hooks: list[Hook] = [LogFile(folder), ProgressBar(), JsonLines(folder)]
+    sinks: list[Sink] = []
+    if experiment.use_vdl:
+        sinks.append(VisualDlSink(folder / experiment.vdl_log_dir))
+    if experiment.use_tensorboard:
+        sinks.append(TensorBoardSink(folder / experiment.tensorboard_log_dir))
+    if sinks:
+        hooks.append(SinkHook(sinks))
+    if profile:
+        hooks.append(Profile(folder / PROFILE))
+    return [*hooks, *own]
+
+
+def _with_losses(experiment: Experiment, training: Training, evaluation: Evaluation) -> Callable[[], Metrics]:
+    loader = build_loader(
+        experiment, "EvalReader", evaluation.dataset, with_masks=needs_masks(training.model)
+    )
+
+    def evaluate() -> Metrics:
+        return {**evaluation(), **mean_losses(training.model, loader, seed=experiment.seed or 0)}
+
+    return evaluate
+
+
+def run_replay(experiment: Experiment, path: Path) -> Replay:
+    """Run a step again that a training kept because its numbers were not finite.
+
+    Args:
+        experiment: The configuration of that training.
+        path: The ``.pdreplay`` file.
+    """
+    return replay(path, build_model(experiment))
+
+
+def describe_replay(found: Replay) -> str:
+    """What running a step again gave, for people."""
+    where = found.where
+    lines = [
+        f"step {where.step} (epoch {where.epoch}, batch {where.first_batch}), seed {where.seed}, "
+        f"rank {where.rank}, learning rate {where.learning_rate:g}"
+    ]
+    lines += [f"batch {i}: {_terms(terms)}" for i, terms in enumerate(found.losses)]
+    lines.append("\n".join(found.suspects) or "images and boxes are finite numbers")
+    lines.append(
+        f"gradients that are not finite: {len(found.gradients)}"
+        + "".join(f"\n  {name}" for name in found.gradients[:10])
+    )
+    return "\n".join(lines)
+
+
+def _terms(terms: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} {value:g}" for name, value in terms.items())
