@@ -23,6 +23,7 @@ VERBS = {
     "train": "train a detector from a config",
     "eval": "measure AP and speed of trained weights on a dataset",
     "infer": "detect objects in images and draw them",
+    "export": "write a model for Paddle Inference and ONNX Runtime, and compare them with it",
     "config": "print a resolved config with the origin of every value",
     "data": "make, check and look at datasets",
     "weights": "list, download, convert and check weights",

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import logging
 import os
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Literal, Optional
+from typing import Any, Literal, Optional
 
 import numpy as np
 import paddle
 
 from ppdet import __version__
 from ppdet.data.readers import Reader
+from ppdet.experiment import Experiment
 from ppdet.export.bundle import export_model
 from ppdet.export.errors import ExportError
 from ppdet.export.metadata import FILE_NAME, ExportInfo, describe
@@ -23,6 +25,7 @@ from ppdet.export.runtime import ExportedPredictor, Runtime
 from ppdet.export.verify import made_up_images, prepare
 from ppdet.modeling.detectors.predictor import NativePredictor, Predictor
 from ppdet.modeling.interfaces import Detector
+from ppdet.recipes import require
 
 logger = logging.getLogger(__name__)
 
@@ -37,9 +40,10 @@ WORTHWHILE = 50
 def choose_predictor(
     choice: Choice,
     model: Detector,
-    reader: Reader,
+    experiment: Experiment,
     *,
     images: int,
+    reader: str = "EvalReader",
     class_names: tuple[str, ...] = (),
     cache: Optional[Path] = None,
 ) -> Predictor:
@@ -53,8 +57,9 @@ def choose_predictor(
     Args:
         choice: The user's.
         model: A detector with its weights.
-        reader: How its images are prepared.
+        experiment: What the model was built from.
         images: How many images are to be run.
+        reader: Key of the reader that prepares them.
         class_names: Of the model, if known.
         cache: Folder of the cache; by default that of the user.
 
@@ -64,70 +69,63 @@ def choose_predictor(
     """
     if choice == "native":
         return NativePredictor(model)
-    if choice in ("paddle", "onnx"):
-        runtime: Runtime = "paddle" if choice == "paddle" else "onnx"
-        predictor = cached_predictor(model, reader, runtime, class_names=class_names, cache=cache)
-        logger.info("runtime: %s", predictor.runtime)
-        return predictor
-    reason = _why_native(images, _entry(model, reader, "onnx", class_names, cache))
+    reason = None if choice != "auto" else _why_native()
     if reason is None:
+        runtime: Runtime = "paddle" if choice == "paddle" else "onnx"
         try:
-            predictor = cached_predictor(model, reader, "onnx", class_names=class_names, cache=cache)
-            logger.info("runtime: %s", predictor.runtime)
-            return predictor
+            built = require(experiment, reader).build()
+            info = describe(model, built, class_names)
+            entry = (cache or cache_folder()) / fingerprint(model, experiment, info, runtime)
+            if choice == "auto" and images < WORTHWHILE and not (entry / FILE_NAME).is_file():
+                reason = f"an export pays from {WORTHWHILE} images on (--runtime onnx makes one)"
+            else:
+                predictor = cached_predictor(entry, model, info, built, runtime)
+                logger.info("runtime: %s", predictor.runtime)
+                return predictor
         except ExportError as error:
+            if choice != "auto":
+                raise
             reason = f"the export does not work: {error}"
     logger.info("runtime: paddle dygraph, since %s", reason)
     return NativePredictor(model)
 
 
-def _why_native(images: int, entry: Path) -> Optional[str]:
+def _why_native() -> Optional[str]:
     if paddle.get_device().startswith("gpu"):
         return "that is what a GPU runs"
     missing = missing_packages()
     if missing:
         return f"{', '.join(missing)} are not installed; pip install 'ppdet[export]' makes the CPU faster"
-    if images < WORTHWHILE and not (entry / FILE_NAME).is_file():
-        return f"an export pays from {WORTHWHILE} images on; --runtime onnx makes one"
     return None
 
 
 def cached_predictor(
-    model: Detector,
-    reader: Reader,
-    runtime: Runtime,
-    *,
-    class_names: tuple[str, ...] = (),
-    cache: Optional[Path] = None,
+    entry: Path, model: Detector, info: ExportInfo, reader: Reader, runtime: Runtime
 ) -> ExportedPredictor:
     """A verified export from the cache, where it is put first if need be.
+
+    Args:
+        entry: Its folder.
+        model: A detector with its weights.
+        info: What the export says about itself.
+        reader: How images are prepared.
+        runtime: What is to run it.
 
     Raises:
         ExportError: If the model cannot be exported or run.
         VerifyError: If the export differs from the model.
     """
-    entry = _entry(model, reader, runtime, class_names, cache)
     if not (entry / FILE_NAME).is_file():
-        logger.info(
-            "exporting for %s into %s, and comparing with the model (once per weights)", runtime, entry
-        )
+        logger.info("exporting for %s into %s and comparing with the model, once per weights", runtime, entry)
         entry.parent.mkdir(parents=True, exist_ok=True)
-        info = describe(model, reader, class_names)
         scratch = Path(tempfile.mkdtemp(dir=entry.parent, prefix=".making-"))
         try:
             export_model(model, scratch, info, formats=[runtime], batches=prepare(reader, made_up_images()))
             shutil.rmtree(entry, ignore_errors=True)
-            os.replace(scratch, entry)
+            scratch.replace(entry)
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
     return ExportedPredictor(entry, runtime)
-
-
-def _entry(
-    model: Detector, reader: Reader, runtime: Runtime, class_names: tuple[str, ...], cache: Optional[Path]
-) -> Path:
-    folder = cache if cache is not None else cache_folder()
-    return folder / fingerprint(model, describe(model, reader, class_names), runtime)
 
 
 def cache_folder() -> Path:
@@ -136,14 +134,35 @@ def cache_folder() -> Path:
     return (Path(named).expanduser() if named else Path.home() / ".cache" / "ppdet") / "exports"
 
 
-def fingerprint(model: Detector, info: ExportInfo, runtime: Runtime) -> str:
-    """Name of an export: changes with the weights, the structure, the settings, and the versions involved."""
-    digest = hashlib.sha256()
-    digest.update(
-        f"{runtime} {__version__} {paddle.__version__} {np.__version__}\n{info.to_json()}\n".encode()
-    )
-    digest.update(str(model).encode())
+def fingerprint(model: Detector, experiment: Experiment, info: ExportInfo, runtime: Runtime) -> str:
+    """Name of an export: another one for other weights, another structure, other settings or versions."""
+    versions = f"{runtime} {__version__} {paddle.__version__} {np.__version__}"
+    digest = hashlib.sha256(f"{versions}\n{info.to_json()}\n{_model_settings(experiment)}\n".encode())
     for key, value in sorted(model.state_dict().items()):
         digest.update(f"{key} {list(value.shape)}\n".encode())
         digest.update(np.ascontiguousarray(value.numpy()).tobytes())
     return f"{info.architecture.lower()}-{runtime}-{digest.hexdigest()[:24]}"
+
+
+def _model_settings(experiment: Experiment) -> str:
+    """The part of an experiment that its model is built from."""
+    without: dict[str, Any] = {**dict.fromkeys(_NOT_OF_THE_MODEL), "epoch": 1, "save_dir": ""}
+    return dataclasses.replace(experiment, **without).to_yaml()
+
+
+#: Keys of an experiment that change from run to run and leave the model as it is.
+_NOT_OF_THE_MODEL = (
+    "TrainDataset",
+    "EvalDataset",
+    "TestDataset",
+    "TrainReader",
+    "EvalReader",
+    "TestReader",
+    "LearningRate",
+    "OptimizerBuilder",
+    "max_iters",
+    "pretrain_weights",
+    "weights",
+    "filename",
+    "seed",
+)

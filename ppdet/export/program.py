@@ -5,6 +5,7 @@ Letters: N images, H, W input height and width, D detections per image, M mask r
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -78,7 +79,10 @@ def save_program(program: DetectionProgram, prefix: Path, *, uint8_input: bool) 
     images.name = INPUTS[0]
     pairs = [InputSpec([-1, 2], "float32", name) for name in INPUTS[1:]]
     static = paddle.jit.to_static(program, input_spec=[images, *pairs], full_graph=True)
-    paddle.jit.save(static, str(prefix))
+    with warnings.catch_warnings():
+        # Paddle complains about a property that its own tracing asks for.
+        warnings.filterwarnings("ignore", message="Tensor do not have 'place'")
+        paddle.jit.save(static, str(prefix))
     if training:
         program.train()
 

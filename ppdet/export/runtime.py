@@ -34,20 +34,18 @@ def usable_threads() -> int:
     return max(1, len(affinity(0)) if affinity is not None else os.cpu_count() or 1)
 
 
-def open_session(folder: Path, runtime: Runtime, *, onednn: bool = False) -> Session:
+def open_session(folder: Path, runtime: Runtime) -> Session:
     """Load an export.
 
     Args:
         folder: Of the export.
         runtime: By what.
-        onednn: For ``paddle`` on the CPU; only where it was verified, since graphs that oneDNN cannot run end
-            the process.
     """
     if runtime == "onnx":
         return OnnxSession(folder, threads=usable_threads())
     place = paddle.get_device()
     gpu = int(place.partition(":")[2] or 0) if place.startswith("gpu") else None
-    return PaddleSession(folder, threads=usable_threads(), gpu=gpu, onednn=onednn)
+    return PaddleSession(folder, threads=usable_threads(), gpu=gpu)
 
 
 class ExportedPredictor(Predictor):
@@ -70,8 +68,8 @@ class ExportedPredictor(Predictor):
         if runtime not in info.verified:
             raise ExportError(f"{folder} was not verified for {runtime}; export it again without --no-verify")
         self._info = info
-        self._session = open_session(folder, runtime, onednn=bool(info.verified[runtime].get("onednn")))
-        self.runtime = runtime_name(runtime, onednn=bool(info.verified[runtime].get("onednn")))
+        self._session = open_session(folder, runtime)
+        self.runtime = runtime_name(runtime)
 
     def run(self, batch: Batch) -> list[np.ndarray]:
         """Boxes, scores, labels and maybe mask probabilities, padded."""
@@ -82,13 +80,13 @@ class ExportedPredictor(Predictor):
         return as_detections(raw, batch, self._info)
 
 
-def runtime_name(runtime: Runtime, *, onednn: bool) -> str:
+def runtime_name(runtime: Runtime) -> str:
     """Name and version for reports."""
     if runtime == "onnx":
         import onnxruntime
 
         return f"ONNX Runtime {onnxruntime.__version__}, {usable_threads()} threads"
-    return f"Paddle Inference {paddle.__version__}" + (" with oneDNN" if onednn else "")
+    return f"Paddle Inference {paddle.__version__}"
 
 
 def arrays_of(batch: Batch) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

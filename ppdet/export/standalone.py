@@ -51,7 +51,7 @@ class Model:
     def detect(self, image: np.ndarray) -> Found:
         """Detect objects in ``[H, W, 3]`` uint8 RGB."""
         tensor, size, factor = self.prepare(image)
-        outputs = self._run([tensor[None], np.float32([size]), np.float32([factor])])
+        outputs = self._run([tensor[None], np.array([size], np.float32), np.array([factor], np.float32)])
         real = outputs[2][0] >= 0  # the rest is padding
         masks = outputs[3][0][real] if len(outputs) > 3 else None
         return Found(outputs[0][0][real], outputs[1][0][real], outputs[2][0][real], masks)

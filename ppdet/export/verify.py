@@ -17,7 +17,7 @@ import numpy as np
 from ppdet.data.batching import collate
 from ppdet.data.loader import to_batch
 from ppdet.data.readers import Reader
-from ppdet.export.errors import ExportError, VerifyError
+from ppdet.export.errors import VerifyError
 from ppdet.export.metadata import ExportInfo, Preprocess
 from ppdet.export.runtime import Runtime, arrays_of, as_detections
 from ppdet.export.worker import run_apart
@@ -43,7 +43,6 @@ class Comparison:
 
     Attributes:
         runtime: Which one.
-        onednn: Whether Paddle Inference used oneDNN.
         images: Images compared.
         objects: Detections of the model that count.
         found: Detections of the export that count.
@@ -57,7 +56,6 @@ class Comparison:
     """
 
     runtime: Runtime
-    onednn: bool
     images: int
     objects: int
     found: int
@@ -88,9 +86,6 @@ def verify(
 ) -> Comparison:
     """Compare an export with its model, each run of the export in a process of its own.
 
-    Paddle Inference on the CPU is tried with oneDNN first, then without; graphs that oneDNN does not run, or
-    runs wrongly, are not rare in Paddle 3.3.
-
     Args:
         model: The model.
         folder: Of the export.
@@ -108,22 +103,10 @@ def verify(
     before = time.perf_counter()
     wanted = [found for batch in batches for found in predict(model, batch)]
     native = time.perf_counter() - before
-    problems: list[str] = []
-    # A GPU has no use for oneDNN.
-    on_cpu = "cpu" in str(batches[0].images.place).lower()
-    for onednn in (True, False) if runtime == "paddle" and on_cpu else (False,):
-        try:
-            result = compare(wanted, native, folder, info, batches, runtime=runtime, onednn=onednn)
-        except ExportError as error:
-            problems.append(str(error) + (" (with oneDNN)" if onednn else ""))
-            continue
-        if result.passed:
-            return result
-        problems.append(table([result]))
-    last = problems[-1]
-    raise (VerifyError if "\n" in last else ExportError)(
-        f"the export in {folder} does not do what the model does:\n" + "\n".join(problems)
-    )
+    result = compare(wanted, native, folder, info, batches, runtime)
+    if not result.passed:
+        raise VerifyError(f"the export in {folder} does not do what the model does:\n{table([result])}")
+    return result
 
 
 def compare(
@@ -132,9 +115,7 @@ def compare(
     folder: Path,
     info: ExportInfo,
     batches: Sequence[Batch],
-    *,
     runtime: Runtime,
-    onednn: bool,
 ) -> Comparison:
     """Run an export and hold what it finds against what the model found.
 
@@ -142,12 +123,11 @@ def compare(
         ExportError: If the runtime cannot run it.
     """
     inputs = [_inputs(batch, info) for batch in batches]
-    ran = run_apart(folder, runtime, inputs, onednn=onednn)
+    ran = run_apart(folder, runtime, inputs)
     found = [d for raw, batch in zip(ran.outputs, batches) for d in as_detections(raw, batch, info)]
     parts = [difference(a, b, info.keep_top_k) for a, b in zip(wanted, found)]
     return Comparison(
         runtime=runtime,
-        onednn=onednn,
         images=len(wanted),
         objects=sum(int((d.scores > COUNTED_FROM).sum()) for d in wanted),
         found=sum(int((d.scores > COUNTED_FROM).sum()) for d in found),
@@ -226,9 +206,8 @@ def table(results: Sequence[Comparison]) -> str:
     head = f"{'runtime':<16}{'images':>7}{'objects':>9}{'found':>7}{'unmatched':>11}{'box px':>9}"
     lines = [f"{head}{'score':>10}{'mask IoU':>10}{'seconds':>9}{'native':>9}"]
     for r in results:
-        name = r.runtime + (" + oneDNN" if r.onednn else "")
         lines.append(
-            f"{name:<16}{r.images:>7}{r.objects:>9}{r.found:>7}{r.unmatched:>11}{r.box_pixels:>9.4f}"
+            f"{r.runtime:<16}{r.images:>7}{r.objects:>9}{r.found:>7}{r.unmatched:>11}{r.box_pixels:>9.4f}"
             f"{r.score:>10.6f}{r.mask_iou:>10.4f}{r.seconds:>9.3f}{r.native_seconds:>9.3f}"
         )
     lines.append(f"{'limit':<39}{0:>11}{BOX_PIXELS:>9.4f}{SCORE:>10.6f}{MASK_IOU:>10.4f}")

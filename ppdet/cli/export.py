@@ -1,0 +1,80 @@
+"""Export trained weights for Paddle Inference and ONNX Runtime, and prove that they find the same objects."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from pathlib import Path
+
+from ppdet.cli.common import add_config_arguments, add_device_argument, load_trained, make_folder
+
+logger = logging.getLogger(__name__)
+
+#: Images of a folder that are compared.
+MOST_IMAGES = 8
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of ``ppdet export``."""
+    add_config_arguments(parser)
+    parser.add_argument(
+        "--weights", metavar="FILE|NAME|URL", help="weights to export; default: the config's `weights`"
+    )
+    parser.add_argument(
+        "--output_dir", metavar="DIR", help="where to (default: output_inference/<name of the config>)"
+    )
+    parser.add_argument(
+        "--formats",
+        nargs="+",
+        choices=("paddle", "onnx"),
+        default=("paddle", "onnx"),
+        help="what to write (default: both)",
+    )
+    parser.add_argument(
+        "--classes",
+        metavar="NAMES|FILE",
+        help="class names, `a,b,c` or one a line, for weights that carry none",
+    )
+    parser.add_argument(
+        "--uint8",
+        action="store_true",
+        help="take [N, H, W, 3] uint8 RGB images and normalise them inside the graph",
+    )
+    parser.add_argument(
+        "--verify_dir", metavar="DIR", help="compare on images of this folder; default: made-up images"
+    )
+    parser.add_argument(
+        "--no-verify", action="store_true", help="do not compare the export with the model it was made from"
+    )
+    add_device_argument(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Export and compare."""
+    from ppdet.data.datasets.image_folder import ImageFolder
+    from ppdet.data.transforms.decode import read_image
+    from ppdet.export.bundle import export_model
+    from ppdet.export.metadata import describe
+    from ppdet.export.verify import made_up_images, prepare, table
+    from ppdet.recipes import require
+
+    files = ImageFolder().of([args.verify_dir]) if args.verify_dir else None
+    trained = load_trained(args, names_needed=True, classes=args.classes)
+    folder = make_folder(Path(args.output_dir or Path("output_inference") / trained.experiment.name))
+    reader = require(trained.experiment, "TestReader").build()
+    info = describe(trained.model, reader, trained.class_names, uint8_input=args.uint8)
+    batches = None
+    if not args.no_verify:
+        images = made_up_images()
+        if files is not None:
+            images = [read_image(files[i].path) for i in range(min(len(files), MOST_IMAGES))]
+        batches = prepare(reader, images)
+    results = export_model(trained.model, folder, info, formats=args.formats, batches=batches)
+    if results:
+        print(table(results))
+        if not sum(result.objects for result in results):
+            print("no objects were found in these images; compare on real ones with --verify_dir DIR")
+    sizes = ", ".join(f"{p.name} {p.stat().st_size / 1e6:.1f} MB" for p in sorted(folder.glob("model.*")))
+    checked = "equal to the model within the limits" if results else "NOT compared with the model"
+    print(f"exported to {folder}: {sizes}; {checked}")
+    return 0
