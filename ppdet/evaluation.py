@@ -14,7 +14,7 @@ from ppdet.data.readers import Reader
 from ppdet.data.transforms.decode import Decode
 from ppdet.engine.evaluator import SpeedReport, Stage, evaluate, evaluate_single
 from ppdet.experiment import Experiment
-from ppdet.modeling.detectors.predict import fetch, predict, run
+from ppdet.modeling.detectors.predictor import NativePredictor, Predictor
 from ppdet.modeling.interfaces import Detector
 from ppdet.recipes import build_loader, build_metric, needs_masks, require
 from ppdet.structures import Batch, Detections, Sample
@@ -30,6 +30,7 @@ class Evaluation:
         experiment: Says how images are prepared and which metric counts.
         model: The detector.
         dataset: Annotated images.
+        predictor: What runs the network; the model itself if None.
 
     Attributes:
         dataset: Annotated images.
@@ -37,17 +38,23 @@ class Evaluation:
         speed: Of the last call of `score_and_time`.
     """
 
-    def __init__(self, experiment: Experiment, model: Detector, dataset: Dataset) -> None:
+    def __init__(
+        self,
+        experiment: Experiment,
+        model: Detector,
+        dataset: Dataset,
+        predictor: Optional[Predictor] = None,
+    ) -> None:
         self.metric = build_metric(experiment, dataset, with_masks=needs_masks(model))
         self.speed: Optional[SpeedReport] = None
-        self._model = model
+        self._predictor = NativePredictor(model) if predictor is None else predictor
         self.dataset = dataset
         self._reader: Reader = require(experiment, "EvalReader").build()
         self._loader = build_loader(experiment, "EvalReader", dataset)
 
     def __call__(self) -> dict[str, dict[str, float]]:
         """Score; images are loaded by worker processes ahead of the model."""
-        return evaluate(lambda batch: predict(self._model, batch), self._loader, self.metric)
+        return evaluate(self._predictor, self._loader, self.metric)
 
     def score_and_time(self) -> dict[str, dict[str, float]]:
         """Score, and measure the speed on single images that are loaded one by one.
@@ -58,10 +65,13 @@ class Evaluation:
         stages = self._stages()
         if self._loader.batch_size == 1 and dist.get_world_size() == 1 and not self._reader.skips_corrupt:
             self.metric.reset()
-            self.speed = evaluate_single(range(len(self.dataset)), stages, self.metric)
+            self.speed = evaluate_single(
+                range(len(self.dataset)), stages, self.metric, runtime=self._predictor.runtime
+            )
             return self.metric.compute()
         scores = self()
-        self.speed = evaluate_single(range(min(TIMED, len(self.dataset))), stages)
+        timed = range(min(TIMED, len(self.dataset)))
+        self.speed = evaluate_single(timed, stages, runtime=self._predictor.runtime)
         return scores
 
     def _stages(self) -> list[Stage]:
@@ -85,10 +95,10 @@ class Evaluation:
             return to_batch(collate(samples, with_masks=False))
 
         def forward(batch: Batch) -> Any:
-            return batch, run(self._model, batch)
+            return batch, self._predictor.run(batch)
 
         def post(found: Any) -> list[Detections]:
-            return fetch(self._model, *found)
+            return self._predictor.finish(*found)
 
         return [
             Stage("read", read),

@@ -27,7 +27,7 @@ from ppdet.engine.settings import TrainSettings
 from ppdet.experiment import Experiment
 from ppdet.metrics.base import Metric
 from ppdet.metrics.coco import CocoMetric
-from ppdet.modeling.detectors.predict import predict as predict_batch
+from ppdet.modeling.detectors.predictor import NativePredictor, Predictor
 from ppdet.modeling.interfaces import Detector
 from ppdet.structures import Categories, Detections, Sample
 from ppdet.structures.conventions import NORMAL
@@ -255,12 +255,12 @@ class _Images(Dataset):
 
 
 def predict(
-    model: Detector, images: Union[Image, Sequence[Image]], experiment: Experiment
+    model: Union[Detector, Predictor], images: Union[Image, Sequence[Image]], experiment: Experiment
 ) -> list[Detections]:
     """Detect objects.
 
     Args:
-        model: A detector with trained weights.
+        model: A detector with trained weights, or what runs one (`ppdet.export.choose.choose_predictor`).
         images: One image or several: paths, or ``[H, W, 3]`` uint8 RGB arrays.
         experiment: Says how images are prepared (`TestReader`).
 
@@ -276,4 +276,5 @@ def predict(
     if len(dataset) == 0:
         return []
     loader = require(experiment, "TestReader").build().loader(dataset, seed=0, num_workers=0)
-    return [found for batch in loader for found in predict_batch(model, batch)]
+    run = model if isinstance(model, Predictor) else NativePredictor(model)
+    return [found for batch in loader for found in run(batch)]

@@ -49,6 +49,17 @@ def add_device_argument(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_runtime_argument(parser: argparse.ArgumentParser) -> None:
+    """``--runtime``."""
+    parser.add_argument(
+        "--runtime",
+        choices=("auto", "native", "paddle", "onnx"),
+        default="auto",
+        help="what runs the network: the model itself (native), Paddle Inference, ONNX Runtime, or (default) "
+        "the fastest that is installed and finds the same objects",
+    )
+
+
 def load_experiment(args: argparse.Namespace, *, extra: tuple[str, ...] = ()) -> Experiment:
     """The experiment that ``-c`` and ``-o`` describe; `extra` overrides come last and win."""
     from ppdet.experiment import load_config

@@ -7,7 +7,13 @@ import json
 from pathlib import Path
 from typing import Any
 
-from ppdet.cli.common import add_config_arguments, add_device_argument, load_trained, make_folder
+from ppdet.cli.common import (
+    add_config_arguments,
+    add_device_argument,
+    add_runtime_argument,
+    load_trained,
+    make_folder,
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,6 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--allow-partial", action="store_true", help="evaluate even if the weights leave parts untrained"
     )
+    add_runtime_argument(parser)
     add_device_argument(parser)
 
 
@@ -31,6 +38,7 @@ def run(args: argparse.Namespace) -> int:
     """Evaluate and print."""
     from ppdet.engine.evaluator import class_table
     from ppdet.evaluation import Evaluation
+    from ppdet.export.choose import choose_predictor
     from ppdet.recipes import build_dataset
     from ppdet.structures import Categories
 
@@ -41,7 +49,14 @@ def run(args: argparse.Namespace) -> int:
     # Labels mean the classes that the weights were trained on; the dataset is matched with them by name.
     categories = Categories.from_names(trained.class_names) if trained.class_names else None
     dataset = build_dataset(trained.experiment, "EvalDataset", categories)
-    evaluation = Evaluation(trained.experiment, trained.model, dataset)
+    predictor = choose_predictor(
+        args.runtime,
+        trained.model,
+        trained.experiment,
+        images=len(dataset),
+        class_names=trained.class_names,
+    )
+    evaluation = Evaluation(trained.experiment, trained.model, dataset, predictor)
     metrics: dict[str, Any] = dict(evaluation.score_and_time())
     assert evaluation.speed is not None
     metrics["fps"] = evaluation.speed.to_dict()
@@ -72,6 +87,6 @@ def speed_line(fps: dict[str, Any]) -> str:
     """Images per second and where the time goes."""
     split = ", ".join(f"{name} {part['p50']:.1f}" for name, part in fps["split_ms"].items())
     return (
-        f"{fps['fps']:.2f} images per second on {fps['device']} (batch 1, {fps['images']} images); "
-        f"ms per image, median: {split}"
+        f"{fps['fps']:.2f} images per second on {fps['device']}, {fps['runtime']} "
+        f"(batch 1, {fps['images']} images); ms per image, median: {split}"
     )

@@ -13,6 +13,7 @@ from ppdet.cli.common import (
     CommandError,
     add_config_arguments,
     add_device_argument,
+    add_runtime_argument,
     load_trained,
     make_folder,
 )
@@ -55,6 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAMES|FILE",
         help="class names, `a,b,c` or one a line, for weights that carry none",
     )
+    add_runtime_argument(parser)
     add_device_argument(parser)
 
 
@@ -63,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from ppdet.data.datasets.image_folder import ImageFolder
-    from ppdet.modeling.detectors.predict import predict as predict_batch
+    from ppdet.export.choose import choose_predictor
     from ppdet.recipes import build_loader
 
     wanted = [path for path in (args.infer_img, args.infer_dir) if path]
@@ -78,9 +80,17 @@ def run(args: argparse.Namespace) -> int:
     loader = build_loader(
         trained.experiment, "TestReader", images, num_workers=0 if len(images) < 8 else None
     )
+    predictor = choose_predictor(
+        args.runtime,
+        trained.model,
+        trained.experiment,
+        images=len(images),
+        reader="TestReader",
+        class_names=trained.class_names,
+    )
     rows: list[dict[str, Any]] = []
     for batch in tqdm(loader, desc="infer", unit="batch", disable=len(images) < 2):
-        for path, found in zip(batch.paths, predict_batch(trained.model, batch)):
+        for path, found in zip(batch.paths, predictor(batch)):
             target = folder / places[path]
             _draw(path, found, trained.class_names, args.draw_threshold, target)
             rows.append(

@@ -14,7 +14,7 @@ OPTIONS = {
     "train": CONFIG
     | {"-r --resume", "--eval", "--amp", "--dry-run", "--classes-from", "--allow-partial"}
     | {"--deterministic", "--profile", "--replay"},
-    "eval": CONFIG | {"--weights", "--json", "--save_results", "--classwise", "--allow-partial"},
+    "eval": CONFIG | {"--weights", "--json", "--save_results", "--classwise", "--allow-partial", "--runtime"},
     "infer": CONFIG
     | {
         "--weights",
@@ -24,7 +24,10 @@ OPTIONS = {
         "--draw_threshold",
         "--save_results",
         "--classes",
+        "--runtime",
     },
+    "export": CONFIG
+    | {"--weights", "--output_dir", "--formats", "--classes", "--uint8", "--verify_dir", "--no-verify"},
 }
 
 
