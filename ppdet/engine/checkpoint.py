@@ -107,6 +107,7 @@ class RunFolder:
         remove_leftovers(self.path)
         ledger = self._ledger() if (self.path / LEDGER).exists() else {"saved": {}}
         step = int(state["progress"]["step"])
+        self._drop_oldest(ledger, keep=self._keep_last)  # first, where an earlier run kept more
         spare = f"iter_{step}" if name in ledger["saved"] else None
         if spare is not None:  # files that the ledger vouches for are never overwritten
             self._write(spare, weights, state, ledger)
@@ -115,11 +116,14 @@ class RunFolder:
         self._write(name, weights, state, ledger)
         if spare is not None:
             self._drop(spare, ledger)
-        if self._keep_last is not None:
-            names = [other for other in ledger["saved"] if other not in (FINAL, name)]
-            for old in names[: max(0, len(names) + (name != FINAL) - self._keep_last)]:
-                self._drop(old, ledger)
+        self._drop_oldest(ledger, keep=self._keep_last)
         logger.info("saved %s (step %d)", _file(self.path / name, ".pdparams"), step)
+
+    def _drop_oldest(self, ledger: dict[str, Any], *, keep: Optional[int]) -> None:
+        names = [name for name in ledger["saved"] if name != FINAL]
+        for name in names[: max(0, len(names) - keep)] if keep is not None else []:
+            if name != ledger["last"]:
+                self._drop(name, ledger)
 
     def _drop(self, name: str, ledger: dict[str, Any]) -> None:
         ledger["saved"].pop(name)
@@ -131,10 +135,15 @@ class RunFolder:
     def _write(
         self, name: str, weights: Mapping[str, np.ndarray], state: Mapping[str, Any], ledger: dict[str, Any]
     ) -> None:
-        files = {}
+        files: dict[str, Any] = {}
         for suffix, content in ((".pdparams", self._with_metadata(weights, state)), (".pdopt", dict(state))):
             path = self.path / f"{name}{suffix}"
-            files[path.name] = write_atomically(path, functools.partial(_dump, content))
+            try:
+                files[path.name] = write_atomically(path, functools.partial(_dump, content))
+            except CheckpointError:
+                for half in files:  # of a pair that is not complete; a full disk needs the room
+                    (self.path / half).unlink()
+                raise
         progress = state["progress"]
         ledger["saved"].pop(name, None)  # to the end
         ledger["saved"][name] = {"step": progress["step"], "epoch": progress["epoch"], "files": files}

@@ -22,7 +22,7 @@ class StepLog:
 
     Attributes:
         step: Optimiser steps taken.
-        epoch: Epoch going on, from 0.
+        epoch: Epoch of the last step, from 0.
         losses: Loss terms; ``loss`` is their sum.
         learning_rate: Rate of the last step.
         data_time: Seconds per step that training waited for data.

@@ -67,7 +67,12 @@ class TrainStep:
             terms = {name: value.astype("float32") * share for name, value in self._network(batch).items()}
         terms["loss"] = paddle.add_n(list(terms.values()))
         self.precision.backward(terms["loss"])
-        return {name: value.detach() for name, value in terms.items()}
+        terms = {name: value.detach() for name, value in terms.items()}
+        if batch.targets is not None:
+            # A box that is no number can leave losses finite (decoding clips) and spoil training, so the
+            # sum says so: 0 times infinity is not a number. Nothing is read from the device.
+            terms["loss"] = terms["loss"] + (batch.targets.boxes * 0.0).sum()
+        return terms
 
     def _synchronizes(self, last: bool) -> AbstractContextManager[Any]:
         """Gradients travel between processes once per window, after its last batch."""

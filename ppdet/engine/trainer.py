@@ -305,7 +305,7 @@ class Trainer:
             names,
             values,
             step=self.progress.step,
-            epoch=self.progress.epoch,
+            epoch=(self.progress.step - 1) // self.steps_per_epoch,
             learning_rate=self.schedule.rate_at(self.progress.step - 1),
             steps_left=self.last_step - self.progress.step,
         )

@@ -102,6 +102,40 @@ def test_full_disk_keeps_the_last_checkpoint(tmp_path: Path, monkeypatch: pytest
     assert folder.load("auto").state["progress"]["step"] == 1
 
 
+def test_full_disk_in_the_middle_of_a_pair(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = RunFolder(tmp_path)
+    folder.save("0", WEIGHTS, state(1))
+    before = names(tmp_path)
+    calls: list[int] = []
+
+    def full(handle: int, *_: Any) -> None:
+        calls.append(handle)
+        if len(calls) == 3:  # .pdparams and its folder are through
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(files.os, "fsync", full)
+    with pytest.raises(CheckpointError, match=r"1\.pdopt"):
+        folder.save("1", WEIGHTS, state(2))
+    assert names(tmp_path) == before
+
+
+def test_fewer_to_keep_makes_room_before_it_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for step in range(3):
+        RunFolder(tmp_path).save(str(step), WEIGHTS, state(step))
+    folder = RunFolder(tmp_path, keep_last=1)
+    seen: list[set[str]] = []
+    write = RunFolder._write
+
+    def spy(*arguments: Any) -> None:
+        seen.append(names(tmp_path))
+        write(*arguments)
+
+    monkeypatch.setattr(RunFolder, "_write", spy)
+    folder.save("3", WEIGHTS, state(3))
+    assert seen == [{"2.pdparams", "2.pdopt", LEDGER}]
+    assert names(tmp_path) == {"3.pdparams", "3.pdopt", LEDGER}
+
+
 def damage_truncate(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-20])
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +113,17 @@ def test_gradients_are_looked_at_too() -> None:
 
     with pytest.raises(NonFiniteError, match="loss_root 0"):
         make_trainer(model=Rooted()).train()
+
+
+def test_box_is_named_though_losses_stay_finite() -> None:
+    class Clipping(ToyDetector):
+        def forward(self, batch: Batch) -> dict[str, Any]:
+            assert batch.targets is not None
+            boxes = batch.targets.boxes.clip(0.0, 8.0)
+            return super().forward(replace(batch, targets=replace(batch.targets, boxes=boxes)))
+
+    with pytest.raises(NonFiniteError, match=r"image 1 \(1\.jpg\): box not finite"):
+        make_trainer(model=Clipping(), loader=PoisonedLoader({(0, 0)})).train()
 
 
 def test_on_a_gpu_it_is_found_with_the_log(tmp_path: Path) -> None:
