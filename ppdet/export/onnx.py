@@ -241,13 +241,19 @@ class OnnxSession:
     def __init__(self, folder: Path, *, threads: int) -> None:
         import onnxruntime
 
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3
-        options.intra_op_num_threads = threads
         self._session = onnxruntime.InferenceSession(
-            str(folder / MODEL), options, providers=["CPUExecutionProvider"]
+            str(folder / MODEL), _options(threads), providers=["CPUExecutionProvider"]
         )
 
     def __call__(self, *arrays: np.ndarray) -> list[np.ndarray]:
         """Run on image, im_shape, scale_factor; returns the outputs in their order."""
         return list(self._session.run(None, dict(zip(INPUTS, arrays))))
+
+
+def _options(threads: int) -> Any:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.intra_op_num_threads = threads
+    return options
