@@ -247,12 +247,13 @@ class Trainer:
         state = self.model.state_dict()
         for key, value in statistics.items():
             state[key].set_value(value)
-        text = f"step {where.step} (epoch {where.epoch}, batch {where.first_batch}): " + (
-            "a loss or gradient is not finite: "
-            + ", ".join(f"{name} {value:g}" for name, value in losses.items())
-            + f"; learning rate {where.learning_rate:g}; "
-            + ("; ".join(line for batch in window for line in suspects(batch)) or "the images look right: ")
-            + f"images {', '.join(str(i) for batch in window for i in batch.image_ids)}"
+        terms = ", ".join(f"{name} {value:g}" for name, value in losses.items())
+        wrong = [line for batch in window for line in suspects(batch)]
+        ids = ", ".join(str(image_id) for batch in window for image_id in batch.image_ids)
+        text = (
+            f"step {where.step} (epoch {where.epoch}, batch {where.first_batch}): a loss or gradient is not "
+            f"finite: {terms}; learning rate {where.learning_rate:g}; images {ids}; "
+            + ("; ".join(wrong) or "their pixels and boxes are finite, so a lower learning rate may help")
         )
         if self.folder is not None:
             path = write_replay(self.folder.path / "replay", where, losses, window, self.model)
