@@ -51,7 +51,7 @@ class Comparison:
         box_pixels: Largest difference of a box side.
         score: Largest difference of a score.
         mask_iou: Smallest IoU of masks; 1 where there are none.
-        seconds: The export's time for all images.
+        seconds: The export's time for all images, each shape for the first time.
         native_seconds: The model's time for all images.
     """
 

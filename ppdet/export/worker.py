@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any, NamedTuple, Optional
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -21,8 +21,6 @@ from ppdet.export.runtime import Runtime, open_session
 
 #: Seconds after which a runtime counts as stuck.
 TIMEOUT = 600.0
-#: How often each input is run for the clock; the fastest counts.
-REPEATS = 3
 
 
 class Result(NamedTuple):
@@ -30,7 +28,7 @@ class Result(NamedTuple):
 
     Attributes:
         outputs: Per input, the arrays that the network puts out.
-        seconds: Per input, the shortest time of several.
+        seconds: Per input, the time of its first run.
     """
 
     outputs: list[list[np.ndarray]]
@@ -93,15 +91,11 @@ def main(text: str) -> None:
     found: dict[str, Any] = {}
     seconds = []
     for index in range(len(flat) // 3):
-        best: Optional[float] = None
-        for _ in range(REPEATS):
-            before = time.perf_counter()
-            outputs = session(*flat[3 * index : 3 * index + 3])
-            passed = time.perf_counter() - before
-            best = passed if best is None else min(best, passed)
+        before = time.perf_counter()
+        outputs = session(*flat[3 * index : 3 * index + 3])
+        seconds.append(time.perf_counter() - before)
         found.update({f"o{index}_{j}": array for j, array in enumerate(outputs)})
         found["each"] = np.array(len(outputs))
-        seconds.append(best)
     np.savez(job["outputs"], seconds=np.array(seconds), **found)
 
 

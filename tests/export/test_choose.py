@@ -1,0 +1,109 @@
+"""Protects the choice of a runtime: what `auto` takes and why, and whose export the cache gives."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import pytest
+
+from ppdet import build_model, load_config, predict
+from ppdet.export import choose
+from ppdet.export.choose import WORTHWHILE, choose_predictor, fingerprint
+from ppdet.export.errors import ExportError
+from ppdet.export.metadata import describe
+from ppdet.export.runtime import ExportedPredictor
+from ppdet.export.verify import made_up_images
+from ppdet.modeling.detectors.predictor import NativePredictor
+from tests.cli.small import make_project
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a small config."""
+    return make_project(tmp_path_factory.mktemp("project"))
+
+
+@pytest.mark.slow
+def test_auto_exports_once_and_only_where_it_pays(
+    project: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    experiment = load_config(project / "small.yml")
+    model = build_model(experiment)
+    caplog.set_level(logging.INFO, "ppdet")
+    few = choose_predictor("auto", model, experiment, images=WORTHWHILE - 1, cache=tmp_path)
+    assert isinstance(few, NativePredictor)
+    assert "pays from" in caplog.text
+    many = choose_predictor("auto", model, experiment, images=WORTHWHILE, cache=tmp_path)
+    assert isinstance(many, ExportedPredictor)
+    assert "runtime: ONNX Runtime" in caplog.text
+
+    def fail(*args: object, **kwargs: object) -> None:
+        raise AssertionError("exported twice")
+
+    monkeypatch.setattr(choose, "export_model", fail)
+    again = choose_predictor("auto", model, experiment, images=1, cache=tmp_path)
+    assert isinstance(again, ExportedPredictor)
+    images = made_up_images()
+    counts = [[len(d) for d in predict(p, images, experiment)] for p in (model, again)]
+    assert counts[0] == counts[1]
+    assert [p.name for p in tmp_path.iterdir() if p.name.startswith(".")] == []
+
+
+def test_what_does_not_work_is_no_choice(
+    project: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    experiment = load_config(project / "small.yml")
+    model = build_model(experiment)
+    caplog.set_level(logging.INFO, "ppdet")
+
+    def fail(*args: object, **kwargs: object) -> None:
+        raise ExportError("no such operation")
+
+    monkeypatch.setattr(choose, "export_model", fail)
+    fallen = choose_predictor("auto", model, experiment, images=1000, cache=tmp_path)
+    assert isinstance(fallen, NativePredictor)
+    assert "no such operation" in caplog.text
+    with pytest.raises(ExportError, match="no such operation"):
+        choose_predictor("onnx", model, experiment, images=1, cache=tmp_path)
+    assert list(tmp_path.iterdir()) == []
+    monkeypatch.setattr(choose, "missing_packages", lambda: ["onnxruntime"])
+    without = choose_predictor("auto", model, experiment, images=1000, cache=tmp_path)
+    assert isinstance(without, NativePredictor)
+    assert "pip install" in caplog.text
+
+
+def test_native_is_the_model(project: Path) -> None:
+    experiment = load_config(project / "small.yml")
+    predictor = choose_predictor("native", build_model(experiment), experiment, images=1000)
+    assert isinstance(predictor, NativePredictor)
+
+
+def test_a_cached_export_is_of_these_weights_and_settings(project: Path) -> None:
+    def name(*overrides: str, change: bool = False) -> str:
+        experiment = load_config(project / "small.yml", list(overrides))
+        import paddle
+
+        paddle.seed(1)
+        model = build_model(experiment)
+        if change:
+            first = model.parameters()[0]
+            first.set_value(first + 1e-6)
+        assert experiment.EvalReader is not None
+        info = describe(model, experiment.EvalReader.build(), ())
+        return fingerprint(model, experiment, info, "onnx")
+
+    same = name()
+    assert name("save_dir=elsewhere", "epoch=7", "LearningRate.base_lr=0.5") == same
+    others = [
+        name(change=True),
+        name("RPNHead.test_proposal.post_nms_top_n=9"),
+        name("EvalReader.sample_transforms.1.Resize.target_size=[32,32]"),
+        name("BBoxPostProcess.nms.score_threshold=0.2"),
+    ]
+    assert len({same, *others}) == 5
+
+
+def test_a_folder_without_description_is_no_export(tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match="is this an export"):
+        ExportedPredictor(tmp_path, "onnx")
