@@ -41,7 +41,13 @@ def normalised_batch(images: list[np.ndarray], stride: int) -> np.ndarray:
     return batch
 
 
-def assert_sampled(actual: Tensor, arrays: dict[str, np.ndarray], key: str, tolerance: float = 1e-4) -> None:
+#: What a comparison found: what was compared, unit of the error, error, tolerance.
+Measured = tuple[str, str, float, float]
+
+
+def assert_sampled(
+    actual: Tensor, arrays: dict[str, np.ndarray], key: str, tolerance: float = 1e-4
+) -> list[Measured]:
     """A tensor equals the sampled golden `key`: error at most `tolerance` standard deviations."""
     values = actual.numpy()
     assert list(values.shape) == arrays[f"{key}/shape"].tolist(), key
@@ -55,17 +61,21 @@ def assert_sampled(actual: Tensor, arrays: dict[str, np.ndarray], key: str, tole
     assert worst <= 10 * tolerance * std, (
         f"{key}: statistics {actual_stats}, expected {(mean, std, low, high)}"
     )
+    return [(key, "standard deviations", float(error / std), tolerance)]
 
 
-def assert_same_regions(actual: np.ndarray, expected: np.ndarray, *, share: float = 0.99) -> None:
+def assert_same_regions(actual: np.ndarray, expected: np.ndarray, *, share: float = 0.99) -> list[Measured]:
     """Two sets of boxes agree: at least `share` of each have a partner within 0.01 pixels."""
     distance = np.abs(actual[:, None] - expected[None]).max(axis=2)
+    alone = 0.0
     for axis, what in ((1, "ours"), (0, "the golden's")):
         matched = (distance.min(axis=axis) <= 0.01).mean()
         assert matched >= share, f"only {matched:.1%} of {what} boxes have a partner"
+        alone = max(alone, 1 - float(matched))
+    return [("proposals without a partner", "share of all", alone, 1 - share)]
 
 
-def assert_same_detections(actual: np.ndarray, expected: np.ndarray, *, limit: int = 100) -> None:
+def assert_same_detections(actual: np.ndarray, expected: np.ndarray, *, limit: int = 100) -> list[Measured]:
     """Rows label, score, x1, y1, x2, y2 agree, in whatever order.
 
     A partner has the same label, a score within 1e-4 and a box within 0.05 pixels. A row may lack one if
@@ -80,6 +90,12 @@ def assert_same_detections(actual: np.ndarray, expected: np.ndarray, *, limit: i
         lowest = rows[:, 1].min() if len(rows) == limit else 0.05
         excused = np.abs(rows[:, 1] - lowest) <= 1e-4
         assert (matched | excused).all(), f"no partner: {rows[~matched & ~excused]}"
+    ours, theirs = actual[np.nonzero(close)[0]], expected[np.nonzero(close)[1]]
+    errors = np.abs(ours - theirs).max(axis=0, initial=0)
+    return [
+        ("detections: score", "absolute", float(errors[1]), 1e-4),
+        ("detections: box", "pixels", float(errors[2:].max()), 0.05),
+    ]
 
 
 def golden_targets(arrays: dict[str, np.ndarray], run: str, *, masks: bool) -> BatchTargets:
