@@ -36,6 +36,7 @@ class Experiment:
         num_classes: Object classes, without background.
         metric: What evaluation reports.
         map_type: How VOC averages precision: at 11 recalls (2007), or over the whole curve (2010 on).
+        coco_engine: What computes COCO's numbers; ``fast`` is hotcoco (``ppdet[fast]``), equal to 1e-6.
         TrainDataset: Images to train on.
         EvalDataset: Images to evaluate on.
         TestDataset: Images to run on, or the class names for them.
@@ -90,6 +91,7 @@ class Experiment:
     num_classes: int
     metric: Literal["COCO", "VOC"] = "COCO"
     map_type: Literal["11point", "integral"] = "11point"
+    coco_engine: Literal["pycocotools", "fast"] = "pycocotools"
     TrainDataset: Optional[Spec[Dataset]] = None
     EvalDataset: Optional[Spec[Dataset]] = None
     TestDataset: Optional[Spec[Dataset]] = None

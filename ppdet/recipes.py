@@ -27,6 +27,7 @@ from ppdet.engine.settings import TrainSettings
 from ppdet.experiment import Experiment
 from ppdet.metrics.base import Metric
 from ppdet.metrics.coco import CocoMetric
+from ppdet.metrics.voc import VocMetric
 from ppdet.modeling.detectors.predictor import NativePredictor, Predictor
 from ppdet.modeling.interfaces import Detector
 from ppdet.structures import Categories, Detections, Sample
@@ -133,15 +134,19 @@ def build_metric(experiment: Experiment, dataset: Dataset, *, with_masks: bool) 
     Raises:
         DataError: If the dataset has no ground truth that this metric reads.
     """
+    if experiment.metric == "VOC":
+        samples = (dataset[index] for index in range(len(dataset)))
+        return VocMetric(samples, dataset.categories, map_type=experiment.map_type)
     if not isinstance(dataset, COCODataSet):
         raise DataError(
-            f"metric {experiment.metric} needs an EvalDataset with a COCO annotation file, not a "
-            f"{type(dataset).__name__}"
+            f"metric COCO needs an EvalDataset with a COCO annotation file, not a {type(dataset).__name__}; "
+            "metric: VOC scores it as it is, tools/x2coco.py converts it"
         )
     return CocoMetric(
         dataset.anno_path,
         dataset.categories,
         with_masks=with_masks,
+        engine=experiment.coco_engine,
         image_ids=[int(i) for i in dataset.packed.image_ids],
     )
 

@@ -190,7 +190,9 @@ TOP_LEVEL_KEYS: Mapping[str, Rule] = {
     "match_metric": Ignored("sliced inference is not provided"),
     "ema_black_list": Only((None, []), "the average covers every weight"),
     "ema_filter_no_grad": Ignored("weights that do not change have themselves as their average"),
-    "early_stop": Only((False, None), "not provided by this name; see docs/train.md"),
+    "early_stop": Only(
+        (False, None), "not provided by this name; `patience` stops early, see docs/training.md"
+    ),
     "slim": Only((None,), "model compression is not provided"),
     "ssod_method": Only((None,), "semi-supervised training is not provided"),
     "data_format": _NCHW,
