@@ -12,6 +12,7 @@ from ppdet.data.datasets.base import Dataset
 from ppdet.data.loader import to_batch
 from ppdet.data.readers import Reader
 from ppdet.data.transforms.decode import Decode
+from ppdet.engine import distributed
 from ppdet.engine.evaluator import SpeedReport, Stage, evaluate, evaluate_single
 from ppdet.experiment import Experiment
 from ppdet.modeling.detectors.predictor import NativePredictor, Predictor
@@ -62,7 +63,7 @@ class Evaluation:
         With batches of one image on one process both come from the same pass over all images. Otherwise the
         batches score, and the first `TIMED` images are timed.
         """
-        stages = self._stages()
+        stages = single_image_stages(self._reader, self.dataset, self._predictor)
         if self._loader.batch_size == 1 and dist.get_world_size() == 1 and not self._reader.skips_corrupt:
             self.metric.reset()
             self.speed = evaluate_single(
@@ -70,39 +71,49 @@ class Evaluation:
             )
             return self.metric.compute()
         scores = self()
+        if not distributed.is_main():
+            return scores
         timed = range(min(TIMED, len(self.dataset)))
         self.speed = evaluate_single(timed, stages, runtime=self._predictor.runtime)
         return scores
 
-    def _stages(self) -> list[Stage]:
-        rng = np.random.default_rng(0)
-        steps = list(self._reader.sample_transforms)
-        decodes = [step for step in steps if isinstance(step, Decode)][:1]
-        rest = [step for step in steps if step not in decodes]
 
-        def read(index: int) -> Sample:
-            sample = self.dataset[index]
-            for step in decodes:
-                sample = step(sample, rng)
-            return sample
+def single_image_stages(reader: Reader, dataset: Dataset, predictor: Predictor) -> list[Stage]:
+    """The way from the index of an image to its detections, for `evaluate_single`.
 
-        def preprocess(sample: Sample) -> Batch:
-            for step in rest:
-                sample = step(sample, rng)
-            samples = [sample]
-            for batch_step in self._reader.batch_transforms:
-                samples = batch_step.run(samples, rng)
-            return to_batch(collate(samples, with_masks=False))
+    Args:
+        reader: How images are prepared.
+        dataset: Where they come from.
+        predictor: What runs the network.
+    """
+    rng = np.random.default_rng(0)
+    steps = list(reader.sample_transforms)
+    decodes = [step for step in steps if isinstance(step, Decode)][:1]
+    rest = [step for step in steps if step not in decodes]
 
-        def forward(batch: Batch) -> Any:
-            return batch, self._predictor.run(batch)
+    def read(index: int) -> Sample:
+        sample = dataset[index]
+        for step in decodes:
+            sample = step(sample, rng)
+        return sample
 
-        def post(found: Any) -> list[Detections]:
-            return self._predictor.finish(*found)
+    def preprocess(sample: Sample) -> Batch:
+        for step in rest:
+            sample = step(sample, rng)
+        samples = [sample]
+        for batch_step in reader.batch_transforms:
+            samples = batch_step.run(samples, rng)
+        return to_batch(collate(samples, with_masks=False))
 
-        return [
-            Stage("read", read),
-            Stage("preprocess", preprocess),
-            Stage("forward", forward, on_device=True),
-            Stage("post", post),
-        ]
+    def forward(batch: Batch) -> Any:
+        return batch, predictor.run(batch)
+
+    def post(found: Any) -> list[Detections]:
+        return predictor.finish(*found)
+
+    return [
+        Stage("read", read),
+        Stage("preprocess", preprocess),
+        Stage("forward", forward, on_device=True),
+        Stage("post", post),
+    ]
