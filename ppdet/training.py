@@ -41,7 +41,7 @@ def build_trainer(
         folder: Of the run: checkpoints, logs, curves.
         evaluation: Scores the model along the way; None for not at all.
         metadata: What every checkpoint says of itself.
-        profile: Profile some steps and stop.
+        profile: Profile some steps and stop; leaves checkpoints and logs of the folder alone.
     """
     evaluate: Optional[Callable[[], Metrics]] = evaluation
     if evaluation is not None and experiment.validation_loss:
@@ -52,7 +52,7 @@ def build_trainer(
         training.schedule,
         training.loader,
         train_settings(experiment),
-        folder=RunFolder(folder, metadata=metadata, keep_last=experiment.keep_last),
+        folder=None if profile else RunFolder(folder, metadata=metadata, keep_last=experiment.keep_last),
         evaluate=evaluate,
         hooks=build_hooks(experiment, folder, profile=profile),
     )
@@ -63,6 +63,8 @@ def build_hooks(experiment: Experiment, folder: Path, *, profile: bool = False) 
     own = [spec.build() for spec in experiment.hooks]
     if not distributed.is_main():
         return own
+    if profile:
+        return [ProgressBar(), Profile(folder / PROFILE), *own]
     hooks: list[Hook] = [LogFile(folder), ProgressBar(), JsonLines(folder)]
     sinks: list[Sink] = []
     if experiment.use_vdl:
@@ -71,8 +73,6 @@ def build_hooks(experiment: Experiment, folder: Path, *, profile: bool = False) 
         sinks.append(TensorBoardSink(folder / experiment.tensorboard_log_dir))
     if sinks:
         hooks.append(SinkHook(sinks))
-    if profile:
-        hooks.append(Profile(folder / PROFILE))
     return [*hooks, *own]
 
 

@@ -36,6 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Evaluate and print."""
+    from ppdet.engine import distributed
     from ppdet.engine.evaluator import class_table
     from ppdet.evaluation import Evaluation
     from ppdet.export.choose import choose_predictor
@@ -45,6 +46,7 @@ def run(args: argparse.Namespace) -> int:
     for target in (args.json, args.save_results):
         if target:
             make_folder(Path(target).parent)  # now, and not after an hour of work
+    distributed.start()
     trained = load_trained(args, names_needed=False, allow_partial=args.allow_partial)
     # Labels mean the classes that the weights were trained on; the dataset is matched with them by name.
     categories = Categories.from_names(trained.class_names) if trained.class_names else None
@@ -58,6 +60,8 @@ def run(args: argparse.Namespace) -> int:
     )
     evaluation = Evaluation(trained.experiment, trained.model, dataset, predictor)
     metrics: dict[str, Any] = dict(evaluation.score_and_time())
+    if not distributed.is_main():
+        return 0
     assert evaluation.speed is not None
     metrics["fps"] = evaluation.speed.to_dict()
     print(scores_table(metrics))

@@ -87,7 +87,7 @@ def run(args: argparse.Namespace) -> int:
         print(summary(experiment, training, validation, device), flush=True)
     if args.dry_run:
         return 0
-    if distributed.is_main():
+    if distributed.is_main() and not args.profile:
         (folder / RESOLVED).write_text(experiment.to_yaml(), "utf-8")
     return _train(experiment, training, validation, folder, args)
 
@@ -120,6 +120,9 @@ def _train(
     report = trainer.train()
     training.loader.close()
     if not distributed.is_main():
+        return 0
+    if args.profile:
+        print(f"trace and table: {folder / 'profile'}")
         return 0
     if report.stopped is not None:
         print(f"stopped at step {report.progress.step}: {report.stopped}; -r goes on from there")

@@ -1,0 +1,123 @@
+"""Protects what a config and the command line can ask of training: each key arrives and does what it says."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from ppdet import load_config
+from ppdet.recipes import build_training, train_settings
+from ppdet.training import build_hooks
+from tests.cli.small import assert_told, command, make_project
+
+HOOKS = """\
+from ppdet import register
+from ppdet.engine.hooks import Hook
+
+
+@register
+class Poison(Hook):
+    def __init__(self, *, at: int = 0) -> None:
+        self.at = at
+
+    def before_train(self, trainer):
+        batch_of, hook = trainer._windows, self
+
+        def windows():
+            for window in batch_of():
+                if trainer.progress.step == hook.at:
+                    window[0].targets.boxes[0, 0, 2] = float("inf")
+                yield window
+
+        trainer._windows = windows
+"""
+
+
+def test_every_key_arrives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_project(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    wanted = {
+        "accumulate": 2,
+        "snapshot_iter": 3,
+        "eval_iter": 4,
+        "best_metric": "bbox.AP50",
+        "best_is": "min",
+        "patience": 5,
+        "max_skipped": 6,
+    }
+    overrides = [f"{key}={value}" for key, value in wanted.items()]
+    overrides += ["use_ema=true", "ema_decay=0.5", "ema_decay_type=normal", "amp=true", "amp_dtype=bfloat16"]
+    settings = train_settings(load_config("small.yml", overrides=overrides))
+    assert {key: getattr(settings, key) for key in wanted} == wanted
+    assert settings.ema is not None
+    assert (settings.ema.decay, settings.ema.decay_type) == (0.5, "normal")
+    assert settings.amp is not None
+    assert settings.amp.dtype == "bfloat16"
+    assert settings.seed == 7
+
+
+def test_accumulation_counts_in_the_rate_and_the_epoch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_project(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    overrides = ["accumulate=2", "reference_batch_size=8"]
+    training = build_training(load_config("small.yml", overrides=overrides))
+    assert training.scale == 0.5  # 2 images x 2 batches of 8
+    assert training.steps_per_epoch == 1
+    assert training.schedule.rate_at(0) == pytest.approx(0.01 * 0.5 * 0.1)
+
+
+def test_missing_logger_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import sys
+
+    from ppdet.engine.files import TrainingError
+
+    make_project(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, "tensorboardX", None)
+    with pytest.raises(TrainingError, match="use_tensorboard"):
+        build_hooks(load_config("small.yml", overrides=["use_tensorboard=true"]), tmp_path)
+
+
+@pytest.mark.slow
+def test_bad_box_is_kept_and_run_again_by_command(tmp_path: Path) -> None:
+    make_project(tmp_path)
+    (tmp_path / "my_hooks.py").write_text(HOOKS, "utf-8")
+    (tmp_path / "bad.yml").write_text(
+        "_BASE_: small.yml\nplugins: [my_hooks.py]\nhooks: [{name: Poison, at: 2}]\n", "utf-8"
+    )
+    done = command("train", "-c", "bad.yml", cwd=tmp_path)
+    assert_told(done, "step 2", "box not finite", "step_2_rank0.pdreplay")
+    report = json.loads((tmp_path / "output/bad/replay/step_2_rank0.json").read_text("utf-8"))
+    assert report["suspects"]
+    kept = "output/bad/replay/step_2_rank0.pdreplay"
+    done = command("train", "-c", "bad.yml", "--replay", kept, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert report["suspects"][0] in done.stdout
+    assert "learning rate 0.001" in done.stdout
+    assert_told(command("train", "-c", "bad.yml", "--replay", "gone.pdreplay", cwd=tmp_path), "gone.pdreplay")
+
+
+@pytest.mark.slow
+def test_profile_early_stop_validation_loss_and_curves(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboardX")
+    make_project(tmp_path)
+    done = command("train", "-c", "small.yml", "--profile", "-o", "epoch=20", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert [path.name for path in (tmp_path / "output/small").iterdir()] == ["profile"]
+    table = json.loads((tmp_path / "output/small/profile/profile.json").read_text("utf-8"))
+    assert table["operators"] > 100
+    words = ["epoch=9", "patience=1", "validation_loss=true", "best_metric=loss.loss", "best_is=max"]
+    words += ["use_tensorboard=true", "use_ema=true", "keep_last=1", "LearningRate.base_lr=0.02"]
+    done = command("train", "-c", "small.yml", "--eval", "-o", *words, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "loss.loss has not improved in 1 evaluations" in done.stdout
+    run = tmp_path / "output/small"
+    records = [json.loads(line) for line in (run / "metrics.jsonl").read_text("utf-8").splitlines()]
+    losses = [record["loss"]["loss"] for record in records if record["kind"] == "eval"]
+    assert len(losses) == 2 or losses[-1] <= max(losses[:-1])
+    assert len(list(run.glob("[0-9]*.pdopt"))) == 1
+    assert list((run / "tensorboard").iterdir())
