@@ -31,7 +31,7 @@ SHORTER = [
         r"tools/train\.py(?!.*(--dry-run|--help))",
         f"-o max_iters=2 worker_num=0 pretrain_weights=null {SMALL}",
     ),
-    (r"tools/(eval|infer)\.py(?!.*--help)", f"-o worker_num=0 {SMALL_TEST}"),
+    (r"tools/(eval|infer|export_model)\.py(?!.*--help)", f"-o worker_num=0 {SMALL_TEST}"),
 ]
 
 
