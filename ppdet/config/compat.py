@@ -147,6 +147,10 @@ COMPONENT_KEYS: Mapping[str, Mapping[str, Rule]] = {
     },
     "MaskPostProcess": {"mask_resolution": _FOLLOWS},
     "COCODataSet": {"use_default_label": Ignored("class names come from the annotations or the weights")},
+    "Pad": {
+        "pad_mode": Only((0,), "the image stays at the top left"),
+        "offsets": Only((None,), "the image stays at the top left"),
+    },
     "RandomCrop": {"is_mask_crop": Ignored("masks are always cut with the image")},
     # Targets are made in the model, from the head's own anchors.
     "Gt2YoloTarget": {

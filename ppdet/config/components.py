@@ -17,6 +17,8 @@ COMPONENTS: dict[str, str] = {
     "RandomFlip": "ppdet.data.transforms.flip:RandomFlip",
     "NormalizeImage": "ppdet.data.transforms.normalize:NormalizeImage",
     "Permute": "ppdet.data.transforms.normalize:Permute",
+    "MultiscaleTestResize": "ppdet.data.transforms.resize:MultiscaleTestResize",
+    "Pad": "ppdet.data.transforms.pad:Pad",
     "PadBatch": "ppdet.data.transforms.pad:PadBatch",
     "VOCDataSet": "ppdet.data.datasets.voc:VOCDataSet",
     "Mixup": "ppdet.data.transforms.mixup:Mixup",

@@ -1,11 +1,64 @@
-"""Padding images of a batch to a common size."""
+"""Padding images, one by one or those of a batch to a common size."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Optional
+
 import numpy as np
 
-from ppdet.data.transforms.base import BatchTransform, pixels
+from ppdet.data.transforms.base import BatchTransform, Transform, pixels, pixels_hwc
+from ppdet.data.transforms.resize import Size, as_size
 from ppdet.structures import Sample
+from ppdet.utils.errors import DataError
+
+
+class Pad(Transform[None]):
+    """Pads an image ``[H, W, 3]`` at the right and bottom with a colour; sizes and boxes stay.
+
+    Args:
+        size: (height, width) in pixels, or one number for both; None pads to a multiple of `size_divisor`.
+        size_divisor: Both sides become a multiple of this where `size` is None.
+        fill_value: Colour of the padding, RGB.
+
+    Raises:
+        ValueError: If a value is out of range.
+    """
+
+    def __init__(
+        self,
+        *,
+        size: Optional[Size] = None,
+        size_divisor: int = 32,
+        fill_value: Sequence[float] = (127.5, 127.5, 127.5),
+    ) -> None:
+        if size_divisor < 1:
+            raise ValueError(f"Pad.size_divisor: expected 1 or more, got {size_divisor}")
+        if len(fill_value) != 3:
+            raise ValueError(f"Pad.fill_value: expected a colour (R, G, B), got {list(fill_value)}")
+        self.size = None if size is None else as_size(size)
+        self.size_divisor = size_divisor
+        self.fill_value = fill_value
+
+    def apply(self, sample: Sample, params: None) -> Sample:
+        """Pad the image.
+
+        Raises:
+            DataError: If the image is larger than `size`.
+        """
+        del params
+        image = pixels_hwc(sample)
+        (height, width), step = image.shape[:2], self.size_divisor
+        full = self.size or (-(-height // step) * step, -(-width // step) * step)
+        if height > full[0] or width > full[1]:
+            raise DataError(
+                f"{sample.path}: an image of {height}x{width} is larger than Pad.size {full[0]}x{full[1]}; "
+                "put a Resize with keep_ratio before it"
+            )
+        canvas = np.empty((*full, 3), image.dtype)
+        canvas[:] = np.asarray(self.fill_value).astype(image.dtype)
+        canvas[:height, :width] = image
+        return sample.replace(image=canvas)
 
 
 class PadBatch(BatchTransform[None]):

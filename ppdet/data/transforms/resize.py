@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import NamedTuple, Union
 
@@ -11,6 +12,8 @@ from ppdet.config.spec import Shared
 from ppdet.data.geometry import resize_target
 from ppdet.data.transforms.base import BatchTransform, Transform, pixels_hwc
 from ppdet.structures import Sample, box_conventions
+
+logger = logging.getLogger(__name__)
 
 #: OpenCV's numbers for nearest, linear, cubic, area and Lanczos, which 2.x writes in `interp`.
 INTERPOLATIONS = (0, 1, 2, 3, 4)
@@ -133,6 +136,41 @@ class Resize(Transform[ResizeParams]):
     def apply(self, sample: Sample, params: ResizeParams) -> Sample:
         """Resize image, boxes and masks."""
         return resize(sample, params)
+
+
+class MultiscaleTestResize(Resize):
+    """Resizes to `origin_target_size`, as 2.x does first where it tests at several sizes.
+
+    The other sizes, and flipped images, are not tried: merging their detections is not provided. A warning
+    says so, since the AP is then that of one size.
+
+    Args:
+        origin_target_size: Limits of the short and the long side in pixels.
+        target_size: Short sides that 2.x would also try.
+        interp: OpenCV interpolation.
+        use_flip: Whether 2.x would also try flipped images.
+        conventions: Name of the box conventions; they may ask for an unrounded, bilinear resize.
+    """
+
+    def __init__(
+        self,
+        *,
+        origin_target_size: Size = (800, 1333),
+        target_size: Sequence[int] = (),
+        interp: int = 2,
+        use_flip: bool = True,
+        conventions: Shared[str] = "",
+    ) -> None:
+        super().__init__(
+            target_size=origin_target_size, keep_ratio=True, interp=interp, conventions=conventions
+        )
+        if target_size or use_flip:
+            left_out = [f"sizes {list(target_size)}"] * bool(target_size) + ["flipped images"] * use_flip
+            logger.warning(
+                "MultiscaleTestResize: testing at %s alone; %s are left out, as merging is not provided",
+                origin_target_size,
+                " and ".join(left_out),
+            )
 
 
 class _DrawnSize:
