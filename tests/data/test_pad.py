@@ -1,4 +1,4 @@
-"""Protects `Pad` and `MultiscaleTestResize` of 2.x: where the pixels go, and what is said of what is left out."""
+"""Protects `Pad` and `MultiscaleTestResize` of 2.x: where the pixels go, and what is told to be left out."""
 
 from __future__ import annotations
 
