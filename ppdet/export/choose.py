@@ -121,11 +121,21 @@ def cached_predictor(
         scratch = Path(tempfile.mkdtemp(dir=entry.parent, prefix=".making-"))
         try:
             export_model(model, scratch, info, formats=[runtime], batches=prepare(reader, made_up_images()))
-            shutil.rmtree(entry, ignore_errors=True)
-            scratch.replace(entry)
+            _put(scratch, entry)
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
     return ExportedPredictor(entry, runtime)
+
+
+def _put(scratch: Path, entry: Path) -> None:
+    """Move a finished export to its place, unless another process was quicker."""
+    if not (entry / FILE_NAME).is_file():
+        shutil.rmtree(entry, ignore_errors=True)
+        try:
+            scratch.replace(entry)
+        except OSError:
+            if not (entry / FILE_NAME).is_file():
+                raise
 
 
 def cache_folder() -> Path:

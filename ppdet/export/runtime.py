@@ -29,9 +29,10 @@ class Session(Protocol):
 
 
 def usable_threads() -> int:
-    """Cores that this process may use: a container's or `taskset`'s share where the system tells."""
+    """Cores for this process: those of the container or `taskset`, shared among the processes of a launch."""
     affinity = getattr(os, "sched_getaffinity", None)
-    return max(1, len(affinity(0)) if affinity is not None else os.cpu_count() or 1)
+    cores = len(affinity(0)) if affinity is not None else os.cpu_count() or 1
+    return max(1, cores // int(os.environ.get("PADDLE_LOCAL_SIZE", "1")))
 
 
 def open_session(folder: Path, runtime: Runtime) -> Session:

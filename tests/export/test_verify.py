@@ -7,6 +7,7 @@ from typing import Any, Optional
 
 import numpy as np
 import pytest
+from pycocotools import mask as coco_mask
 
 from ppdet.config.spec import Spec
 from ppdet.data.transforms.flip import RandomFlip
@@ -86,6 +87,20 @@ def test_masks_are_compared() -> None:
     a, b = (detections(boxes, [0.9], [0], masks) for masks in (left, right))
     assert difference(a, a, 100).mask_iou == 1
     assert difference(a, b, 100).mask_iou < 0.7
+
+
+def test_some_pixels_of_a_small_mask_are_forgiven() -> None:
+    boxes = np.array([[2, 2, 8, 8]], np.float32)
+    whole = np.zeros((30, 30), np.uint8, order="F")
+    whole[2:8, 2:8] = 1
+    masks = []
+    for missing in (0, 3, 4):
+        part = whole.copy(order="F")
+        part[2, 2 : 2 + missing] = 0
+        masks.append(coco_mask.encode(part))
+    lists = [detections(boxes, [0.9], [0], (mask,)) for mask in masks]
+    assert difference(lists[0], lists[1], 100).mask_iou == 1
+    assert difference(lists[0], lists[2], 100).mask_iou == pytest.approx(32 / 36)
 
 
 @pytest.mark.parametrize(
