@@ -1,0 +1,138 @@
+"""Time of a training step split into data, host and Paddle's operators, and what a step asks of the device.
+
+    python benchmarks/train_step.py                       both detectors, small images; prints a table
+    python benchmarks/train_step.py --json FILE           raw numbers too
+
+Operator launches and host reads per step do not depend on the device: a GPU sees the same ones. Host reads
+are counted as training on a GPU does them, where losses are looked at with the log only.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+os.environ.setdefault("GLOG_minloglevel", "2")
+os.environ.setdefault("MKL_NUM_THREADS", str(len(os.sched_getaffinity(0))))
+
+from ppdet import load_config  # noqa: E402  # after the settings that Paddle reads at its import
+from ppdet.data.synthetic import SyntheticOptions, write_dataset  # noqa: E402
+from ppdet.engine.evaluator import hardware, versions  # noqa: E402
+from ppdet.engine.hooks import Hook  # noqa: E402
+from ppdet.engine.meter import memory_in_use  # noqa: E402
+from ppdet.engine.profiling import TABLE, Profile  # noqa: E402
+from ppdet.engine.settings import TrainSettings  # noqa: E402
+from ppdet.engine.trainer import Trainer  # noqa: E402
+from ppdet.recipes import build_training  # noqa: E402
+from tests.support_sync import count_host_syncs  # noqa: E402
+
+SIZE = 320
+CONFIGS = {
+    "Faster R-CNN R50-FPN": (
+        "faster_rcnn_r50_fpn_1x_coco.yml",
+        ["TrainReader.batch_size=2", f"TrainReader.sample_transforms.Resize.target_size=[{SIZE},{SIZE}]"],
+    ),
+    "YOLOv3 DarkNet53": (
+        "yolov3_darknet53_270e_coco.yml",
+        ["TrainReader.batch_size=2", f"TrainReader.batch_transforms.BatchRandomResize.target_size=[{SIZE}]"],
+    ),
+}
+WARM_UP, STEPS = 5, 20
+
+
+class Clock(Hook):
+    """Wall-clock time of each step, without the profiler."""
+
+    def __init__(self) -> None:
+        self.times: list[float] = []
+        self._last = 0.0
+
+    def after_step(self, trainer: Trainer) -> None:
+        """Note the time."""
+        now = time.perf_counter()
+        if trainer.progress.step > WARM_UP:
+            self.times.append(now - self._last)
+        self._last = now
+
+
+def measure(config: str, overrides: list[str], data: Path, *, steps: int) -> dict[str, Any]:
+    """Numbers of one detector."""
+    common = [f"TrainDataset.dataset_dir={data}", "TrainDataset.image_dir=train"]
+    common += ["TrainDataset.anno_path=annotations/instances_train.json", "worker_num=1", "seed=0"]
+    common += [f"num_classes={classes(data)}", "pretrain_weights=null"]
+    training = build_training(load_config(ROOT / "configs" / config, overrides=[*common, *overrides]))
+
+    def train(count: int, *hooks: Hook) -> None:
+        settings = TrainSettings(epochs=10**6, max_iters=count, log_iter=10**6)
+        trainer = Trainer(
+            training.model, training.optimizer, training.schedule, training.loader, settings, hooks=hooks
+        )
+        trainer._check_every_step = False  # as on a GPU
+        trainer.train()
+
+    clock = Clock()
+    train(WARM_UP + steps, clock)
+    with count_host_syncs() as reads:
+        train(1)
+        at_the_end = len(reads)  # the log that ends a run
+        train(4)
+    with tempfile.TemporaryDirectory() as folder:
+        train(1000, Profile(Path(folder), first=2, steps=min(steps, 5)))
+        table = json.loads((Path(folder) / TABLE).read_text("utf-8"))
+    training.loader.close()
+    quantiles = statistics.quantiles(clock.times, n=20)
+    return {
+        "step_ms_p50": statistics.median(clock.times) * 1e3,
+        "step_ms_p95": quantiles[18] * 1e3,
+        "profiled": table,
+        "host_reads_per_step": (len(reads) - 2 * at_the_end) / 3,
+        "host_reads": sorted(set(reads)),
+        "peak_memory_mb": memory_in_use() / 2**20,
+        "parameters": sum(int(p.size) for p in training.model.parameters()),
+        "batch": training.loader.batch_size,
+    }
+
+
+def classes(data: Path) -> int:
+    """Number of categories of the dataset."""
+    return len(json.loads((data / "annotations/instances_train.json").read_text("utf-8"))["categories"])
+
+
+def main() -> int:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE")
+    parser.add_argument("--steps", type=int, default=STEPS, help="timed steps (%(default)s)")
+    parser.add_argument("--only", choices=list(CONFIGS), help="one detector; peak memory is per process")
+    args = parser.parse_args()
+    logging.getLogger("ppdet").setLevel(logging.WARNING)
+    found: dict[str, Any] = {"hardware": hardware(), "versions": versions(), "image_size": SIZE}
+    found["load_average"] = os.getloadavg()  # a number above that of cores spoils the times
+    with tempfile.TemporaryDirectory() as folder:
+        data = Path(folder) / "data"
+        write_dataset(data, SyntheticOptions(train=32, val=1, height=240, width=320))
+        for name, (config, overrides) in CONFIGS.items():
+            if args.only in (None, name):
+                found[name] = measure(config, overrides, data, steps=args.steps)
+                print(
+                    name, json.dumps({k: v for k, v in found[name].items() if k != "host_reads"}), flush=True
+                )
+    if args.json:
+        args.json.write_text(json.dumps(found, indent=1) + "\n", "utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
