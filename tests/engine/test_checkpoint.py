@@ -102,6 +102,25 @@ def test_full_disk_keeps_the_last_checkpoint(tmp_path: Path, monkeypatch: pytest
     assert folder.load("auto").state["progress"]["step"] == 1
 
 
+def test_the_old_file_is_there_until_the_new_one_is_whole(tmp_path: Path) -> None:
+    path = tmp_path / "x"
+    path.write_bytes(b"old")
+
+    def write(file: Any) -> None:
+        file.write(b"ne")
+        assert path.read_bytes() == b"old"
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        write_atomically(path, write)
+    assert path.read_bytes() == b"old"
+    assert names(tmp_path) == {"x"}
+    inode = path.stat().st_ino
+    write_atomically(path, lambda file: file.write(b"new"))
+    assert path.read_bytes() == b"new"
+    assert path.stat().st_ino != inode  # another file took its name; the old one was not written into
+
+
 def test_full_disk_in_the_middle_of_a_pair(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = RunFolder(tmp_path)
     folder.save("0", WEIGHTS, state(1))

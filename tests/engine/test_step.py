@@ -181,3 +181,30 @@ def test_cpu_goes_on_in_float32_with_a_word(caplog: pytest.LogCaptureFixture) ->
         run.train()
     for key, value in weights_of(plain).items():
         np.testing.assert_array_equal(value, weights_of(mixed)[key])
+
+
+def test_scaler_state_is_resumed(tmp_path: Any) -> None:
+    from ppdet.engine.checkpoint import RunFolder
+
+    first, second = (
+        make_trainer(settings=TrainSettings(epochs=epochs), folder=RunFolder(tmp_path)) for epochs in (1, 2)
+    )
+    first._step.precision._scaler = Scaler([True, False, False, False, False])
+    second._step.precision._scaler = Scaler([])
+    first.train()
+    second.resume("auto")
+    precision = second._step.precision
+    assert (precision._scaler.scale_value, precision._scaler.count, precision.skipped) == (4.0, 5, 1)
+
+
+def test_draws_differ_by_step_and_process_and_seed_and_repeat() -> None:
+    from ppdet.engine.state import seed_step
+
+    def draw(*place: int) -> tuple[float, float]:
+        seed_step(*place)
+        return float(paddle.rand([1]).sum()), float(np.random.rand())
+
+    places = [(0, 0, 0), (0, 1, 0), (0, 0, 1), (1, 0, 0)]
+    draws = [draw(*place) for place in places]
+    assert len({first for first, _ in draws}) == len({second for _, second in draws}) == 4
+    assert [draw(*place) for place in places] == draws

@@ -192,3 +192,24 @@ def test_json_lines_and_bar(tmp_path: Path, caplog: pytest.LogCaptureFixture) ->
 def test_settings_are_checked(arguments: dict[str, int], text: str) -> None:
     with pytest.raises(TrainingError, match=text):
         TrainSettings(**arguments)  # type: ignore[arg-type]  # a table of keyword arguments
+
+
+def test_evaluation_that_is_made_up_is_logged_once(tmp_path: Path) -> None:
+    """Killed between an evaluation and the note in the ledger: it is done, and logged, again."""
+
+    class Kill(BaseException):
+        pass
+
+    class KillAfterEvaluation(Hook):
+        def after_evaluation(self, trainer: Any, metrics: Any) -> None:
+            raise Kill
+
+    hooks = [JsonLines(tmp_path), KillAfterEvaluation()]
+    with pytest.raises(Kill):
+        make_trainer(hooks=hooks, evaluate=Scores(0.1), folder=RunFolder(tmp_path)).train()
+    again = make_trainer(hooks=hooks[:1], evaluate=Scores(0.1, 0.2), folder=RunFolder(tmp_path))
+    again.resume("auto")
+    again.train()
+    rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [r["step"] for r in rows if r["kind"] == "eval"] == [5, 10]
+    assert [r["step"] for r in rows if r["kind"] == "train"] == [2, 4, 5, 6, 8, 10]
