@@ -52,6 +52,9 @@ def flatten_regions(boxes: Tensor, valid: Optional[Tensor] = None) -> FlatRegion
         The list, by image and then by row.
     """
     flat = paddle.reshape(boxes, [-1, 4])
+    # A diverged model predicts boxes that are no numbers. They pool as empty ones: the kernel would index
+    # with them, and no pyramid level would take them.
+    flat = paddle.where(flat == flat, flat, paddle.zeros_like(flat))
     if valid is None:
         # Counted from the tensor, since N and R may be unknown in a static graph.
         return FlatRegions(flat, paddle.ones_like(boxes[..., 0]).sum(axis=1).astype("int32"))

@@ -165,3 +165,9 @@ def test_nothing_is_read_back_from_the_device():
         flat = flatten_regions(boxes, boxes[..., 0] > 100)
         multi_level_roi_align(features, *flat, resolution=2, strides=STRIDES)
     assert not reads, reads
+
+
+def test_boxes_that_are_no_numbers_pool_as_empty_ones() -> None:
+    boxes = paddle.to_tensor([[[float("nan")] * 4, [0.0, 0.0, 16.0, 16.0]]])
+    flat = flatten_regions(boxes)
+    np.testing.assert_array_equal(flat.boxes.numpy(), [[0, 0, 0, 0], [0, 0, 16, 16]])
