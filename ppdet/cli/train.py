@@ -32,8 +32,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--resume",
         nargs="?",
         const="auto",
-        metavar="auto|DIR",
-        help="go on from the last checkpoint in this config's output folder, or from DIR's",
+        metavar="auto|PATH",
+        help="go on from the last checkpoint in this config's output folder, or in the folder PATH, or from "
+        "the checkpoint PATH, also one of PaddleDetection 2.x",
     )
     parser.add_argument(
         "--eval", action="store_true", help="evaluate after every snapshot_epoch; keeps the best"

@@ -8,7 +8,8 @@ What ``-r`` means, in this order:
 
 1. ``auto``: the last checkpoint in the ledger of this run's folder.
 2. A folder: the last checkpoint in its ledger.
-3. A path, with ``.pdparams`` or ``.pdopt`` or without: that checkpoint.
+3. A path, with ``.pdparams`` or ``.pdopt`` or without: that checkpoint; it may be one of PaddleDetection 2.x
+   (see `ppdet.engine.paddle2x`).
 
 Nothing found, a missing file or a torn one is an error that names it; training never starts over by itself.
 """
@@ -52,12 +53,15 @@ class Checkpoint:
         state: The rest: see `ppdet.engine.state`.
         notes: What the ledger adds: results of the evaluation that followed the saving.
         path: Its files without ending.
+        parameter_names: Of a checkpoint of PaddleDetection 2.x: key -> the parameter name that its `state`
+            speaks of. None for a checkpoint of our own.
     """
 
     weights: dict[str, np.ndarray]
     state: dict[str, Any]
     notes: dict[str, Any]
     path: Path
+    parameter_names: Optional[dict[str, str]] = None
 
 
 class RunFolder:
@@ -235,16 +239,14 @@ class RunFolder:
                 f"weights instead, leave -r out and set pretrain_weights: {_file(path, '.pdparams')}"
             )
         try:
-            weights = safe_pickle.load(_file(path, ".pdparams"))
+            weights = safe_pickle.load(_file(path, ".pdparams"), keep_names=True)
             state = safe_pickle.load(_file(path, ".pdopt"))
         except WeightsError as error:
             raise CheckpointError(f"torn or foreign checkpoint: {error}") from error
         metadata = weights.pop(METADATA_KEY, None)
+        parameter_names = weights.pop(safe_pickle.STRUCTURED_NAMES, None)
         if "progress" not in state:
-            raise CheckpointError(
-                f"{_file(path, '.pdopt')}: not written by ppdet; optimiser states of PaddleDetection cannot "
-                "be resumed. Use its weights with pretrain_weights"
-            )
+            return self._of_2x(path, weights, parameter_names, state)
         if metadata is not None:
             step = CheckpointMetadata.from_array(metadata, source=str(path)).step
             if step != state["progress"]["step"]:
@@ -253,6 +255,32 @@ class RunFolder:
                     "they do not belong together"
                 )
         return Checkpoint(weights, state, dict((row or {}).get("notes", {})), path)
+
+    @staticmethod
+    def _of_2x(
+        path: Path, weights: dict[str, np.ndarray], names: Optional[dict[str, str]], state: dict[str, Any]
+    ) -> Checkpoint:
+        """A checkpoint whose `.pdopt` is not ours: that of 2.x, or nothing to go on from."""
+        instead = (
+            f"To start from its weights, leave -r out and set pretrain_weights: {_file(path, '.pdparams')}"
+        )
+        if "last_epoch" not in state or "LR_Scheduler" not in state:
+            raise CheckpointError(
+                f"{_file(path, '.pdopt')}: neither of ppdet nor of PaddleDetection 2.x (that has last_epoch "
+                f"and LR_Scheduler). {instead}"
+            )
+        if _file(path, ".pdema").exists():
+            raise CheckpointError(
+                f"{_file(path, '.pdema')}: a training of PaddleDetection 2.x with a moving average, which "
+                f"cannot go on exactly. {instead}"
+            )
+        if names is None:
+            raise CheckpointError(
+                f"{_file(path, '.pdparams')}: has no {safe_pickle.STRUCTURED_NAMES}, so nothing tells which "
+                "parameters the .pdopt speaks of. Use the file as paddle.save wrote it, not a converted one. "
+                f"{instead}"
+            )
+        return Checkpoint(weights, state, {}, path, names)
 
 
 def _dump(content: dict[str, Any], file: Any) -> None:

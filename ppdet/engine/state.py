@@ -121,7 +121,7 @@ def optimizer_state(optimizer: Optimizer, model: nn.Layer) -> dict[str, Any]:
         elif key == "master_weights":
             state[key] = {name_of[name]: to_numpy(weight) for name, weight in value.items()}
         else:
-            state[_our_name(key, name_of)] = to_numpy(value)
+            state[our_name(key, name_of)] = to_numpy(value)
     return state
 
 
@@ -133,7 +133,7 @@ def set_optimizer_state(optimizer: Optimizer, model: nn.Layer, state: Mapping[st
     """
     paddle_name = {name: p.name for name, p in model.named_parameters()}
     existing = {
-        _our_name(key, {v: k for k, v in paddle_name.items()}): key
+        our_name(key, {v: k for k, v in paddle_name.items()}): key
         for key in optimizer.state_dict()
         if key not in ("LR_Scheduler", "master_weights")
     }
@@ -155,7 +155,7 @@ def set_optimizer_state(optimizer: Optimizer, model: nn.Layer, state: Mapping[st
     optimizer.set_state_dict(translated)
 
 
-def _our_name(key: str, name_of: Mapping[str, str]) -> str:
+def our_name(key: str, name_of: Mapping[str, str]) -> str:
     """``linear_7.w_0_velocity_0`` -> ``head.fc.weight/velocity``."""
     stem, _, number = key.rpartition("_")
     end = len(stem)

@@ -22,6 +22,7 @@ from ppdet.engine.files import TrainingError
 from ppdet.engine.guards import NonFiniteError, suspects
 from ppdet.engine.hooks import Hook
 from ppdet.engine.meter import Meter
+from ppdet.engine.paddle2x import from_2x
 from ppdet.engine.replay import Circumstances, write_replay
 from ppdet.engine.run_state import RunState
 from ppdet.engine.schedules import LearningRateSchedule
@@ -175,6 +176,8 @@ class Trainer:
             CheckpointError: If a part of it is missing, torn, or does not fit this run.
         """
         saved = (self.folder or RunFolder(Path())).load(where)
+        if saved.parameter_names is not None:
+            saved = from_2x(saved, self.state, self.schedule, self.steps_per_epoch)
         self.state.restore(saved)
         self._saved_step = self.progress.step
         logger.info("resumed %s: step %d, epoch %d", saved.path, self.progress.step, self.progress.epoch)

@@ -38,12 +38,13 @@ BIG_PARAMETERS = "UnpackBigParamInfor@@"
 __all__ = ["ALLOWED", "load", "loads"]
 
 
-def load(path: Union[str, Path], *, max_bytes: int = MAX_BYTES) -> dict[str, Any]:
+def load(path: Union[str, Path], *, max_bytes: int = MAX_BYTES, keep_names: bool = False) -> dict[str, Any]:
     """Read a `.pdparams`, `.pdopt` or `.pdema` file.
 
     Args:
         path: The file.
         max_bytes: Largest file size in bytes that is read at all.
+        keep_names: Keep the entry `STRUCTURED_NAMES` (key -> parameter name, both strings) if there is one.
 
     Returns:
         The file's dict with Paddle's own bookkeeping undone: (name, array) pairs become arrays, arrays
@@ -65,10 +66,10 @@ def load(path: Union[str, Path], *, max_bytes: int = MAX_BYTES) -> dict[str, Any
         raise WeightsError(f"{path}: cannot be read: {error.strerror or error}") from error
     except RefusedError as refusal:
         raise WeightsError(f"{path}: refused: {refusal}") from None
-    return loads(data, source=str(path))
+    return loads(data, source=str(path), keep_names=keep_names)
 
 
-def loads(data: bytes, *, source: str = "bytes") -> dict[str, Any]:
+def loads(data: bytes, *, source: str = "bytes", keep_names: bool = False) -> dict[str, Any]:
     """As `load`, from bytes in memory; `source` is the name that errors give them."""
     try:
         tree = _Finish().value(Interpreter(data).run())
@@ -77,7 +78,11 @@ def loads(data: bytes, *, source: str = "bytes") -> dict[str, Any]:
         for key in tree:
             if not isinstance(key, str):
                 raise RefusedError(f"it has the key {brief(key)}; keys must be strings")
-        return _undo_bookkeeping(tree)
+        names = tree.pop(STRUCTURED_NAMES, None)
+        tree = _undo_bookkeeping(tree)
+        if keep_names and names is not None:
+            tree[STRUCTURED_NAMES] = _checked_names(names)
+        return tree
     except RefusedError as refusal:
         raise WeightsError(f"{source}: refused: {refusal}") from None
 
@@ -109,8 +114,13 @@ class _Finish:
         return value
 
 
+def _checked_names(names: Any) -> dict[str, str]:
+    if not isinstance(names, dict) or not all(isinstance(n, str) for pair in names.items() for n in pair):
+        raise RefusedError(f"{STRUCTURED_NAMES} is not a dict of strings")
+    return names
+
+
 def _undo_bookkeeping(tree: dict[str, Any]) -> dict[str, Any]:
-    tree.pop(STRUCTURED_NAMES, None)
     slices = tree.pop(BIG_PARAMETERS, None)
     if slices is None:
         return tree

@@ -137,6 +137,16 @@ def test_bookkeeping_is_undone() -> None:
     np.testing.assert_array_equal(read["w"], whole.reshape(2, 5))
 
 
+def test_parameter_names_are_kept_on_request() -> None:
+    names = {"w": "linear_0.w_0"}
+    data = pickle.dumps({"w": np.zeros(1, np.float32), "StructuredToParameterName@@": names}, 4)
+    assert safe_pickle.loads(data, keep_names=True)["StructuredToParameterName@@"] == names
+    for wrong in (1, {"w": 1}, {1: "w"}):
+        data = pickle.dumps({"StructuredToParameterName@@": wrong}, 4)
+        with pytest.raises(WeightsError, match="StructuredToParameterName@@ is not a dict of strings"):
+            safe_pickle.loads(data, keep_names=True)
+
+
 @pytest.mark.parametrize(
     "info",
     [
