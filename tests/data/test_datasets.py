@@ -262,6 +262,13 @@ DEFECTS: dict[str, tuple[Callable[[dict[str, Any]], None], str, str]] = {
         "mask-invalid",
         "annotation 2",
     ),
+    "run lengths below zero": (
+        set_value(
+            "annotations", 1, "segmentation", value={"size": [32, 40], "counts": [2**31, 1280 - 2**31]}
+        ),
+        "mask-invalid",
+        "annotation 2",
+    ),
     "run lengths of another size": (
         set_value("annotations", 1, "segmentation", value={"size": [9, 9], "counts": [81]}),
         "mask-invalid",

@@ -188,13 +188,13 @@ def test_no_detections():
     assert paste_to_rle(np.zeros((0, 28, 28)), np.zeros((0, 4)), (10, 10)) == ()
 
 
-@given(st.lists(st.integers(1, 2**30), min_size=1, max_size=30), st.booleans())
+# Below 2**29 pixels: for longer runs pycocotools writes beyond the memory that it sets aside.
+@given(st.lists(st.integers(1, 2**24), min_size=1, max_size=30), st.booleans())
 def test_compressed_counts_equal_coco(counts, starts_with_object):
     counts = [0, *counts] if starts_with_object else counts
     total = sum(counts)
-    expected = coco.frPyObjects({"size": [1, total], "counts": counts}, 1, total) if total < 2**31 else None
-    if expected is not None:
-        assert compress_counts(np.array(counts)) == expected["counts"]
+    expected = coco.frPyObjects({"size": [1, total], "counts": counts}, 1, total)
+    assert compress_counts(np.array(counts)) == expected["counts"]
 
 
 def test_drawing_reads_nothing_from_the_device():

@@ -14,6 +14,10 @@ from ppdet.data.problems import Problem
 #: Pixels that a box may leave its image by before that is a sign of corners in place of sizes.
 _TOLERANCE = 2.0
 
+#: Run lengths of this many pixels take more characters than pycocotools sets aside for them: it would write
+#: beyond its memory.
+_MASK_PIXELS = 2**29
+
 
 def problems_of(content: Mapping[str, Any], *, with_masks: bool) -> list[Problem]:
     """Everything wrong with an annotation file.
@@ -54,8 +58,9 @@ def problems_of(content: Mapping[str, Any], *, with_masks: bool) -> list[Problem
         if not box:
             boxes += 1
             beyond += _leaves(annotation["bbox"], image)
-        if with_masks and not annotation.get("iscrowd"):
-            problems += _mask_problems(annotation.get("segmentation"), image, name)
+        segmentation = annotation.get("segmentation")
+        if with_masks and (segmentation or not annotation.get("iscrowd")):
+            problems += _mask_problems(segmentation, image, name)
     if beyond * 2 > boxes:
         problems.append(Problem("box-corners", f"{beyond} of {boxes} boxes end outside of their image"))
     return problems
@@ -108,6 +113,15 @@ def _leaves(bbox: list[float], image: Mapping[str, Any]) -> bool:
     return bbox[0] + bbox[2] > width + _TOLERANCE or bbox[1] + bbox[3] > height + _TOLERANCE
 
 
+def _fill(counts: list[Any], pixels: int) -> bool:
+    """Whether run lengths fill an image, and pycocotools can take them."""
+    return (
+        pixels < _MASK_PIXELS
+        and all(isinstance(count, int) and count >= 0 for count in counts)
+        and sum(counts) == pixels
+    )
+
+
 def _mask_problems(segmentation: Any, image: Mapping[str, Any], name: str) -> Iterator[Problem]:
     if not segmentation:
         yield Problem("mask-missing", f"{name} has no segmentation")
@@ -117,7 +131,7 @@ def _mask_problems(segmentation: Any, image: Mapping[str, Any], name: str) -> It
         if not isinstance(size, list) or size != expected:
             yield Problem("mask-invalid", f"{name} has run lengths of size {size}, its image has {expected}")
         elif not isinstance(counts, (list, str, bytes)) or (
-            isinstance(counts, list) and sum(counts) != size[0] * size[1]
+            isinstance(counts, list) and not _fill(counts, size[0] * size[1])
         ):
             yield Problem("mask-invalid", f"{name} has run lengths that do not add up to its image")
     else:
