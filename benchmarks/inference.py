@@ -62,7 +62,7 @@ def network_alone(folder: Path, reader: Reader, images: Any, count: int) -> floa
         value: Any = index
         for stage in stages[:2]:
             value = stage.run(value)
-        inputs = arrays_of(value)
+        inputs = arrays_of(value.batches[0])
         before = time.perf_counter()
         session(*inputs)
         seconds += time.perf_counter() - before if index else 0.0  # the first one warms up

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any, Optional
+from collections.abc import Iterator, Sequence
+from typing import Optional
 
-import numpy as np
 import paddle.distributed as dist
 
-from ppdet.data.batching import collate
 from ppdet.data.datasets.base import Dataset
-from ppdet.data.loader import to_batch
 from ppdet.data.readers import Reader
-from ppdet.data.transforms.decode import Decode
 from ppdet.engine import distributed
 from ppdet.engine.evaluator import SpeedReport, Stage, evaluate, evaluate_single
 from ppdet.experiment import Experiment
+from ppdet.inference.runner import ImageRunner
+from ppdet.inference.views import Views, fitted, views_of
 from ppdet.modeling.detectors.predictor import NativePredictor, Predictor
 from ppdet.modeling.interfaces import Detector
 from ppdet.recipes import build_loader, build_metric, needs_masks, require
-from ppdet.structures import Batch, Detections, Sample
+from ppdet.structures import Detections
 
 #: Images whose speed is measured where batches larger than 1 are what scores.
 TIMED = 100
@@ -32,6 +31,8 @@ class Evaluation:
         model: The detector.
         dataset: Annotated images.
         predictor: What runs the network; the model itself if None.
+        views: How often each image is looked at; None for what the reader asks for, merged as the model's
+            own NMS would.
 
     Attributes:
         dataset: Annotated images.
@@ -45,6 +46,7 @@ class Evaluation:
         model: Detector,
         dataset: Dataset,
         predictor: Optional[Predictor] = None,
+        views: Optional[Views] = None,
     ) -> None:
         self.metric = build_metric(experiment, dataset, with_masks=needs_masks(model))
         self.speed: Optional[SpeedReport] = None
@@ -52,10 +54,14 @@ class Evaluation:
         self.dataset = dataset
         self._reader: Reader = require(experiment, "EvalReader").build()
         self._loader = build_loader(experiment, "EvalReader", dataset)
+        self._views = fitted(views_of(self._reader), model) if views is None else views
 
     def __call__(self) -> dict[str, dict[str, float]]:
-        """Score; images are loaded by worker processes ahead of the model."""
-        return evaluate(self._predictor, self._loader, self.metric)
+        """Score; worker processes load images ahead of the model, or threads where it looks several times."""
+        if self._views.single:
+            return evaluate(self._predictor, self._loader, self.metric)
+        share = _Share(ImageRunner(self._reader, self._predictor, self._views), self.dataset)
+        return evaluate(list, share, self.metric)
 
     def score_and_time(self) -> dict[str, dict[str, float]]:
         """Score, and measure the speed on single images that are loaded one by one.
@@ -63,7 +69,7 @@ class Evaluation:
         With batches of one image on one process both come from the same pass over all images. Otherwise the
         batches score, and the first `TIMED` images are timed.
         """
-        stages = single_image_stages(self._reader, self.dataset, self._predictor)
+        stages = single_image_stages(self._reader, self.dataset, self._predictor, self._views)
         if self._loader.batch_size == 1 and dist.get_world_size() == 1 and not self._reader.skips_corrupt:
             self.metric.reset()
             self.speed = evaluate_single(
@@ -78,42 +84,36 @@ class Evaluation:
         return scores
 
 
-def single_image_stages(reader: Reader, dataset: Dataset, predictor: Predictor) -> list[Stage]:
+class _Share:
+    """Detections of this process's share of a dataset, in the place of its batches."""
+
+    def __init__(self, runner: ImageRunner, dataset: Dataset) -> None:
+        self._runner, self._dataset = runner, dataset
+        self._indices = range(distributed.rank(), len(dataset), distributed.world_size())
+
+    def __len__(self) -> int:
+        return len(self._indices)
+
+    def __iter__(self) -> Iterator[Sequence[Detections]]:
+        for found in self._runner.stream(self._dataset[index] for index in self._indices):
+            yield [found.detections]
+
+
+def single_image_stages(
+    reader: Reader, dataset: Dataset, predictor: Predictor, views: Optional[Views] = None
+) -> list[Stage]:
     """The way from the index of an image to its detections, for `evaluate_single`.
 
     Args:
         reader: How images are prepared.
         dataset: Where they come from.
         predictor: What runs the network.
+        views: How often each image is looked at; None for what the reader asks for.
     """
-    rng = np.random.default_rng(0)
-    steps = list(reader.sample_transforms)
-    decodes = [step for step in steps if isinstance(step, Decode)][:1]
-    rest = [step for step in steps if step not in decodes]
-
-    def read(index: int) -> Sample:
-        sample = dataset[index]
-        for step in decodes:
-            sample = step(sample, rng)
-        return sample
-
-    def preprocess(sample: Sample) -> Batch:
-        for step in rest:
-            sample = step(sample, rng)
-        samples = [sample]
-        for batch_step in reader.batch_transforms:
-            samples = batch_step.run(samples, rng)
-        return to_batch(collate(samples, with_masks=False))
-
-    def forward(batch: Batch) -> Any:
-        return batch, predictor.run(batch)
-
-    def post(found: Any) -> list[Detections]:
-        return predictor.finish(*found)
-
+    runner = ImageRunner(reader, predictor, views)
     return [
-        Stage("read", read),
-        Stage("preprocess", preprocess),
-        Stage("forward", forward, on_device=True),
-        Stage("post", post),
+        Stage("read", lambda index: runner.decode(dataset[index])),
+        Stage("preprocess", runner.prepare),
+        Stage("forward", runner.forward, on_device=True),
+        Stage("post", runner.finish),
     ]

@@ -19,12 +19,15 @@ from ppdet.config import ConfigError, Place, Problem, Spec
 from ppdet.data.datasets.base import Dataset
 from ppdet.data.datasets.coco import COCODataSet
 from ppdet.data.loader import Loader
+from ppdet.data.readers import Reader
 from ppdet.engine.amp import AmpSettings
 from ppdet.engine.determinism import make_deterministic, seed_everything
 from ppdet.engine.ema import EmaSettings
 from ppdet.engine.schedules import LearningRateSchedule, batch_scale
 from ppdet.engine.settings import TrainSettings
 from ppdet.experiment import Experiment
+from ppdet.inference.runner import ImageRunner
+from ppdet.inference.views import Views, fitted, views_of
 from ppdet.metrics.base import Metric
 from ppdet.metrics.coco import CocoMetric
 from ppdet.metrics.voc import VocMetric
@@ -260,7 +263,11 @@ class _Images(Dataset):
 
 
 def predict(
-    model: Union[Detector, Predictor], images: Union[Image, Sequence[Image]], experiment: Experiment
+    model: Union[Detector, Predictor],
+    images: Union[Image, Sequence[Image]],
+    experiment: Experiment,
+    *,
+    views: Optional[Views] = None,
 ) -> list[Detections]:
     """Detect objects.
 
@@ -268,6 +275,8 @@ def predict(
         model: A detector with trained weights, or what runs one (`ppdet.export.choose.choose_predictor`).
         images: One image or several: paths, or ``[H, W, 3]`` uint8 RGB arrays.
         experiment: Says how images are prepared (`TestReader`).
+        views: How often each image is looked at, e.g. ``Views(tiling=Tiling((640, 640)))``; None for what the
+            reader asks for, once unless it has a `MultiscaleTestResize`.
 
     Returns:
         Detections of each image in the order given, in pixels of the image as it was given.
@@ -280,6 +289,9 @@ def predict(
     dataset = _Images(list(images))
     if len(dataset) == 0:
         return []
-    loader = require(experiment, "TestReader").build().loader(dataset, seed=0, num_workers=0)
+    reader: Reader = require(experiment, "TestReader").build()
     run = model if isinstance(model, Predictor) else NativePredictor(model)
-    return [found for batch in loader for found in run(batch)]
+    if views is None:
+        views = views_of(reader) if isinstance(model, Predictor) else fitted(views_of(reader), model)
+    samples = (dataset[index] for index in range(len(dataset)))
+    return [found.detections for found in ImageRunner(reader, run, views).stream(samples)]

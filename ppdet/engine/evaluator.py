@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from ppdet.engine import distributed
 from ppdet.engine.state import seed_step
-from ppdet.structures import Batch, Detections
+from ppdet.structures import Detections
 
 logger = logging.getLogger(__name__)
 
@@ -44,7 +44,7 @@ class Batches(Protocol):
 
 
 def evaluate(
-    predict: Callable[[Batch], Sequence[Detections]], loader: Batches, metric: Metric
+    predict: Callable[[Any], Sequence[Detections]], loader: Batches, metric: Metric
 ) -> dict[str, dict[str, float]]:
     """Run a predictor over all batches of a loader and score what it finds.
 
@@ -52,7 +52,7 @@ def evaluate(
     image that two of them ran once, and tells the others.
 
     Args:
-        predict: From a batch to the detections of its images.
+        predict: From a batch, or whatever the loader gives, to the detections of its images.
         loader: Every image once, over all processes together.
         metric: Emptied first.
 

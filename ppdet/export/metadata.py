@@ -18,7 +18,7 @@ from ppdet.data.transforms.normalize import NormalizeImage, Permute
 from ppdet.data.transforms.pad import PadBatch
 from ppdet.data.transforms.resize import Resize
 from ppdet.export.errors import ExportError
-from ppdet.modeling.heads.post_process import BBoxPostProcess, MultiClassNMS
+from ppdet.modeling.heads.post_process import MultiClassNMS, final_nms
 from ppdet.modeling.interfaces import Detector
 
 #: Key of the JSON among the properties of an ONNX file.
@@ -209,10 +209,7 @@ def nms_of(model: Detector) -> MultiClassNMS:
     Raises:
         ExportError: If it has none.
     """
-    for layer in model.sublayers(include_self=True):
-        for value in vars(layer).values():
-            if isinstance(value, BBoxPostProcess):
-                return value.nms
-            if isinstance(value, MultiClassNMS):
-                return value
-    raise ExportError(f"{type(model).__name__} has no MultiClassNMS; an export says what it keeps")
+    nms = final_nms(model)
+    if nms is None:
+        raise ExportError(f"{type(model).__name__} has no MultiClassNMS; an export says what it keeps")
+    return nms

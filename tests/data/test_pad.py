@@ -1,4 +1,4 @@
-"""Protects `Pad` and `MultiscaleTestResize` of 2.x: where the pixels go, and what is told to be left out."""
+"""Protects `Pad` and `MultiscaleTestResize` of 2.x: where the pixels go, and which sizes are tried."""
 
 from __future__ import annotations
 
@@ -41,12 +41,11 @@ def test_what_cannot_be_is_named() -> None:
         Pad(fill_value=[1.0])
 
 
-def test_testing_at_several_sizes_is_testing_at_the_first(caplog: pytest.LogCaptureFixture) -> None:
-    step = MultiscaleTestResize(origin_target_size=[40, 60], target_size=[30, 50], use_flip=True)
+def test_sizes_of_multiscale_testing() -> None:
+    step = MultiscaleTestResize(origin_target_size=[40, 60], target_size=[30, [50, 70]], use_flip=True)
     resized = step(sample_of(np.zeros((20, 30, 3), np.uint8)), RNG)
     assert resized.image is not None
-    assert resized.image.shape == (40, 60, 3)
-    assert "sizes [30, 50] and flipped images are left out" in caplog.text
-    caplog.clear()
-    MultiscaleTestResize(origin_target_size=[40, 60], target_size=[], use_flip=False)
-    assert not caplog.text
+    assert resized.image.shape == (40, 60, 3), "as one step it takes the first size"
+    assert [params.target for params in step.sizes] == [(40, 60), (30, 45), (50, 70)]
+    assert all(params.keep_ratio for params in step.sizes)
+    assert step.use_flip

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from typing import NamedTuple, Union
 
@@ -12,8 +11,6 @@ from ppdet.config.spec import Shared
 from ppdet.data.geometry import resize_target
 from ppdet.data.transforms.base import BatchTransform, Transform, pixels_hwc
 from ppdet.structures import Sample, box_conventions
-
-logger = logging.getLogger(__name__)
 
 #: OpenCV's numbers for nearest, linear, cubic, area and Lanczos, which 2.x writes in `interp`.
 INTERPOLATIONS = (0, 1, 2, 3, 4)
@@ -139,24 +136,29 @@ class Resize(Transform[ResizeParams]):
 
 
 class MultiscaleTestResize(Resize):
-    """Resizes to `origin_target_size`, as 2.x does first where it tests at several sizes.
+    """Resizes to several sizes one after the other, each mirrored too, and merges what is found.
 
-    The other sizes, and flipped images, are not tried: merging their detections is not provided. A warning
-    says so, since the AP is then that of one size.
+    As a step on one image it resizes to `origin_target_size`; evaluation and inference look at the image
+    again at each of the other `sizes`, and mirrored (`ppdet.inference`). In training it is a `Resize`.
 
     Args:
-        origin_target_size: Limits of the short and the long side in pixels.
-        target_size: Short sides that 2.x would also try.
+        origin_target_size: Limits of the short and the long side in pixels of the first look.
+        target_size: Limits of the further ones; one number is that of the short side, and the long one grows
+            as `origin_target_size` does.
         interp: OpenCV interpolation.
-        use_flip: Whether 2.x would also try flipped images.
+        use_flip: Look at each size mirrored too.
         conventions: Name of the box conventions; they may ask for an unrounded, bilinear resize.
+
+    Attributes:
+        sizes: Every size, `origin_target_size` first.
+        use_flip: As above.
     """
 
     def __init__(
         self,
         *,
         origin_target_size: Size = (800, 1333),
-        target_size: Sequence[int] = (),
+        target_size: Sequence[Size] = (),
         interp: int = 2,
         use_flip: bool = True,
         conventions: Shared[str] = "",
@@ -164,13 +166,13 @@ class MultiscaleTestResize(Resize):
         super().__init__(
             target_size=origin_target_size, keep_ratio=True, interp=interp, conventions=conventions
         )
-        if target_size or use_flip:
-            left_out = [f"sizes {list(target_size)}"] * bool(target_size) + ["flipped images"] * use_flip
-            logger.warning(
-                "MultiscaleTestResize: testing at %s alone; %s are left out, as merging is not provided",
-                origin_target_size,
-                " and ".join(left_out),
-            )
+        short, long = sorted(self.params.target)
+        pairs = [
+            (size, round(size * long / short)) if isinstance(size, int) else size for size in target_size
+        ]
+        more = [self.params._replace(target=as_size(pair)) for pair in pairs]
+        self.sizes: tuple[ResizeParams, ...] = (self.params, *more)
+        self.use_flip = use_flip
 
 
 class _DrawnSize:

@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, NamedTuple, Optional
 
-from paddle import Tensor
+from paddle import Tensor, nn
 
 from ppdet.config.spec import Derived, Spec
 from ppdet.ops.nms import class_wise_nms
@@ -116,3 +116,14 @@ class BBoxPostProcess:
     def __call__(self, outputs: Any, image_sizes: Tensor, scale_factors: Tensor) -> DetectionTensors:
         """Detections in pixels of the original images; arguments as for `BoxDecoder`."""
         return self.nms(self.decode(outputs, image_sizes, scale_factors))
+
+
+def final_nms(model: nn.Layer) -> Optional[MultiClassNMS]:
+    """The final NMS of a detector, wherever it keeps it; None if it has none."""
+    for layer in model.sublayers(include_self=True):
+        for value in vars(layer).values():
+            if isinstance(value, BBoxPostProcess):
+                return value.nms
+            if isinstance(value, MultiClassNMS):
+                return value
+    return None

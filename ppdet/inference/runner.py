@@ -1,0 +1,198 @@
+"""Images in, detections out: decoding, preparation, the network and merging, in a stream of bounded length.
+
+Files are read and prepared by threads ahead of the network; OpenCV and NumPy leave Python's lock for it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, Callable, NamedTuple, Optional, TypeVar
+
+import numpy as np
+
+from ppdet.data.batching import collate
+from ppdet.data.loader import to_batch
+from ppdet.data.readers import Reader
+from ppdet.data.transforms.decode import Decode
+from ppdet.data.transforms.resize import Resize, resize
+from ppdet.inference.merging import merge
+from ppdet.inference.views import View, Views, look, views_of
+from ppdet.modeling.detectors.predictor import Predictor
+from ppdet.structures import Batch, Detections, Sample
+from ppdet.utils.errors import DataError
+
+logger = logging.getLogger(__name__)
+
+#: Threads that read and prepare. More do not help: the network uses the cores.
+THREADS = 2
+
+A = TypeVar("A")
+B = TypeVar("B")
+
+
+class Found(NamedTuple):
+    """An image and what is in it.
+
+    Attributes:
+        sample: The image, decoded.
+        detections: In its pixels.
+    """
+
+    sample: Sample
+    detections: Detections
+
+
+class Prepared(NamedTuple):
+    """All looks at one image, ready for the network.
+
+    Attributes:
+        sample: The image, decoded.
+        views: The looks.
+        batches: What they show, in batches of the reader's size.
+    """
+
+    sample: Sample
+    views: list[View]
+    batches: list[Batch]
+
+
+class _Input(NamedTuple):
+    """A prepared look at an image, and whether it is the last one at it."""
+
+    owner: Sample
+    view: View
+    prepared: Sample
+    last: bool
+
+
+class ImageRunner:
+    """Detects objects in images, each looked at as often as `views` says.
+
+    Args:
+        reader: How images are prepared; its batch size is the number of looks that the network gets at once.
+        predictor: What runs the network.
+        views: The looks; None for what the reader asks for, one look unless it has a `MultiscaleTestResize`.
+
+    Attributes:
+        skipped: Unreadable images passed over (`skip_corrupt` of the reader).
+    """
+
+    def __init__(self, reader: Reader, predictor: Predictor, views: Optional[Views] = None) -> None:
+        self.views = views_of(reader) if views is None else views
+        self.skipped = 0
+        self._reader = reader
+        self._predictor = predictor
+        # Preparation draws nothing; transforms want a generator nevertheless.
+        self._rng = np.random.default_rng(0)
+        self._rest = [step for step in reader.sample_transforms if not isinstance(step, Decode)]
+        self._decode = [step for step in reader.sample_transforms if isinstance(step, Decode)]
+
+    def stream(self, samples: Iterable[Sample]) -> Iterator[Found]:
+        """Detections of images one after the other, with few of them in memory at a time.
+
+        Args:
+            samples: Files or pixels; asked for as they are needed.
+
+        Raises:
+            DataError: If an image cannot be read and the reader does not skip those.
+        """
+        with ThreadPoolExecutor(THREADS) as pool:
+            ahead = 2 * max(THREADS, self._reader.batch_size)
+            inputs = _ahead(pool, self._prepare, self._looks(_ahead(pool, self._read, samples, ahead)), ahead)
+            found: list[Detections] = []
+            views: list[View] = []
+            for some in _grouped(inputs, self._reader.batch_size):
+                batch = self._batch([one.prepared for one in some])
+                for one, detections in zip(some, self._predictor(batch)):
+                    found.append(detections)
+                    views.append(one.view)
+                    if one.last:
+                        yield Found(one.owner, self._merged(one.owner, found, views))
+                        found, views = [], []
+
+    def decode(self, sample: Sample) -> Sample:
+        """The first stage of a single image: reading its file."""
+        for step in self._decode:
+            sample = step(sample, self._rng)
+        return sample
+
+    def prepare(self, sample: Sample) -> Prepared:
+        """The second stage: batches of all looks at a decoded image."""
+        views = self.views.of(*sample.original_size)
+        prepared = [self._prepare((sample, view, False)).prepared for view in views]
+        batches = [self._batch(some) for some in _grouped(prepared, self._reader.batch_size)]
+        return Prepared(sample, views, batches)
+
+    def forward(self, work: Prepared) -> Any:
+        """The third stage: the network, once per batch."""
+        return work, [self._predictor.run(batch) for batch in work.batches]
+
+    def finish(self, work: Any) -> list[Detections]:
+        """The last stage: unpadding, masks, merging; the detections of the one image."""
+        prepared, raws = work
+        found = [
+            one for batch, raw in zip(prepared.batches, raws) for one in self._predictor.finish(batch, raw)
+        ]
+        return [self._merged(prepared.sample, found, prepared.views)]
+
+    def _read(self, sample: Sample) -> Optional[Sample]:
+        try:
+            return self.decode(sample)
+        except DataError as error:
+            if not self._reader.skips_corrupt:
+                raise
+            self.skipped += 1
+            logger.warning("skipped (%d so far): %s", self.skipped, error)
+            return None
+
+    def _looks(self, samples: Iterable[Optional[Sample]]) -> Iterator[tuple[Sample, View, bool]]:
+        for sample in samples:
+            if sample is not None:
+                views = self.views.of(*sample.original_size)
+                for index, view in enumerate(views):
+                    yield sample, view, index == len(views) - 1
+
+    def _prepare(self, task: tuple[Sample, View, bool]) -> _Input:
+        sample, view, last = task
+        prepared = look(sample, view)
+        for step in self._rest:
+            if view.size is not None and isinstance(step, Resize):
+                prepared = resize(prepared, view.size)
+            else:
+                prepared = step(prepared, self._rng)
+        return _Input(sample, view, prepared, last)
+
+    def _batch(self, samples: list[Sample]) -> Batch:
+        for step in self._reader.batch_transforms:
+            samples = step.run(samples, self._rng)
+        return to_batch(collate(samples, with_masks=False))
+
+    def _merged(self, sample: Sample, found: list[Detections], views: list[View]) -> Detections:
+        return merge(found, views, self.views, image_id=sample.image_id, size=sample.original_size)
+
+
+def _ahead(
+    pool: ThreadPoolExecutor, function: Callable[[A], B], items: Iterable[A], depth: int
+) -> Iterator[B]:
+    """Results in the order of the items, with at most `depth` of them under way."""
+    waiting: deque[Future[B]] = deque()
+    for item in items:
+        waiting.append(pool.submit(function, item))
+        if len(waiting) >= depth:
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()
+
+
+def _grouped(items: Iterable[A], count: int) -> Iterator[list[A]]:
+    group: list[A] = []
+    for item in items:
+        group.append(item)
+        if len(group) == count:
+            yield group
+            group = []
+    if group:
+        yield group

@@ -1,0 +1,171 @@
+"""Looking at an image several times: at several sizes, mirrored, in tiles."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import NamedTuple, Optional
+
+import numpy as np
+
+from ppdet.data.readers import Reader
+from ppdet.data.transforms.base import pixels_hwc
+from ppdet.data.transforms.resize import MultiscaleTestResize, Resize, ResizeParams
+from ppdet.modeling.heads.post_process import final_nms
+from ppdet.modeling.interfaces import Detector
+from ppdet.structures import Sample
+from ppdet.utils.errors import UserError
+
+#: Sizes that test-time augmentation tries where the config names none, as factors of the reader's own.
+SCALES = (1.0, 0.8, 1.2)
+#: Sizes that do not keep the aspect ratio are multiples of this many pixels, the coarsest stride of YOLOv3.
+_STRIDE = 32
+
+
+class ViewError(UserError):
+    """Views that cannot be made."""
+
+
+class View(NamedTuple):
+    """One look at an image.
+
+    Attributes:
+        window: x1, y1, x2, y2 in whole pixels of the image, the end excluded.
+        flip: Mirrored left and right.
+        size: How the window is resized; None as the reader does.
+    """
+
+    window: tuple[int, int, int, int]
+    flip: bool
+    size: Optional[ResizeParams]
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """Overlapping tiles that cover an image; the last ones of a row or column are moved back inside.
+
+    Attributes:
+        size: (height, width) of a tile in pixels.
+        overlap: Share of a tile that the next one below, and the next one beside, see too; in [0, 1).
+    """
+
+    size: tuple[int, int] = (640, 640)
+    overlap: tuple[float, float] = (0.25, 0.25)
+
+    def __post_init__(self) -> None:
+        if min(self.size) < 1:
+            raise ViewError(f"tiles of {self.size[0]} x {self.size[1]} pixels: sides must be 1 or more")
+        if not all(0 <= share < 1 for share in self.overlap):
+            raise ViewError(f"overlap {self.overlap} of tiles: give shares in [0, 1), e.g. 0.25")
+
+    def windows(self, height: int, width: int) -> list[tuple[int, int, int, int]]:
+        """x1, y1, x2, y2 of each tile, row by row."""
+        rows = _spans(height, self.size[0], self.overlap[0])
+        columns = _spans(width, self.size[1], self.overlap[1])
+        return [(left, top, right, bottom) for top, bottom in rows for left, right in columns]
+
+
+def _spans(length: int, tile: int, overlap: float) -> list[tuple[int, int]]:
+    if length <= tile:
+        return [(0, length)]
+    step = max(1, round(tile * (1 - overlap)))
+    starts = [*range(0, length - tile, step), length - tile]
+    return [(start, start + tile) for start in starts]
+
+
+@dataclass(frozen=True)
+class Views:
+    """Which looks are taken at every image, and how their detections become one list.
+
+    Attributes:
+        sizes: Resizes to try; empty for the reader's own.
+        flip: Take each look mirrored too.
+        tiling: Cut the image in tiles and look at each of them; None looks at the image as a whole.
+        match_threshold: IoU above which two detections of a class, found by different looks, are one.
+        keep_top_k: Most detections of an image; None for all.
+        merge: Make one of detections that match. Without it, every look's detections are listed.
+    """
+
+    sizes: tuple[ResizeParams, ...] = ()
+    flip: bool = False
+    tiling: Optional[Tiling] = None
+    match_threshold: float = 0.5
+    keep_top_k: Optional[int] = None
+    merge: bool = True
+
+    def __post_init__(self) -> None:
+        if not 0 < self.match_threshold < 1:
+            raise ViewError(f"match_threshold {self.match_threshold} is no IoU between 0 and 1")
+
+    def of(self, height: int, width: int) -> list[View]:
+        """The looks at an image of a size in pixels; those of one shape follow each other."""
+        windows = [(0, 0, width, height)] if self.tiling is None else self.tiling.windows(height, width)
+        return [
+            View(window, flip, size)
+            for size in (self.sizes or (None,))
+            for window in windows
+            for flip in ((False, True) if self.flip else (False,))
+        ]
+
+    @property
+    def single(self) -> bool:
+        """Whether every image is looked at once, as a whole."""
+        return len(self.sizes) < 2 and not self.flip and self.tiling is None
+
+
+def look(sample: Sample, view: View) -> Sample:
+    """What a view shows of a decoded image; an image of its own."""
+    left, top, right, bottom = view.window
+    image = pixels_hwc(sample)[top:bottom, left:right]
+    if view.flip:
+        image = image[:, ::-1]
+    return Sample(
+        image_id=sample.image_id,
+        path=sample.path,
+        image=np.ascontiguousarray(image),
+        original_size=(bottom - top, right - left),
+        image_size=(float(bottom - top), float(right - left)),
+    )
+
+
+def views_of(reader: Reader) -> Views:
+    """What a reader asks for by a `MultiscaleTestResize`; else one look."""
+    step = next(reader.find(MultiscaleTestResize), None)
+    return Views() if step is None else Views(sizes=step.sizes, flip=step.use_flip)
+
+
+def augmented(reader: Reader) -> Views:
+    """Test-time augmentation: the sizes of the reader's `MultiscaleTestResize`, else `SCALES`; mirrored too.
+
+    Raises:
+        ViewError: If the reader does not resize, so there is nothing to vary.
+    """
+    stated = views_of(reader)
+    if not stated.single:
+        return stated
+    step = next(reader.find(Resize), None)
+    if step is None:
+        raise ViewError("test-time augmentation varies the size, but the reader has no Resize")
+    return Views(sizes=tuple(_scaled(step.params, factor) for factor in SCALES), flip=True)
+
+
+def fitted(views: Views, model: Detector) -> Views:
+    """The same looks, merged as the detector's own NMS would: at its IoU, and as many detections as it keeps.
+
+    Tiles have no common limit of detections: each may hold as many as the detector finds at once.
+    """
+    nms = final_nms(model)
+    if nms is None:
+        return views
+    most = nms.keep_top_k if views.tiling is None else None
+    return replace(views, match_threshold=nms.nms_threshold, keep_top_k=most)
+
+
+def _scaled(params: ResizeParams, factor: float) -> ResizeParams:
+    def side(value: int) -> int:
+        if factor == 1:
+            return value
+        if params.keep_ratio:
+            return max(1, round(value * factor))
+        return max(_STRIDE, _STRIDE * round(value * factor / _STRIDE))
+
+    return params._replace(target=(side(params.target[0]), side(params.target[1])))
