@@ -60,6 +60,7 @@ _READER: Mapping[str, Rule] = {
     "fuse_normalize": Ignored("a matter of export"),
     "num_classes": Agrees(("num_classes",)),
     "inputs_def": Ignored("sizes come from the transforms"),
+    "drop_empty": Ignored("allow_empty of the dataset says whether images without objects stay"),
 }
 
 _NO_OTHER_BLOCKS = "this kind of residual block is not provided"
@@ -151,6 +152,10 @@ COMPONENT_KEYS: Mapping[str, Mapping[str, Rule]] = {
         "pad_mode": Only((0,), "the image stays at the top left"),
         "offsets": Only((None,), "the image stays at the top left"),
     },
+    "PadBatch": {
+        "pad_gt": Ignored("objects of a batch are always padded"),
+        "use_padded_im_info": Ignored("sizes are those before padding, as the published models have it"),
+    },
     "RandomCrop": {"is_mask_crop": Ignored("masks are always cut with the image")},
     # Targets are made in the model, from the head's own anchors.
     "Gt2YoloTarget": {
@@ -221,6 +226,7 @@ NOT_PROVIDED: frozenset[str] = frozenset(
         "CenterNet",
         "CenterNetHead",
         "ConvNeXt",
+        "COTLoss",
         "CustomCSPPAN",
         "DETR",
         "DETRHead",
@@ -242,9 +248,12 @@ NOT_PROVIDED: frozenset[str] = frozenset(
         "HybridEncoder",
         "JDE",
         "LCNet",
+        "LibraBBoxAssigner",
         "MatrixNMS",
+        "MobileNet",
         "MobileNetV1",
         "MobileNetV3",
+        "OHEMBBoxAssigner",
         "PPYOLOE",
         "PPYOLOEHead",
         "PPYOLOFPN",

@@ -102,6 +102,15 @@ SPELLINGS = {
         " out_channel: 256}\n"
         "MaskAssigner: {mask_resolution: 28}\nMaskPostProcess: {binary_thresh: 0.5}\n",
     ),
+    "readers of 2.0": (
+        FASTER,
+        "TrainReader:\n  sample_transforms:\n  - Decode: {}\n  - RandomFlip: {}\n"
+        f"  - NormalizeImage: {{{NORMALIZE}}}\n  - Permute: {{}}\n"
+        "  batch_transforms:\n  - PadBatch: {pad_to_stride: 32, use_padded_im_info: false, pad_gt: true}\n"
+        "  batch_size: 1\n  drop_empty: true\n"
+        "EvalReader:\n  batch_transforms:\n  - PadBatch: {pad_to_stride: -1, pad_gt: false}\n"
+        "  batch_size: 1\n  shuffle: false\n  drop_last: false\n  drop_empty: false\n",
+    ),
     "reader of one size": (
         FASTER,
         "TestReader:\n  inputs_def: {image_shape: [1, 3, 640, 640]}\n  sample_transforms:\n  - Decode: {}\n"
