@@ -1,5 +1,5 @@
 """Protects contract C1 as users meet it: a folder of PaddleDetection 2.x configs, split into bases that point
-at each other, starts with ``ppdet train --dry-run`` as it is, readers, data, model, schedule and optimiser built.
+at each other, starts with ``ppdet train --dry-run`` as it is; data, model, schedule and optimiser are built.
 """
 
 from __future__ import annotations
