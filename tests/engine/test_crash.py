@@ -33,7 +33,7 @@ def test_twenty_kills(tmp_path: Path) -> None:
     assert run.returncode == 0, run.stdout[-3000:]
     assert f"{KILLS} kills" in run.stdout
     whole.mkdir()
-    train(whole, slow=False)
+    train(whole)
     for name in (f"{FINAL}.pdparams", f"{FINAL}.pdopt", f"{BEST}.pdparams"):
         one, other = (flat(safe_pickle.load(folder / name)) for folder in (killed, whole))
         assert one.keys() == other.keys()
