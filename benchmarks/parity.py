@@ -36,6 +36,86 @@ FILES = {
     "tests/engine/test_schedules.py": "learning_rates",
     "tests/metrics/test_coco.py": "coco_eval",
 }
+#: What tests call a quantity -> plain words. Whatever is missing here is shown as the test has it.
+QUANTITIES = {
+    "_inclusive(boxes.numpy())": "boxes",
+    "_inclusive(found.boxes.numpy()[0])": "boxes",
+    "_inclusive(ours.numpy())": "boxes",
+    "_rows(found, first_label=0)": "class, score, box",
+    "_rows(found, first_label=1)": "class, score, box",
+    "batch.image_sizes.numpy()[0]": "image size",
+    "batch.scale_factors.numpy()[0]": "scale",
+    "boxes[shown]": "boxes",
+    "by_label(ours)": "scores and boxes by class",
+    "decoded.scores.numpy().any(axis=-1)": "which boxes have a score",
+    "dense": "targets of all cells",
+    "dense[:, :, 5:] > 0": "classes of all cells",
+    "fg": "which are positive",
+    "flat[::step][:1000]": "pixels, a sample",
+    "float(loss)": "each loss",
+    "foreground": "which are positive",
+    "generator(maps((1, 1)))[0].numpy()": "anchors of a 1 x 1 map",
+    "generator(maps((2, 3)))[0].numpy()": "anchors of a 2 x 3 map",
+    "got": "each loss",
+    "gt_index[foreground]": "object of each positive",
+    "image.ravel()[::step][:1000]": "pixels, a sample",
+    "kept.labels": "classes",
+    "kept.weights": "mixup weights",
+    "labels[:count]": "class of each sample",
+    "labels[fg]": "class of each positive",
+    "level[-30:]": "last anchors of a level",
+    "level[:30]": "first anchors of a level",
+    "list(numbers.values())": "all summary numbers",
+    "match.gt_index.numpy()": "object of each anchor",
+    "match.gt_index.numpy()[touching]": "object of each anchor that touches one",
+    "match.labels.numpy()": "positive, negative, ignored",
+    "metric.classwise()[task][name]": "AP of each class",
+    "mine": "mean, deviation, least and most of pixels",
+    "norm": "gradient norm of each parameter",
+    "normalized": "boxes as shares of the image",
+    "norms": "gradient norm of each parameter",
+    "np.flatnonzero(labels == -1)": "which are ignored",
+    "np.float32(resized.scale_factor)": "scale",
+    "np.linalg.norm(list(norms.values()))": "gradient norm of all",
+    "np.sort(kinds == -1)": "how many are ignored",
+    "of_image": "regions per level of each image",
+    "ours": "result",
+    "ours.boxes[i].numpy()[:count]": "box of each sample",
+    "ours.gt_boxes[i].numpy()[fg]": "object's box of each positive",
+    "ours.gt_index[i].numpy()[fg]": "object of each positive",
+    "ours.numpy()": "result",
+    "ours.sum()": "sum",
+    "ours[i].numpy()": "anchors",
+    "polygon.reshape(-1)": "polygons",
+    "reference_module().sample_values(ours, count)": "a sample of the result",
+    "regions.boxes[i].numpy()[valid]": "boxes",
+    "regions.objectness_logits[i].numpy()[valid]": "scores",
+    "result.target.boxes / 640": "boxes as shares of the image",
+    "result.target.labels": "classes",
+    "result.target.weights": "mixup weights",
+    "right + 1": "right borders",
+    "rois[levels == i + 2]": "regions of each level",
+    "rows[:, 0]": "classes",
+    "rows[:, 1]": "scores",
+    "rows[:, 2:]": "boxes",
+    "rows[fg]": "which are positive",
+    "rows[kinds == 0]": "negatives",
+    "rows[kinds == 1]": "positives",
+    "rows[labels == 0]": "negatives",
+    "sampled": "scores, a sample",
+    "schedule.rate_at(step)": "learning rate",
+    "second": "each loss of the second step",
+    "stats": "mean, deviation, least and most",
+    "sum(got.values())": "total loss",
+    "target.boxes": "boxes",
+    "target.is_crowd": "crowds",
+    "target.labels": "classes",
+    "targets.deltas[i].numpy()[fg]": "deltas of each positive",
+    "targets.gt_index[i].numpy()[fg]": "object of each positive",
+    "total": "gradient norm of all",
+    "trained.statistics[key[11:]]": "running mean and variance",
+    "xywh": "centre, width, height",
+}
 MODEL = re.compile(r"(?:cascade_|mask_|faster_|retinanet|yolov3)[a-z0-9_]*?_(?:1x|270e)_coco")
 HEAD = """# Parity with PaddleDetection 2.x
 
@@ -85,6 +165,14 @@ def words_of(test: str) -> str:
     return name.removeprefix("test_").replace("_", " ")
 
 
+def words_for(what: str) -> str:
+    """A quantity for the page; nothing for a test that only passes or fails."""
+    if not what:
+        return ""
+    plain = what.replace("_", " ").replace("/", " ")
+    return QUANTITIES.get(what, plain if plain.replace(" ", "").isalnum() else f"`{what}`")
+
+
 def table(tests: dict[str, Any]) -> list[str]:
     """Rows of the page, by golden and test."""
     worst: dict[tuple[str, str, str], dict[str, Any]] = {}
@@ -107,7 +195,7 @@ def table(tests: dict[str, Any]) -> list[str]:
         exact = row["unit"] in ("equal", "entries that differ") and row["error"] == 0
         error = "equal" if exact else f"{row['error']:.1e} {row['unit']}"
         tolerance = "0" if exact else f"{row['tolerance']:.1e}"
-        quantity = f"`{what}`".replace("|", "\\|") if what else ""
+        quantity = words_for(what)
         lines.append(f"| {golden} | {test} | {quantity} | {row['count']} | {error} | {tolerance} |")
     for golden, names in failed.items():
         lines.append(f"| {golden} | **FAILED** | {', '.join(names)} | | | |")
