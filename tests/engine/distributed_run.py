@@ -95,21 +95,21 @@ def run_equal(folder: Path, rank: int, world: int) -> None:
 
 
 class Fail(Hook):
-    def __init__(self, how: str) -> None:
-        self._how = how
+    def __init__(self, how: str, folder: Path) -> None:
+        self._how, self._folder = how, folder
 
     def after_step(self, trainer: Any) -> None:
         if distributed.rank() == 1 and trainer.progress.step == 3:
+            (self._folder / "failed_at.txt").write_text(repr(time.time()))
             if self._how == "raise":
                 raise MemoryError("rank 1 has no room")
             if self._how == "kill":
                 os.kill(os.getpid(), signal.SIGKILL)
             os.kill(os.getpid(), signal.SIGTERM)
-        time.sleep(0.05)
 
 
 def run_failing(folder: Path, rank: int, world: int, how: str) -> None:
-    trainer = train(folder, rank, world, TrainSettings(epochs=100, log_iter=1), Fail(how))
+    trainer = train(folder, rank, world, TrainSettings(epochs=100, log_iter=1), Fail(how, folder))
     report = trainer.train()
     (folder / f"stopped_{rank}.txt").write_text(f"{report.progress.step} {report.stopped}")
 

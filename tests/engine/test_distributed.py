@@ -17,9 +17,8 @@ from tests.support import ROOT
 pytestmark = pytest.mark.slow
 
 
-def launch(task: str, folder: Path, *, timeout: float = 150) -> tuple[int, str, float]:
-    """Exit status, output and seconds of two processes."""
-    start = time.monotonic()
+def launch(task: str, folder: Path) -> tuple[int, str, float]:
+    """Exit status and output of two processes, and seconds from the failure of one, if it noted that."""
     run = subprocess.run(
         [
             sys.executable,
@@ -31,12 +30,15 @@ def launch(task: str, folder: Path, *, timeout: float = 150) -> tuple[int, str, 
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=timeout,
+        timeout=600,
     )
+    ended = time.time()
     log_of_first = (
         folder / "log" / "workerlog.0"
     ).read_text()  # what the launcher shows, if it is still there
-    return run.returncode, run.stdout + log_of_first, time.monotonic() - start
+    failed = folder / "failed_at.txt"
+    seconds = ended - float(failed.read_text()) if failed.exists() else 0.0
+    return run.returncode, run.stdout + log_of_first, seconds
 
 
 def test_two_processes_equal_one(tmp_path: Path) -> None:
@@ -61,14 +63,14 @@ def test_error_of_one_ends_both_with_its_message(tmp_path: Path) -> None:
     status, output, seconds = launch("raise", tmp_path)
     assert status != 0
     assert "process 1: MemoryError: rank 1 has no room" in output
-    assert seconds < 60
+    assert 0 < seconds < 60
 
 
 def test_killed_process_ends_the_other(tmp_path: Path) -> None:
     status, output, seconds = launch("kill", tmp_path)
     assert status != 0
     assert "another process ended without a word" in output
-    assert seconds < 60
+    assert 0 < seconds < 60
 
 
 def test_signal_to_one_stops_both_at_the_same_step(tmp_path: Path) -> None:

@@ -231,27 +231,28 @@ def test_processes_fetch_once(tmp_path: Path) -> None:
 
 def test_a_lock_is_exclusive_and_ends_with_its_holder(tmp_path: Path) -> None:
     path = tmp_path / "x.lock"
-    held = threading.Event()
+    held, leave = threading.Event(), threading.Event()
 
     def hold() -> None:
         with file_lock(path):
             held.set()
-            time.sleep(0.4)
+            leave.wait()
 
     holder = threading.Thread(target=hold)
     holder.start()
     held.wait()
     with pytest.raises(WeightsError, match="still held"), file_lock(path, timeout=0.05, poll=0.01):
         pass
-    with file_lock(path, timeout=10, poll=0.01):
-        pass
+    threading.Timer(0.1, leave.set).start()
+    with file_lock(path, timeout=60, poll=0.01):  # waits
+        assert leave.is_set()
     holder.join()
     code = (
         "import os, sys; from pathlib import Path; from ppdet.zoo.lock import file_lock\n"
         "with file_lock(Path(sys.argv[1])): os._exit(9)"
     )
     assert subprocess.run([sys.executable, "-c", code, str(path)]).returncode == 9
-    with file_lock(path, timeout=1, poll=0.01):
+    with file_lock(path, timeout=60, poll=0.01):
         pass
 
 
