@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import colorsys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import cv2
 import numpy as np
@@ -14,6 +14,10 @@ from ppdet.structures import Detections
 MIN_SIDE = 480
 #: Height of a capital letter for an image whose longer side is 1000 pixels.
 LETTER = 13
+#: Height in pixels of the font's capitals at scale 1.
+_CAPITAL = 21
+#: Pixels between pictures side by side.
+GAP = 8
 FONT = cv2.FONT_HERSHEY_SIMPLEX
 
 
@@ -25,7 +29,12 @@ def class_colour(label: int) -> tuple[int, int, int]:
 
 
 def draw_detections(
-    image: np.ndarray, detections: Detections, names: Sequence[str], *, threshold: float = 0.5
+    image: np.ndarray,
+    detections: Detections,
+    names: Sequence[str],
+    *,
+    threshold: float = 0.5,
+    with_scores: bool = True,
 ) -> np.ndarray:
     """A copy of an image with boxes, masks, class names and scores.
 
@@ -34,6 +43,7 @@ def draw_detections(
         detections: Boxes in pixels of `image`.
         names: Class names by label.
         threshold: Lowest score that is drawn.
+        with_scores: Write the score beside the name.
 
     Returns:
         uint8 RGB; enlarged by a whole number if `image` is small.
@@ -46,9 +56,32 @@ def draw_detections(
             _blend_mask(canvas, shown.masks[index], class_colour(int(shown.labels[index])), factor)
     for index in reversed(range(len(shown))):
         label = int(shown.labels[index])
-        text = f"{_drawable(names[label], label)} {shown.scores[index]:.2f}"
+        text = _drawable(names[label], label) + (f" {shown.scores[index]:.2f}" if with_scores else "")
         _draw_box(canvas, shown.boxes[index] * factor, text, class_colour(label))
     return canvas
+
+
+def side_by_side(parts: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Pictures of one size beside each other, each under its title.
+
+    Args:
+        parts: Title -> ``[H, W, 3]`` uint8 RGB.
+
+    Returns:
+        uint8 RGB, white between and above the pictures.
+    """
+    titled: list[np.ndarray] = []
+    for title, picture in parts.items():
+        height, width = picture.shape[:2]
+        letter = max(10.0, LETTER * max(height, width) / 1000)
+        stroke = max(1, round(letter / 6))
+        head = np.full((round(2.5 * letter), width, 3), 255, np.uint8)
+        place = (round(letter / 2), round(1.75 * letter))
+        cv2.putText(head, title, place, FONT, letter / _CAPITAL, (0, 0, 0), stroke, cv2.LINE_AA)
+        whole = np.concatenate([head, picture])
+        gap = np.full((len(whole), GAP if titled else 0, 3), 255, np.uint8)
+        titled += [gap, whole]
+    return np.concatenate(titled, axis=1)
 
 
 def _drawable(name: str, label: int) -> str:
@@ -70,7 +103,7 @@ def _draw_box(canvas: np.ndarray, box: np.ndarray, text: str, colour: tuple[int,
     letter = max(10.0, LETTER * max(height, width) / 1000)
     stroke = max(1, round(letter / 6))
     cv2.rectangle(canvas, (x1, y1), (x2, y2), colour, max(2, stroke), cv2.LINE_AA)
-    scale = letter / 21  # the font's capitals are 21 px high at scale 1
+    scale = letter / _CAPITAL
     (text_width, text_height), below = cv2.getTextSize(text, FONT, scale, stroke)
     plate_height = text_height + below + 4
     # Above the box if there is room, else inside it; never out of the picture.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ppdet.draw import MIN_SIDE, class_colour, draw_detections
+from ppdet.draw import GAP, MIN_SIDE, class_colour, draw_detections, side_by_side
 from ppdet.structures import Detections
 
 NAMES = ("cat", "dog", "狗")
@@ -75,6 +75,28 @@ def test_masks_are_blended_inside_only() -> None:
     drawn = draw_detections(image, found, NAMES)
     assert (drawn[210:390, 210:390] == (0.45 * np.array(class_colour(0))).astype(np.uint8)).all()
     assert (drawn[160:190, 160:440] == 0).all()
+
+
+def test_pictures_stand_side_by_side_under_their_titles() -> None:
+    left, right = np.full((500, 300, 3), 10, np.uint8), np.full((500, 300, 3), 20, np.uint8)
+    both = side_by_side({"ground truth": left, "detected": right})
+    head = both.shape[0] - 500
+    assert both.shape[1] == 600 + GAP
+    assert 10 < head < 60
+    assert (both[head:, :300] == 10).all()
+    assert (both[head:, 300 + GAP :] == 20).all()
+    assert (both[:head, :300] < 100).any(), "no title"
+    assert (both[:, 300 : 300 + GAP] == 255).all()
+
+
+def test_truth_is_labelled_without_scores() -> None:
+    image = np.zeros((600, 600, 3), np.uint8)
+    found = detections([[100, 100, 500, 500]], [1.0], [0])
+    plates = [
+        count(draw_detections(image, found, NAMES, with_scores=shown)[:100], class_colour(0))
+        for shown in (True, False)
+    ]
+    assert plates[0] > 1.3 * plates[1] > 0
 
 
 def test_colours_are_stable_and_differ_between_neighbours() -> None:

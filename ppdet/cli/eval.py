@@ -14,6 +14,7 @@ from ppdet.cli.common import (
     load_trained,
     make_folder,
 )
+from ppdet.cli.view_options import add_view_arguments, views_from
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,6 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--allow-partial", action="store_true", help="evaluate even if the weights leave parts untrained"
     )
+    add_view_arguments(parser)
     add_runtime_argument(parser)
     add_device_argument(parser)
 
@@ -40,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
     from ppdet.engine.evaluator import class_table
     from ppdet.evaluation import Evaluation
     from ppdet.export.choose import choose_predictor
-    from ppdet.recipes import build_dataset
+    from ppdet.recipes import build_dataset, require
     from ppdet.structures import Categories
 
     for target in (args.json, args.save_results):
@@ -58,7 +60,8 @@ def run(args: argparse.Namespace) -> int:
         images=len(dataset),
         class_names=trained.class_names,
     )
-    evaluation = Evaluation(trained.experiment, trained.model, dataset, predictor)
+    views = views_from(args, require(trained.experiment, "EvalReader").build(), trained.model)
+    evaluation = Evaluation(trained.experiment, trained.model, dataset, predictor, views)
     metrics: dict[str, Any] = dict(evaluation.score_and_time())
     if not distributed.is_main():
         return 0

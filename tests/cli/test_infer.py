@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import cv2
@@ -11,6 +14,7 @@ import pytest
 
 from ppdet.cli.infer import drawn_names
 from tests.cli.small import assert_told, command, make_project, save_weights
+from tests.support import ROOT
 
 
 @pytest.fixture(scope="module")
@@ -79,6 +83,128 @@ def test_mistakes_are_told(project: Path, words: list[str], parts: list[str]) ->
     assert_told(
         command("infer", "-c", "small.yml", "-o", "weights=weights.pdparams", *words, cwd=project), *parts
     )
+
+
+@pytest.mark.slow
+def test_every_format_whatever_the_batch(project: Path) -> None:
+    texts = []
+    for batch in (1, 2):
+        words = ("-o", "weights=weights", f"TestReader.batch_size={batch}", "--infer_dir", "data/val2017")
+        more = (
+            "--formats",
+            "json",
+            "coco",
+            "csv",
+            "yolo",
+            "--save_threshold",
+            "0.249",
+            "--output_dir",
+            "all",
+        )
+        truth = (
+            "--anno_path",
+            "data/annotations/instances_val2017.json",
+            "--runtime",
+            "native",
+            "--draw_threshold=0",
+        )
+        done = command("infer", "-c", "small.yml", *words, *more, *truth, cwd=project)
+        assert done.returncode == 0, done.stderr
+        folder = project / "all"
+        texts.append(
+            {p.name: p.read_text("utf-8") for p in sorted(folder.rglob("*.*")) if p.suffix != ".jpg"}
+        )
+        coco = json.loads((folder / "coco.json").read_text("utf-8"))
+        want = json.loads((project / "data/annotations/instances_val2017.json").read_text("utf-8"))
+        assert {(i["id"], i["file_name"]) for i in coco["images"]} == {
+            (i["id"], i["file_name"]) for i in want["images"]
+        }
+        assert {c["id"] for c in coco["categories"]} == {3, 7, 12}
+        assert coco["annotations"]
+        assert all(a["score"] >= 0.249 for a in coco["annotations"])
+        lines = (folder / "detections.csv").read_text("utf-8").splitlines()
+        shown = int(done.stdout.split(" images, ")[1].split()[0])
+        assert len(coco["annotations"]) < shown, "the threshold leaves nothing out"
+        assert len(lines) - 1 == len(coco["annotations"])
+        labels = [line for p in (folder / "labels").iterdir() for line in p.read_text().splitlines()]
+        assert len(labels) == len(coco["annotations"])
+        # Beside each other: truth and detections.
+        image = want["images"][0]
+        drawn = cv2.imdecode(np.fromfile(folder / image["file_name"], np.uint8), cv2.IMREAD_COLOR)
+        assert drawn is not None
+        assert drawn.shape[1] > 1.9 * image["width"] * (drawn.shape[0] // image["height"])
+    assert texts[0].keys() == texts[1].keys()
+    rows = [json.loads(text["detections.json"]) for text in texts]
+    for one, two in zip(*rows):
+        assert one["image"] == two["image"]
+        # A batch of two rounds differently from one of one.
+        np.testing.assert_allclose(
+            [thing["score"] for thing in one["objects"]],
+            [thing["score"] for thing in two["objects"]],
+            atol=1e-3,
+        )
+
+
+@pytest.mark.slow
+def test_a_video_and_several_looks(project: Path) -> None:
+    writer = cv2.VideoWriter(str(project / "clip.avi"), cv2.VideoWriter.fourcc(*"MJPG"), 5, (80, 64))
+    for level in range(6):
+        writer.write(np.full((64, 80, 3), 40 * level, np.uint8))
+    writer.release()
+    words = (
+        "infer",
+        "-c",
+        "small.yml",
+        "-o",
+        "weights=weights",
+        "--runtime",
+        "native",
+        "--video_file",
+        "clip.avi",
+    )
+    looks = ("--tta", "--slice_infer", "--slice_size", "64", "48", "--overlap_ratio", "0.3")
+    done = command(*words, *looks, "--output_dir", "video", "--formats", "json", "yolo", cwd=project)
+    assert done.returncode == 0, done.stderr
+    assert "6 frames" in done.stdout
+    rows = json.loads((project / "video" / "detections.json").read_text("utf-8"))
+    assert [(row["image"], row["frame"]) for row in rows] == [("clip.avi", i) for i in range(6)]
+    assert len(list((project / "video" / "labels").glob("clip_*.txt"))) == 6
+    capture = cv2.VideoCapture(str(project / "video" / "clip.mp4"))
+    assert capture.get(cv2.CAP_PROP_FRAME_COUNT) == 6
+    assert_told(command(*words, "--infer_dir", "data", cwd=project), "--video_file")
+    assert_told(command(*words, "--slice_infer", "--slice_size", "1", "2", "3", cwd=project), "--slice_size")
+    assert_told(command(*words, "--slice_infer", "--overlap_ratio", "1", cwd=project), "overlap")
+
+
+@pytest.mark.slow
+def test_processes_share_a_folder(project: Path) -> None:
+    words = ("-c", "small.yml", "-o", "weights=weights", "--infer_dir", "data/val2017", "--runtime", "native")
+    alone = command("infer", *words, "--output_dir", "one", cwd=project)
+    assert alone.returncode == 0, alone.stderr
+    launcher = (
+        "-m",
+        "paddle.distributed.launch",
+        "--nproc_per_node",
+        "2",
+        "--backend",
+        "gloo",
+        "--log_dir",
+        "logs",
+    )
+    script = (str(ROOT / "tools" / "infer.py"), *words, "--output_dir", "two", "--device", "cpu")
+    done = subprocess.run(
+        [sys.executable, *launcher, *script],
+        cwd=project,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "MKL_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    one, two = (json.loads((project / f / "detections.json").read_text("utf-8")) for f in ("one", "two"))
+    assert [row["image"] for row in one] == [row["image"] for row in two]
+    assert [row["objects"] for row in one] == [row["objects"] for row in two]
+    assert len(list((project / "two").glob("*.jpg"))) == len(one) > 1
 
 
 def test_drawn_names_are_distinct_and_writable() -> None:

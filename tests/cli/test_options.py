@@ -9,14 +9,22 @@ import pytest
 from ppdet import cli
 from ppdet.cli.common import CommandError, set_device
 
+LOOKS = {"--tta", "--slice_infer", "--slice_size", "--overlap_ratio", "--combine_method", "--match_threshold"}
 CONFIG = {"-h --help", "-c --config", "-o --opt", "--device", "--debug"}
 OPTIONS = {
     "train": CONFIG
     | {"-r --resume", "--eval", "--amp", "--dry-run", "--classes-from", "--allow-partial"}
     | {"--deterministic", "--profile", "--replay"},
-    "eval": CONFIG | {"--weights", "--json", "--save_results", "--classwise", "--allow-partial", "--runtime"},
+    "eval": CONFIG
+    | LOOKS
+    | {"--weights", "--json", "--save_results", "--classwise", "--allow-partial", "--runtime"},
     "infer": CONFIG
+    | LOOKS
     | {
+        "--video_file",
+        "--anno_path",
+        "--formats",
+        "--save_threshold",
         "--weights",
         "--infer_img",
         "--infer_dir",

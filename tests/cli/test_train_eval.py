@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -111,3 +112,26 @@ def test_eval_matches_classes_by_name(tmp_path: Path) -> None:
 def test_eval_without_weights_is_told(tmp_path: Path) -> None:
     make_project(tmp_path)
     assert_told(command("eval", "-c", "small.yml", cwd=tmp_path), "--weights")
+
+
+@pytest.mark.slow
+def test_eval_with_several_looks(tmp_path: Path) -> None:
+    make_project(tmp_path)
+    save_weights(tmp_path, "w.pdparams")
+    words = ("eval", "-c", "small.yml", "--weights", "w", "--runtime", "native", "--save_results", "d.json")
+
+    def results(*more: str) -> list[dict[str, Any]]:
+        done = command(*words, *more, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        found: list[dict[str, Any]] = json.loads((tmp_path / "d.json").read_text())
+        return found
+
+    plain = results()
+    assert plain
+    assert results("--slice_infer", "--slice_size", "1000") == plain
+    assert results("--tta") != plain
+    sizes = "{MultiscaleTestResize: {origin_target_size: [64, 64], target_size: [48], use_flip: true}}"
+    steps = f"EvalReader.sample_transforms.1={sizes}"
+    one, two = (results("-o", steps, f"EvalReader.batch_size={batch}") for batch in (1, 2))
+    assert one != plain
+    assert len(one) == pytest.approx(len(two), abs=2)  # batches round differently

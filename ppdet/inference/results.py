@@ -1,0 +1,208 @@
+"""Detections of many images as files: JSON, COCO's JSON, CSV, and YOLO's text file per image.
+
+Each file is written as the images come, so nothing is kept; leaving the writer's ``with`` block ends it
+properly, also after Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NamedTuple, Optional
+
+from ppdet.structures import Detections
+
+
+class Result(NamedTuple):
+    """What was found in an image or frame.
+
+    Attributes:
+        image: The file as the user named it.
+        place: Relative path, with forward slashes, that is distinct for every image and frame.
+        size: (height, width) in pixels.
+        detections: In its pixels.
+        drawn: The file that it is drawn in.
+        frame: Number of the frame of a video, from 0; None for images.
+        image_id: Id in the annotation file, if there is one.
+    """
+
+    image: str
+    place: str
+    size: tuple[int, int]
+    detections: Detections
+    drawn: str
+    frame: Optional[int] = None
+    image_id: Optional[int] = None
+
+
+class ResultWriter(ABC):
+    """Writes results one after the other.
+
+    Args:
+        path: File, or folder of files, to write.
+        names: Class names by label.
+    """
+
+    def __init__(self, path: Path, names: Sequence[str]) -> None:
+        self._path = path
+        self._names = names
+
+    @abstractmethod
+    def write(self, result: Result) -> None:
+        """Add an image."""
+
+    def close(self) -> None:
+        """Finish the files. The default has nothing to do."""
+        return
+
+    def __enter__(self) -> ResultWriter:
+        return self
+
+    def __exit__(
+        self,
+        kind: Optional[type[BaseException]],
+        value: Optional[BaseException],
+        trace: Optional[TracebackType],
+    ) -> None:
+        self.close()
+
+
+class JsonWriter(ResultWriter):
+    """A list with a row per image: image, frame (of videos), drawn, objects.
+
+    Objects have name, label, score, box as x1, y1, x2, y2 in pixels, and maybe mask as COCO's run lengths.
+    """
+
+    def __init__(self, path: Path, names: Sequence[str]) -> None:
+        super().__init__(path, names)
+        self._file = path.open("w", encoding="utf-8")
+        self._separator = "[\n"
+
+    def write(self, result: Result) -> None:
+        """Add an image."""
+        row: dict[str, Any] = {"image": result.image}
+        if result.frame is not None:
+            row["frame"] = result.frame
+        row |= {"drawn": result.drawn, "objects": self._objects(result.detections)}
+        self._file.write(self._separator + json.dumps(row, ensure_ascii=False))
+        self._separator = ",\n"
+
+    def _objects(self, found: Detections) -> list[dict[str, Any]]:
+        rows: list[dict[str, Any]] = []
+        for index in range(len(found)):
+            row: dict[str, Any] = {
+                "name": self._names[int(found.labels[index])],
+                "label": int(found.labels[index]),
+                "score": round(float(found.scores[index]), 5),
+                "box": [round(float(v), 2) for v in found.boxes[index]],
+            }
+            if found.masks is not None:
+                row["mask"] = _as_text(found.masks[index])
+            rows.append(row)
+        return rows
+
+    def close(self) -> None:
+        """End the list."""
+        self._file.write("[]\n" if self._separator == "[\n" else "\n]\n")
+        self._file.close()
+
+
+class CocoWriter(ResultWriter):
+    """A COCO dataset whose annotations have a ``score``: `images`, `annotations`, `categories`.
+
+    Ids of images are those of the annotation file if there is one, else they count from 1; category ids are
+    those of `category_ids`, else label + 1.
+    """
+
+    def __init__(
+        self, path: Path, names: Sequence[str], category_ids: Optional[Sequence[int]] = None
+    ) -> None:
+        super().__init__(path, names)
+        self._file = path.open("w", encoding="utf-8")
+        self._file.write('{"annotations": [')
+        self._images: list[dict[str, Any]] = []
+        self._ids = list(range(1, len(names) + 1)) if category_ids is None else list(category_ids)
+        self._count = 0
+
+    def write(self, result: Result) -> None:
+        """Add an image."""
+        image_id = len(self._images) + 1 if result.image_id is None else result.image_id
+        height, width = result.size
+        row = {"id": image_id, "file_name": result.place, "height": height, "width": width}
+        self._images.append(row)
+        found = result.detections
+        for index in range(len(found)):
+            self._count += 1
+            x1, y1, x2, y2 = (float(v) for v in found.boxes[index])
+            annotation: dict[str, Any] = {
+                "id": self._count,
+                "image_id": image_id,
+                "category_id": self._ids[int(found.labels[index])],
+                "bbox": [round(v, 2) for v in (x1, y1, x2 - x1, y2 - y1)],
+                "area": round((x2 - x1) * (y2 - y1), 2),
+                "iscrowd": 0,
+                "score": round(float(found.scores[index]), 5),
+            }
+            if found.masks is not None:
+                annotation["segmentation"] = _as_text(found.masks[index])
+            self._file.write(("\n" if self._count == 1 else ",\n") + json.dumps(annotation))
+
+    def close(self) -> None:
+        """Add images and categories."""
+        categories = [{"id": i, "name": name} for i, name in zip(self._ids, self._names)]
+        rest = {"images": self._images, "categories": categories}
+        self._file.write("\n],\n" + json.dumps(rest, ensure_ascii=False, indent=1)[1:].lstrip() + "\n")
+        self._file.close()
+
+
+class CsvWriter(ResultWriter):
+    """A row per object: image, frame (of videos), label, name, score, x1, y1, x2, y2."""
+
+    def __init__(self, path: Path, names: Sequence[str]) -> None:
+        super().__init__(path, names)
+        self._file = path.open("w", encoding="utf-8", newline="")
+        self._rows = csv.writer(self._file)
+        self._rows.writerow(["image", "frame", "label", "name", "score", "x1", "y1", "x2", "y2"])
+
+    def write(self, result: Result) -> None:
+        """Add an image."""
+        found = result.detections
+        for box, score, label in zip(found.boxes.tolist(), found.scores.tolist(), found.labels.tolist()):
+            frame = "" if result.frame is None else result.frame
+            corners = [f"{v:.2f}" for v in box]
+            self._rows.writerow([result.image, frame, label, self._names[label], f"{score:.5f}", *corners])
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+class YoloWriter(ResultWriter):
+    """A text file per image with a line per object: label, centre x, centre y, width, height, score.
+
+    Centres and sides are shares of the image's sides. An image without objects has an empty file.
+    """
+
+    def write(self, result: Result) -> None:
+        """Write the file of an image."""
+        height, width = result.size
+        lines = []
+        found = result.detections
+        for (x1, y1, x2, y2), score, label in zip(
+            found.boxes.tolist(), found.scores.tolist(), found.labels.tolist()
+        ):
+            shares = ((x1 + x2) / 2 / width, (y1 + y2) / 2 / height, (x2 - x1) / width, (y2 - y1) / height)
+            lines.append(" ".join([str(label), *(f"{v:.6f}" for v in shares), f"{score:.5f}"]) + "\n")
+        target = (self._path / result.place).with_suffix(".txt")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text("".join(lines), "utf-8")
+
+
+def _as_text(mask: dict[str, Any]) -> dict[str, Any]:
+    counts = mask["counts"]
+    text = counts.decode("ascii") if isinstance(counts, bytes) else counts
+    return {"size": list(mask["size"]), "counts": text}
