@@ -2,12 +2,13 @@
 
 A check reads from the device and so waits for it. On a CPU that costs nothing, and every step is checked
 before its update. On a GPU losses are read with the log, every `log_iter` steps, unless steps may be skipped
-(`max_skipped`): then every step is checked there too.
+(`max_skipped`): then every step is checked there too. Before a checkpoint is written, losses up to it have
+been read, and the weights, which are on the host by then, are checked themselves.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import paddle
@@ -26,6 +27,28 @@ def gradients_finite(model: nn.Layer) -> Tensor:
     """A bool scalar on the device: whether every gradient is finite. A sum is, if all its terms are."""
     sums = [p.grad.sum().astype("float32") for p in model.parameters() if p.grad is not None]
     return paddle.isfinite(paddle.stack(sums)).all() if sums else paddle.to_tensor(True)
+
+
+def check_weights(model: nn.Layer, weights: Mapping[str, np.ndarray], step: int) -> None:
+    """Check what is about to be saved: gradients can spoil weights though every loss was finite.
+
+    Args:
+        model: Says which entries are parameters; buffers may hold any constant.
+        weights: State dict on the host.
+        step: For the message.
+
+    Raises:
+        NonFiniteError: If a parameter is not finite; names it and what finds the step that did it.
+    """
+    names = [name for name, _ in model.named_parameters() if name in weights]
+    bad = [name for name in names if not np.isfinite(weights[name]).all()]
+    if bad:
+        more = f" and {len(bad) - 3} more" if len(bad) > 3 else ""
+        raise NonFiniteError(
+            f"step {step}: weights are not finite: {', '.join(bad[:3])}{more}. They are not saved. Go on "
+            "from the last checkpoint with -r auto and -o max_skipped=1, which checks every step's gradients "
+            "and keeps the one that is to blame"
+        )
 
 
 def suspects(batch: Batch) -> list[str]:

@@ -19,7 +19,7 @@ from ppdet.engine import distributed
 from ppdet.engine.checkpoint import FINAL, RunFolder
 from ppdet.engine.ema import ModelEma
 from ppdet.engine.files import TrainingError
-from ppdet.engine.guards import NonFiniteError, suspects
+from ppdet.engine.guards import NonFiniteError, check_weights, suspects
 from ppdet.engine.hooks import Hook
 from ppdet.engine.meter import Meter
 from ppdet.engine.paddle2x import from_2x
@@ -360,6 +360,8 @@ class Trainer:
         self._saved_step = self.progress.step
         if self.folder is None or not distributed.is_main():
             return
-        self.folder.save(name, self.state.weights(), self.state.rest())
+        weights = self.state.weights()
+        check_weights(self.model, weights, self.progress.step)
+        self.folder.save(name, weights, self.state.rest())
         for hook in self.hooks:
             hook.after_save(self, self.folder.path / name)

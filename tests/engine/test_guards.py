@@ -146,5 +146,30 @@ def test_nothing_polluted_is_saved(tmp_path: Path) -> None:
     assert RunFolder(tmp_path).load("auto").state["progress"]["step"] == 2
 
 
+def test_weights_spoilt_by_gradients_alone_are_not_saved(tmp_path: Path) -> None:
+    """Played on the CPU: on a GPU nobody looks at gradients, and here every loss is finite."""
+
+    class Sharp(ToyDetector):
+        steps = 0
+
+        def forward(self, batch: Batch) -> dict[str, Any]:
+            self.steps += 1
+            terms = super().forward(batch)
+            root = (self.head.bias * 0).sum().sqrt() if self.steps == 5 else paddle.zeros([])
+            return {**terms, "loss_root": root}
+
+    for skipped, message in ((0, r"step 5: weights are not finite: .*not saved.*max_skipped=1"), (1, "")):
+        settings = TrainSettings(epochs=1, log_iter=100, snapshot_iter=2, max_skipped=skipped)
+        folder = RunFolder(tmp_path / str(skipped))
+        trainer = make_trainer(settings=settings, model=Sharp(), folder=folder)
+        trainer._check_every_step = skipped > 0
+        if message:
+            with pytest.raises(NonFiniteError, match=message):
+                trainer.train()
+            assert folder.load("auto").state["progress"]["step"] == 4
+        else:
+            assert trainer.train().progress.skipped == 1
+
+
 def test_suspects_of_a_good_batch() -> None:
     assert suspects(make_batch(0)) == []

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+import paddle
 import pytest
+from numpy.testing import assert_allclose
 
+from ppdet import build_model, load_config
+from ppdet.data.transforms.normalize import NormalizeImage
 from ppdet.utils.errors import WeightsError
 from ppdet.utils.metadata import CheckpointMetadata
 from ppdet.zoo import Layout, WeightFile, class_names_of, entries, find, parse_classes
+from ppdet.zoo.darknet import layout
 from ppdet.zoo.table import canonical_url, class_lists, get
 from tests.support import ROOT
 from tests.zoo import files
@@ -82,6 +88,31 @@ def test_class_lists() -> None:
     assert class_lists()["coco"][:2] == ("person", "bicycle")
     assert class_lists()["coco"][-1] == "toothbrush"
     assert len(class_lists()["voc"]) == 20
+
+
+@pytest.mark.parametrize(
+    ("name", "network"), [("yolov3-darknet", "yolov3"), ("yolov3-tiny-darknet", "yolov3-tiny")]
+)
+def test_darknets_own_files_fit_their_configs(name: str, network: str) -> None:
+    """By the published length of the file, and by the name and shape of every tensor."""
+    entry = find(name)
+    assert entry is not None
+    tensors = dict(layout(network, 80))
+    assert entry.bytes == 20 + 4 * sum(int(np.prod(shape)) for shape in tensors.values())
+    experiment = load_config(ROOT / "configs" / str(entry.config))
+    with paddle.LazyGuard():
+        model = build_model(experiment)
+    assert {key: tuple(value.shape) for key, value in model.state_dict().items()} == tensors
+    for reader in (experiment.TrainReader, experiment.EvalReader, experiment.TestReader):
+        assert reader is not None
+        steps = reader.build()
+        (normalize,) = (
+            step
+            for step in (*steps.sample_transforms, *steps.batch_transforms)
+            if isinstance(step, NormalizeImage)
+        )
+        assert_allclose(normalize.mean, 0)
+        assert_allclose(normalize.std, 1)
 
 
 # Whose names the labels get.
