@@ -6,6 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Callable, Optional
 
+import numpy as np
+
+from ppdet.data.transforms.decode import Decode
+from ppdet.draw import draw_detections
 from ppdet.engine import distributed
 from ppdet.engine.checkpoint import RunFolder
 from ppdet.engine.console import JsonLines, LogFile, ProgressBar
@@ -22,6 +26,10 @@ from ppdet.utils.metadata import CheckpointMetadata
 
 #: Folder of profiles in that of the run.
 PROFILE = "profile"
+#: Images that curves show after each evaluation.
+PICTURES = 4
+#: Lowest score drawn there: early in training little passes more.
+PICTURE_THRESHOLD = 0.3
 
 
 def build_trainer(
@@ -54,12 +62,21 @@ def build_trainer(
         train_settings(experiment),
         folder=None if profile else RunFolder(folder, metadata=metadata, keep_last=experiment.keep_last),
         evaluate=evaluate,
-        hooks=build_hooks(experiment, folder, profile=profile),
+        hooks=build_hooks(experiment, folder, profile=profile, evaluation=evaluation),
     )
 
 
-def build_hooks(experiment: Experiment, folder: Path, *, profile: bool = False) -> list[Hook]:
-    """Log file, progress, JSON lines and curves, in the first process; the user's own hooks in all."""
+def build_hooks(
+    experiment: Experiment, folder: Path, *, profile: bool = False, evaluation: Optional[Evaluation] = None
+) -> list[Hook]:
+    """Log file, progress, JSON lines and curves, in the first process; the user's own hooks in all.
+
+    Args:
+        experiment: Says which.
+        folder: Of the run.
+        profile: Profile, and leave logs alone.
+        evaluation: Its detections are drawn beside the curves; None for curves alone.
+    """
     own = [spec.build() for spec in experiment.hooks]
     if not distributed.is_main():
         return own
@@ -72,8 +89,36 @@ def build_hooks(experiment: Experiment, folder: Path, *, profile: bool = False) 
     if experiment.use_tensorboard:
         sinks.append(TensorBoardSink(folder / experiment.tensorboard_log_dir))
     if sinks:
-        hooks.append(SinkHook(sinks))
+        hooks.append(SinkHook(sinks, None if evaluation is None else Pictures(evaluation)))
     return [*hooks, *own]
+
+
+class Pictures:
+    """The first images of the validation set, with what the last evaluation found in them.
+
+    Args:
+        evaluation: Whose.
+    """
+
+    def __init__(self, evaluation: Evaluation) -> None:
+        self._evaluation = evaluation
+        self._decode = Decode()
+
+    def __call__(self) -> dict[str, np.ndarray]:
+        """Drawn images, ``[H, W, 3]`` uint8 RGB, by name."""
+        dataset = self._evaluation.dataset
+        found = {one.image_id: one for one in self._evaluation.metric.detections}
+        pictures: dict[str, np.ndarray] = {}
+        for index in range(min(PICTURES, len(dataset))):
+            sample = dataset[index]
+            if sample.image_id not in found:  # one that could not be read
+                continue
+            sample = self._decode(sample, np.random.default_rng(0))  # draws nothing
+            assert sample.image is not None
+            pictures[f"eval/{Path(sample.path).name}"] = draw_detections(
+                sample.image, found[sample.image_id], dataset.categories.names, threshold=PICTURE_THRESHOLD
+            )
+        return pictures
 
 
 def _with_losses(experiment: Experiment, training: Training, evaluation: Evaluation) -> Callable[[], Metrics]:

@@ -39,7 +39,7 @@ ALLOWED: dict[str, set[str]] = {
     "inference": BASE | MIDDLE | {"ops"},
     "recipes": BASE | MIDDLE | {"experiment", "inference"},
     "evaluation": BASE | MIDDLE | {"experiment", "recipes", "inference"},
-    "training": BASE | MIDDLE | {"experiment", "recipes", "evaluation"},
+    "training": BASE | MIDDLE | {"draw", "experiment", "recipes", "evaluation"},
     "zoo": BASE | MIDDLE | {"experiment"},
     "export": BASE | MIDDLE | {"experiment", "recipes"},
 }

@@ -5,12 +5,18 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from ppdet import load_config
-from ppdet.recipes import build_training, train_settings
-from ppdet.training import build_hooks
+from ppdet.data.transforms.decode import Decode
+from ppdet.draw import class_colour, draw_detections
+from ppdet.evaluation import Evaluation
+from ppdet.recipes import build_dataset, build_training, train_settings
+from ppdet.structures import Detections
+from ppdet.training import PICTURE_THRESHOLD, Pictures, build_hooks
 from tests.cli.small import assert_told, command, make_project
+from tests.engine.test_sinks import tensorboard_values
 
 HOOKS = """\
 from ppdet import register
@@ -70,6 +76,26 @@ def test_accumulation_counts_in_the_rate_and_the_epoch(
     assert training.schedule.rate_at(0) == pytest.approx(0.01 * 0.5 * 0.1)
 
 
+def test_pictures_show_what_was_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_project(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    experiment = load_config("small.yml")
+    training = build_training(experiment)
+    dataset = build_dataset(experiment, "EvalDataset", training.dataset.categories)
+    evaluation = Evaluation(experiment, training.model, dataset)
+    boxes = np.array([[2, 2, 20, 16], [20, 2, 30, 16]], np.float32)
+    scores, labels = np.array([0.9, PICTURE_THRESHOLD - 0.01], np.float32), np.array([1, 1])
+    first = dataset[0]
+    evaluation.metric.update([Detections(first.image_id, boxes, scores, labels)])
+    ((name, picture),) = Pictures(evaluation)().items()  # the other image is not among the detections
+    assert name == f"eval/{Path(first.path).name}"
+    image = Decode()(first, np.random.default_rng(0)).image
+    assert image is not None
+    sure = Detections(first.image_id, boxes[:1], scores[:1], labels[:1])
+    np.testing.assert_array_equal(picture, draw_detections(image, sure, ("cat", "dog", "bird")))
+    assert (picture == class_colour(1)).all(-1).any()
+
+
 def test_missing_logger_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import sys
 
@@ -120,4 +146,5 @@ def test_profile_early_stop_validation_loss_and_curves(tmp_path: Path) -> None:
     losses = [record["loss"]["loss"] for record in records if record["kind"] == "eval"]
     assert len(losses) == 2 or losses[-1] <= max(losses[:-1])
     assert len(list(run.glob("[0-9]*.pdopt"))) == 1
-    assert list((run / "tensorboard").iterdir())
+    shown = [tag for _, tag in tensorboard_values(run / "tensorboard") if tag.endswith(".jpg")]
+    assert shown == ["eval/000000000001.jpg", "eval/000000000002.jpg"] * len(losses)
