@@ -6,7 +6,13 @@ import argparse
 import logging
 from pathlib import Path
 
-from ppdet.cli.common import add_config_arguments, add_device_argument, load_trained, make_folder
+from ppdet.cli.common import (
+    CommandError,
+    add_config_arguments,
+    add_device_argument,
+    load_trained,
+    make_folder,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -44,6 +50,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--verify_dir", metavar="DIR", help="compare on images of this folder; default: made-up images"
     )
     parser.add_argument(
+        "--verify_ap",
+        action="store_true",
+        help="also evaluate the model and its exports on the config's EvalDataset: AP within 0.1",
+    )
+    parser.add_argument(
         "--no-verify", action="store_true", help="do not compare the export with the model it was made from"
     )
     add_device_argument(parser)
@@ -56,10 +67,18 @@ def run(args: argparse.Namespace) -> int:
     from ppdet.export.bundle import export_model
     from ppdet.export.metadata import describe
     from ppdet.export.verify import made_up_images, prepare, table
-    from ppdet.recipes import require
+    from ppdet.export.verify_ap import verify_ap
+    from ppdet.recipes import build_dataset, require
+    from ppdet.structures import Categories
 
     files = ImageFolder().of([args.verify_dir]) if args.verify_dir else None
     trained = load_trained(args, names_needed=True, classes=args.classes)
+    dataset = None
+    if args.verify_ap:
+        if args.no_verify or args.uint8:
+            raise CommandError("--verify_ap goes neither with --no-verify nor with --uint8")
+        categories = Categories.from_names(trained.class_names)
+        dataset = build_dataset(trained.experiment, "EvalDataset", categories)
     folder = make_folder(Path(args.output_dir or Path("output_inference") / trained.experiment.name))
     reader = require(trained.experiment, "TestReader").build()
     info = describe(trained.model, reader, trained.class_names, uint8_input=args.uint8)
@@ -74,6 +93,8 @@ def run(args: argparse.Namespace) -> int:
         print(table(results))
         if not sum(result.objects for result in results):
             print("no objects were found in these images; compare on real ones with --verify_dir DIR")
+    if dataset is not None:
+        print(verify_ap(trained.model, folder, trained.experiment, dataset, [r.runtime for r in results]))
     sizes = ", ".join(f"{p.name} {p.stat().st_size / 1e6:.1f} MB" for p in sorted(folder.glob("model.*")))
     checked = "equal to the model within the limits" if results else "NOT compared with the model"
     print(f"exported to {folder}: {sizes}; {checked}")

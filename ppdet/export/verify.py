@@ -10,7 +10,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, Optional
 
 import numpy as np
 
@@ -21,7 +21,7 @@ from ppdet.export.errors import VerifyError
 from ppdet.export.metadata import ExportInfo, Preprocess
 from ppdet.export.runtime import Runtime, arrays_of, as_detections
 from ppdet.export.worker import run_apart
-from ppdet.modeling.detectors.predict import predict
+from ppdet.modeling.detectors.predict import fetch, run
 from ppdet.modeling.interfaces import Detector
 from ppdet.structures import Batch, Detections, Sample
 
@@ -31,10 +31,13 @@ COUNTED_FROM = 0.05
 BOX_PIXELS = 0.5
 #: Largest allowed difference of a score.
 SCORE = 1e-3
+#: Largest allowed difference of a mask probability, on the grid that the network puts out.
+MASK_PROB = 1e-3
 #: Smallest allowed IoU of two masks of the same object.
 MASK_IOU = 0.99
-#: Masks that differ in no more pixels count as equal: where probabilities are close to the threshold, the
-#: last digits decide on some one pixel in thousands, which is much of a mask of fifty.
+#: Masks that differ in no more pixels count as equal: where a probability is within its last digits of the
+#: threshold, they decide on a pixel, which is more than 1 % of a mask of less than 100. Smaller than 300
+#: pixels, it is `MASK_PROB` that holds a mask.
 MASK_PIXELS = 3
 #: Seed of the images that are made up where there are no others.
 _SEED = 20
@@ -54,6 +57,7 @@ class Comparison:
         box_pixels: Largest difference of a box side.
         score: Largest difference of a score.
         mask_iou: Smallest IoU of masks; 1 where there are none.
+        mask_prob: Largest difference of a mask probability.
         seconds: The export's time for all images, each shape for the first time.
         native_seconds: The model's time for all images.
     """
@@ -66,6 +70,7 @@ class Comparison:
     box_pixels: float
     score: float
     mask_iou: float
+    mask_prob: float
     seconds: float
     native_seconds: float
 
@@ -77,6 +82,7 @@ class Comparison:
             and self.box_pixels <= BOX_PIXELS
             and self.score <= SCORE
             and self.mask_iou >= MASK_IOU
+            and self.mask_prob <= MASK_PROB
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -104,7 +110,7 @@ def verify(
         VerifyError: With a table of differences, if it differs.
     """
     before = time.perf_counter()
-    wanted = [found for batch in batches for found in predict(model, batch)]
+    wanted = [listed for batch in batches for listed in _native(model, batch)]
     native = time.perf_counter() - before
     result = compare(wanted, native, folder, info, batches, runtime)
     if not result.passed:
@@ -113,7 +119,7 @@ def verify(
 
 
 def compare(
-    wanted: Sequence[Detections],
+    wanted: Sequence[Listed],
     native_seconds: float,
     folder: Path,
     info: ExportInfo,
@@ -127,20 +133,52 @@ def compare(
     """
     inputs = [_inputs(batch, info) for batch in batches]
     ran = run_apart(folder, runtime, inputs)
-    found = [d for raw, batch in zip(ran.outputs, batches) for d in as_detections(raw, batch, info)]
+    found = [
+        listed
+        for raw, batch in zip(ran.outputs, batches)
+        for listed in _listed(as_detections(raw, batch, info), raw[2], raw[3] if len(raw) > 3 else None)
+    ]
     parts = [difference(a, b, info.keep_top_k) for a, b in zip(wanted, found)]
     return Comparison(
         runtime=runtime,
         images=len(wanted),
-        objects=sum(int((d.scores > COUNTED_FROM).sum()) for d in wanted),
-        found=sum(int((d.scores > COUNTED_FROM).sum()) for d in found),
+        objects=sum(int((d.scores > COUNTED_FROM).sum()) for d, _ in wanted),
+        found=sum(int((d.scores > COUNTED_FROM).sum()) for d, _ in found),
         unmatched=sum(part.unmatched for part in parts),
         box_pixels=max(part.box_pixels for part in parts),
         score=max(part.score for part in parts),
         mask_iou=min(part.mask_iou for part in parts),
+        mask_prob=max(part.mask_prob for part in parts),
         seconds=sum(ran.seconds),
         native_seconds=native_seconds,
     )
+
+
+class Listed(NamedTuple):
+    """Detections of an image with their masks as the network puts them out.
+
+    Attributes:
+        detections: By falling score, masks pasted.
+        mask_probs: ``[D, M, M]`` float32 on a grid over each box, or None.
+    """
+
+    detections: Detections
+    mask_probs: Optional[np.ndarray]
+
+
+def _native(model: Detector, batch: Batch) -> list[Listed]:
+    found = run(model, batch)
+    probs = None if found.mask_probs is None else found.mask_probs.numpy()
+    return _listed(fetch(model, batch, found), found.labels.numpy(), probs)
+
+
+def _listed(
+    detections: Sequence[Detections], labels: np.ndarray, probs: Optional[np.ndarray]
+) -> list[Listed]:
+    """Detections with the unpadded rows of ``[N, D, M, M]`` probabilities."""
+    return [
+        Listed(one, None if probs is None else probs[i][labels[i] >= 0]) for i, one in enumerate(detections)
+    ]
 
 
 @dataclass(frozen=True)
@@ -151,9 +189,10 @@ class Difference:
     box_pixels: float
     score: float
     mask_iou: float
+    mask_prob: float
 
 
-def difference(wanted: Detections, found: Detections, keep_top_k: int) -> Difference:
+def difference(ours: Listed, theirs: Listed, keep_top_k: int) -> Difference:
     """Match the detections of an image, best first, each with the nearest box of its label that is left.
 
     A detection without a partner within `BOX_PIXELS` and `SCORE` is paired with the nearest there is, so that
@@ -161,13 +200,14 @@ def difference(wanted: Detections, found: Detections, keep_top_k: int) -> Differ
     where a list ends, at `COUNTED_FROM` or at its full length, may be in one list and not in the other.
 
     Args:
-        wanted: Of the model.
-        found: Of the export.
+        ours: Of the model.
+        theirs: Of the export.
         keep_top_k: Length at which lists are cut.
     """
+    wanted, found = ours.detections, theirs.detections
     limits = [_end(d, keep_top_k) + SCORE for d in (wanted, found)]
     left = list(range(len(found)))
-    unmatched, box_pixels, score, mask_iou = 0, 0.0, 0.0, 1.0
+    unmatched, box_pixels, score, mask_iou, mask_prob = 0, 0.0, 0.0, 1.0, 0.0
     for i in range(len(wanted)):
         same = [j for j in left if found.labels[j] == wanted.labels[i]]
         gaps = [_gap(wanted, i, found, j) for j in same]
@@ -182,8 +222,11 @@ def difference(wanted: Detections, found: Detections, keep_top_k: int) -> Differ
         box_pixels, score = max(box_pixels, gaps[best][0]), max(score, gaps[best][1])
         if wanted.masks is not None and found.masks is not None:
             mask_iou = min(mask_iou, _mask_iou(wanted.masks[i], found.masks[same[best]]))
+        if ours.mask_probs is not None and theirs.mask_probs is not None:
+            gap = np.abs(ours.mask_probs[i] - theirs.mask_probs[same[best]])
+            mask_prob = max(mask_prob, float(gap.max()))
     unmatched += sum(1 for j in left if found.scores[j] > limits[0])
-    return Difference(unmatched, box_pixels, score, mask_iou)
+    return Difference(unmatched, box_pixels, score, mask_iou, mask_prob)
 
 
 def _end(detections: Detections, keep_top_k: int) -> float:
@@ -207,13 +250,13 @@ def _mask_iou(a: dict[str, Any], b: dict[str, Any]) -> float:
 def table(results: Sequence[Comparison]) -> str:
     """Comparisons as text, one line each, with the limits below."""
     head = f"{'runtime':<16}{'images':>7}{'objects':>9}{'found':>7}{'unmatched':>11}{'box px':>9}"
-    lines = [f"{head}{'score':>10}{'mask IoU':>10}{'seconds':>9}{'native':>9}"]
+    lines = [f"{head}{'score':>10}{'mask IoU':>10}{'mask prob':>11}{'seconds':>9}{'native':>9}"]
     for r in results:
         lines.append(
             f"{r.runtime:<16}{r.images:>7}{r.objects:>9}{r.found:>7}{r.unmatched:>11}{r.box_pixels:>9.4f}"
-            f"{r.score:>10.6f}{r.mask_iou:>10.4f}{r.seconds:>9.3f}{r.native_seconds:>9.3f}"
+            f"{r.score:>10.6f}{r.mask_iou:>10.4f}{r.mask_prob:>11.6f}{r.seconds:>9.3f}{r.native_seconds:>9.3f}"
         )
-    lines.append(f"{'limit':<39}{0:>11}{BOX_PIXELS:>9.4f}{SCORE:>10.6f}{MASK_IOU:>10.4f}")
+    lines.append(f"{'limit':<39}{0:>11}{BOX_PIXELS:>9.4f}{SCORE:>10.6f}{MASK_IOU:>10.4f}{MASK_PROB:>11.6f}")
     return "\n".join(lines)
 
 

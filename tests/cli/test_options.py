@@ -35,7 +35,16 @@ OPTIONS = {
         "--runtime",
     },
     "export": CONFIG
-    | {"--weights", "--output_dir", "--formats", "--classes", "--uint8", "--verify_dir", "--no-verify"},
+    | {
+        "--weights",
+        "--output_dir",
+        "--formats",
+        "--classes",
+        "--uint8",
+        "--verify_dir",
+        "--verify_ap",
+        "--no-verify",
+    },
 }
 
 

@@ -48,6 +48,7 @@ def test_every_family_in_both_formats(name: str, tmp_path: Path) -> None:
         assert result.images == 3
         assert result.objects > 5, "nothing was compared"
         assert result.objects == result.found
+        assert (result.mask_prob > 0) == ("mask" in name), "probabilities of masks are compared"
 
 
 @pytest.mark.slow

@@ -13,13 +13,14 @@ from ppdet.config.spec import Spec
 from ppdet.data.transforms.flip import RandomFlip
 from ppdet.export.errors import ExportError
 from ppdet.export.metadata import ExportInfo, describe, preprocess_of
-from ppdet.export.verify import Comparison, as_bytes, difference, table
+from ppdet.export.verify import Comparison, Difference, Listed, as_bytes, table
+from ppdet.export.verify import difference as difference_of
 from ppdet.modeling.interfaces import Detector
 from ppdet.ops.masks import paste_to_rle
 from ppdet.structures import Detections
 from tests.export.small import NAMES, reader, small_model
 
-RESULT = Comparison("onnx", 3, 5, 5, 0, 0.01, 1e-5, 1.0, 0.1, 1.0)
+RESULT = Comparison("onnx", 3, 5, 5, 0, 0.01, 1e-5, 1.0, 1e-6, 0.1, 1.0)
 
 
 def detections(boxes: Any, scores: Any, labels: Any, masks: Optional[Any] = None) -> Detections:
@@ -31,6 +32,11 @@ def detections(boxes: Any, scores: Any, labels: Any, masks: Optional[Any] = None
         np.array(labels, np.int64),
         masks,
     )
+
+
+def difference(wanted: Detections, found: Detections, keep_top_k: int) -> Difference:
+    """Of lists without mask probabilities."""
+    return difference_of(Listed(wanted, None), Listed(found, None), keep_top_k)
 
 
 TWO = detections([[0, 0, 10, 10], [20, 20, 40, 40]], [0.9, 0.6], [0, 1])
@@ -103,8 +109,19 @@ def test_some_pixels_of_a_small_mask_are_forgiven() -> None:
     assert difference(lists[0], lists[2], 100).mask_iou == pytest.approx(32 / 36)
 
 
+def test_probabilities_of_masks_are_compared_whatever_the_size() -> None:
+    probs = np.zeros((2, 4, 4), np.float32)
+    other = probs.copy()
+    other[1, 2, 3] = 0.25
+    assert difference_of(Listed(TWO, probs), Listed(TWO, other), 100).mask_prob == 0.25
+    # Probabilities go with their detections, also where those come in another order.
+    turned = Listed(TWO[np.array([1, 0])], other[::-1])
+    assert difference_of(Listed(TWO, other), turned, 100).mask_prob == 0
+
+
 @pytest.mark.parametrize(
-    "fault", [{"unmatched": 1}, {"box_pixels": 0.6}, {"score": 0.002}, {"mask_iou": 0.98}]
+    "fault",
+    [{"unmatched": 1}, {"box_pixels": 0.6}, {"score": 0.002}, {"mask_iou": 0.98}, {"mask_prob": 0.002}],
 )
 def test_every_limit_counts(fault: dict[str, float]) -> None:
     assert RESULT.passed
