@@ -48,6 +48,11 @@ def test_the_model_builds(path: Path) -> None:
     assert any(p.trainable for p in model.parameters())
 
 
+def test_the_page_lists_every_config() -> None:
+    page = (ROOT / "configs/README.md").read_text("utf-8")
+    assert [path.name for path in CONFIGS if f"[{path.stem}]({path.name})" not in page] == []
+
+
 def write_voc(folder: Path, images: int = 2) -> Path:
     """VOC's layout: one bright rectangle per image, of two classes in turn; the last one is difficult."""
     for name in ("JPEGImages", "Annotations"):
