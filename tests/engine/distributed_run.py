@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sys
@@ -12,12 +13,15 @@ from typing import Any
 import numpy as np
 import paddle
 
+from ppdet.data.datasets.coco import COCODataSet
 from ppdet.engine import distributed
 from ppdet.engine.checkpoint import RunFolder
 from ppdet.engine.evaluator import evaluate, mean_losses
 from ppdet.engine.hooks import Hook
 from ppdet.engine.settings import TrainSettings
-from ppdet.structures import Batch
+from ppdet.metrics.coco import CocoMetric
+from ppdet.structures import Batch, Detections
+from tests.data.support import coco_content, eval_reader, write_coco
 from tests.engine.test_evaluator import Counter, nothing
 from tests.engine.toys import ToyDetector, ToyLoader, make_trainer
 
@@ -94,6 +98,38 @@ def run_equal(folder: Path, rank: int, world: int) -> None:
     np.save(folder / f"scores_{world}_{rank}.npy", np.array(values))
 
 
+def run_score(folder: Path, rank: int, world: int) -> None:
+    """COCO's AP of boxes near the annotated ones, over 13 images in batches of 2: shares are not equal."""
+    if not (folder / "anno.json").exists():
+        write_coco(folder, coco_content(13))
+    dataset = COCODataSet(dataset_dir=str(folder), image_dir="images", anno_path="anno.json")
+    loader = eval_reader(batch_size=2).loader(dataset, seed=0, num_workers=0, rank=rank, world_size=world)
+    seen: list[int] = []
+
+    def predict(batch: Batch) -> list[Detections]:
+        seen.extend(batch.image_ids)
+        return [near_the_truth(dataset, image_id) for image_id in batch.image_ids]
+
+    metric = CocoMetric(folder / "anno.json", dataset.categories)
+    scores = evaluate(predict, loader, metric)["bbox"]
+    (folder / f"ap_{world}_{rank}.json").write_text(json.dumps({"scores": scores, "seen": seen}))
+
+
+def near_the_truth(dataset: COCODataSet, image_id: int) -> Detections:
+    """Annotated boxes, some moved and some of another class, and one where nothing is; always the same."""
+    rng = np.random.default_rng(image_id)
+    samples = (dataset[index] for index in range(len(dataset)))
+    truth = next(sample.target for sample in samples if sample.image_id == image_id)
+    assert truth is not None
+    boxes = np.concatenate([truth.boxes + rng.normal(size=truth.boxes.shape) * 0.5, [[30, 20, 38, 28]]])
+    labels = np.append(truth.labels, 0)
+    labels[rng.random(len(labels)) < 0.1] = 2
+    order = np.argsort(-(scores := rng.random(len(boxes))))
+    return Detections(
+        image_id, boxes[order].astype(np.float32), scores[order].astype(np.float32), labels[order]
+    )
+
+
 class Fail(Hook):
     def __init__(self, how: str, folder: Path) -> None:
         self._how, self._folder = how, folder
@@ -121,6 +157,7 @@ def main() -> None:
     rank, world = distributed.rank(), distributed.world_size()
     if task == "equal":
         run_equal(folder, rank, world)
+        run_score(folder / "coco", rank, world)
     else:
         run_failing(folder, rank, world, task)
 

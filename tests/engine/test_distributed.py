@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -11,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.engine.distributed_run import run_equal
+from tests.engine.distributed_run import run_equal, run_score
 from tests.support import ROOT
 
 pytestmark = pytest.mark.slow
@@ -42,6 +43,7 @@ def launch(task: str, folder: Path) -> tuple[int, str, float]:
 
 
 def test_two_processes_equal_one(tmp_path: Path) -> None:
+    run_score(tmp_path / "coco", 0, 1)  # writes the images, before two processes want them
     status, output, _ = launch("equal", tmp_path)
     assert status == 0, output[-3000:]
     run_equal(tmp_path, 0, 1)
@@ -55,6 +57,14 @@ def test_two_processes_equal_one(tmp_path: Path) -> None:
     assert expected[0] == 20  # every image of 5 batches of 4, once
     for rank in range(2):
         np.testing.assert_allclose(np.load(tmp_path / f"scores_2_{rank}.npy"), expected, rtol=1e-6)
+    one_ap = json.loads((tmp_path / "coco" / "ap_1_0.json").read_text())
+    assert 0.1 < one_ap["scores"]["AP"] < 0.9
+    assert len(one_ap["seen"]) == 13
+    shares = [json.loads((tmp_path / "coco" / f"ap_2_{rank}.json").read_text()) for rank in range(2)]
+    assert set(shares[0]["seen"]) | set(shares[1]["seen"]) == set(one_ap["seen"])
+    assert max(len(share["seen"]) for share in shares) <= 7  # each did its half
+    for share in shares:
+        assert share["scores"] == pytest.approx(one_ap["scores"], abs=1e-6)
     saved = sorted(p.name for p in (tmp_path / "plain" / "2").iterdir())
     assert saved == ["0.pdopt", "0.pdparams", "checkpoints.json", "model_final.pdopt", "model_final.pdparams"]
 
