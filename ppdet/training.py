@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Callable, Optional
 
@@ -14,6 +14,7 @@ from ppdet.engine import distributed
 from ppdet.engine.checkpoint import RunFolder
 from ppdet.engine.console import JsonLines, LogFile, ProgressBar
 from ppdet.engine.evaluator import mean_losses
+from ppdet.engine.files import TrainingError
 from ppdet.engine.hooks import Hook
 from ppdet.engine.profiling import Profile
 from ppdet.engine.replay import Replay, replay
@@ -50,7 +51,12 @@ def build_trainer(
         evaluation: Scores the model along the way; None for not at all.
         metadata: What every checkpoint says of itself.
         profile: Profile some steps and stop; leaves checkpoints and logs of the folder alone.
+
+    Raises:
+        TrainingError: If `best_metric` is none of the numbers that evaluations will give.
     """
+    if evaluation is not None:
+        _check_best_metric(experiment, evaluation.metric.names)
     evaluate: Optional[Callable[[], Metrics]] = evaluation
     if evaluation is not None and experiment.validation_loss:
         evaluate = _with_losses(experiment, training, evaluation)
@@ -64,6 +70,17 @@ def build_trainer(
         evaluate=evaluate,
         hooks=build_hooks(experiment, folder, profile=profile, evaluation=evaluation),
     )
+
+
+def _check_best_metric(experiment: Experiment, names: Sequence[str]) -> None:
+    """Before hours of training, not after: the first evaluation would stop at a misspelt name."""
+    wanted = experiment.best_metric
+    losses = experiment.validation_loss and wanted is not None and wanted.startswith("loss.")
+    if wanted is None or not names or wanted in names or losses:
+        return
+    known = ", ".join([*names, *(["loss.loss"] if experiment.validation_loss else [])])
+    hint = "; loss.loss needs validation_loss: true" if wanted.startswith("loss.") else ""
+    raise TrainingError(f"best_metric: evaluations give no {wanted!r}, but {known}{hint}")
 
 
 def build_hooks(

@@ -41,6 +41,11 @@ class Metric(ABC):
     def compute(self) -> dict[str, dict[str, float]]:
         """Numbers by task and name, e.g. ``{"bbox": {"AP": 0.37, "AP50": 0.58}}``."""
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Full names of the numbers of `compute`, known before it; empty where they are not."""
+        return ()
+
     @abstractmethod
     def classwise(self) -> dict[str, dict[str, Optional[float]]]:
         """AP by task and class name, as of the last `compute`; None for a class without objects."""

@@ -73,6 +73,11 @@ class CocoMetric(Metric):
             )
         return ids
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Full names of the numbers of `compute`."""
+        return tuple(f"{task}.{name}" for task in self._tasks for name in STAT_NAMES)
+
     def compute(self) -> dict[str, dict[str, float]]:
         """COCO's twelve numbers per task; -1 where there is no ground truth (say, no small objects)."""
         detections = self._scorable()

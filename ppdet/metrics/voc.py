@@ -56,6 +56,11 @@ class VocMetric(Metric):
         self._iou_threshold = iou_threshold
         self._per_class: dict[str, Optional[float]] = {}
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Full names of the numbers of `compute`."""
+        return ("bbox.mAP",)
+
     def compute(self) -> dict[str, dict[str, float]]:
         """``{"bbox": {"mAP": value}}``; 0.0 where nothing is found, -1 if there are no objects at all."""
         images = self._grouped()

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Optional
 
+from ppdet.utils.errors import UserError
+
 
 def flatten(metrics: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
     """``{"bbox": {"AP": 1}}`` to ``{"bbox.AP": 1}``."""
@@ -22,11 +24,11 @@ def choose(metrics: Mapping[str, Mapping[str, float]], name: Optional[str] = Non
         Its full name and value.
 
     Raises:
-        KeyError: If there is no such number; says which there are.
+        UserError: If there is no such number; says which there are.
     """
     flat = flatten(metrics)
     if name is None and flat:
         return next(iter(flat.items()))
     if name not in flat:
-        raise KeyError(f"no metric {name!r}; there are {', '.join(flat) or 'none'}")
+        raise UserError(f"best_metric: there is no number {name!r}; there are {', '.join(flat) or 'none'}")
     return name, flat[name]

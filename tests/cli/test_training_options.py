@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from pathlib import Path
+from typing import Optional
 
 import numpy as np
 import pytest
@@ -11,10 +13,12 @@ import pytest
 from ppdet import load_config
 from ppdet.data.transforms.decode import Decode
 from ppdet.draw import class_colour, draw_detections
+from ppdet.engine.files import TrainingError
 from ppdet.evaluation import Evaluation
 from ppdet.recipes import build_dataset, build_training, train_settings
 from ppdet.structures import Detections
-from ppdet.training import PICTURE_THRESHOLD, Pictures, build_hooks
+from ppdet.training import PICTURE_THRESHOLD, Pictures, build_hooks, build_trainer
+from ppdet.utils.scores import flatten
 from tests.cli.small import assert_told, command, make_project
 from tests.engine.test_sinks import tensorboard_values
 
@@ -76,6 +80,34 @@ def test_accumulation_counts_in_the_rate_and_the_epoch(
     assert training.schedule.rate_at(0) == pytest.approx(0.01 * 0.5 * 0.1)
 
 
+@pytest.mark.parametrize(
+    ("words", "error"),
+    [
+        ([], None),
+        (["best_metric=bbox.AP50"], None),
+        (["best_metric=bbox.APP"], "no 'bbox.APP', but bbox.AP, bbox.AP50"),
+        (["best_metric=segm.AP"], "no 'segm.AP'"),
+        (["best_metric=loss.loss"], "needs validation_loss"),
+        (["best_metric=loss.loss", "validation_loss=true"], None),
+        (["best_metric=bbox.mAP", "metric=VOC"], None),
+        (["best_metric=bbox.AP", "metric=VOC"], "no 'bbox.AP', but bbox.mAP"),
+    ],
+)
+def test_best_metric_is_checked_before_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], error: Optional[str]
+) -> None:
+    make_project(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    experiment = load_config("small.yml", overrides=words)
+    training = build_training(experiment)
+    dataset = build_dataset(experiment, "EvalDataset", training.dataset.categories)
+    evaluation = Evaluation(experiment, training.model, dataset)
+    with pytest.raises(TrainingError, match=error) if error else nullcontext():
+        build_trainer(experiment, training, tmp_path / "run", evaluation=evaluation)
+    names = set(flatten(evaluation.metric.compute()))
+    assert set(evaluation.metric.names) == names
+
+
 def test_pictures_show_what_was_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make_project(tmp_path)
     monkeypatch.chdir(tmp_path)
@@ -98,8 +130,6 @@ def test_pictures_show_what_was_found(tmp_path: Path, monkeypatch: pytest.Monkey
 
 def test_missing_logger_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import sys
-
-    from ppdet.engine.files import TrainingError
 
     make_project(tmp_path)
     monkeypatch.chdir(tmp_path)
