@@ -209,7 +209,7 @@ class _WorkerStream:
         self._stalled = True
         logger.error("no batch for %.0f s; ending the loading processes", self._patience)
         for worker in self._workers:
-            worker.terminate()
+            worker.kill()
 
     def _why_no_batch(self, epoch: int, index: int, error: BaseException) -> DataError:
         where = f"batch {index} of epoch {epoch}"
@@ -234,7 +234,7 @@ class _WorkerStream:
             shutdown(_JOIN_SECONDS)
         for worker in self._workers:
             if worker.is_alive():
-                worker.terminate()
+                worker.kill()
                 worker.join(_JOIN_SECONDS)
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import signal
 import traceback
 from collections.abc import Sequence
+from types import FrameType
 from typing import Any, Optional
 
 import numpy as np
@@ -17,6 +19,8 @@ from ppdet.utils.errors import DataError
 
 #: Unreadable files in a row that training replaces before it gives up.
 _MOST_REPLACED = 10
+#: Seconds that a worker goes on after SIGTERM.
+GRACE_SECONDS = 20.0
 
 
 class BatchSource:
@@ -151,8 +155,17 @@ def only(items: list[Any]) -> Any:
 
 
 def start_worker(worker_id: int) -> None:
-    """One thread per worker: OpenCV's thread pool does not survive a fork."""
+    """One thread per worker: OpenCV's thread pool does not survive a fork. And no hurry to end."""
     import cv2
 
     del worker_id
     cv2.setNumThreads(0)
+    if hasattr(signal, "setitimer"):
+        signal.signal(signal.SIGTERM, _end_later)
+
+
+def _end_later(number: int, frame: Optional[FrameType]) -> None:
+    """Schedulers send SIGTERM to all processes of a job; training still needs this one for its last step."""
+    del frame
+    signal.signal(number, signal.SIG_DFL)  # a second one ends at once
+    signal.setitimer(signal.ITIMER_REAL, GRACE_SECONDS)  # and SIGALRM ends what nobody has ended by then

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Optional
@@ -21,6 +26,7 @@ from ppdet.training import PICTURE_THRESHOLD, Pictures, build_hooks, build_train
 from ppdet.utils.scores import flatten
 from tests.cli.small import assert_told, command, make_project
 from tests.engine.test_sinks import tensorboard_values
+from tests.support import ROOT
 
 HOOKS = """\
 from ppdet import register
@@ -129,8 +135,6 @@ def test_pictures_show_what_was_found(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 def test_missing_logger_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import sys
-
     make_project(tmp_path)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(sys.modules, "tensorboardX", None)
@@ -178,3 +182,29 @@ def test_profile_early_stop_validation_loss_and_curves(tmp_path: Path) -> None:
     assert len(list(run.glob("[0-9]*.pdopt"))) == 1
     shown = [tag for _, tag in tensorboard_values(run / "tensorboard") if tag.endswith(".jpg")]
     assert shown == ["eval/000000000001.jpg", "eval/000000000002.jpg"] * len(losses)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
+def test_sigterm_to_all_processes_of_a_job_saves(tmp_path: Path) -> None:
+    """As schedulers send it: loading processes get it too, and the step that is going on needs them."""
+    make_project(tmp_path)
+    words = ["train", "-c", "small.yml", "-o", "epoch=100000", "worker_num=2"]
+    with (tmp_path / "told.txt").open("w") as told:
+        child = subprocess.Popen(
+            [sys.executable, "-m", "ppdet", *words],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            stdout=told,
+            stderr=told,
+            start_new_session=True,
+        )
+        log = tmp_path / "output/small/metrics.jsonl"
+        while child.poll() is None and not (log.exists() and log.read_text("utf-8").count("\n") >= 3):
+            time.sleep(0.1)
+        os.killpg(child.pid, signal.SIGTERM)
+        assert child.wait(timeout=300) == 0, (tmp_path / "told.txt").read_text("utf-8")
+    assert ": SIGTERM; -r goes on from there" in (tmp_path / "told.txt").read_text("utf-8")
+    ledger = json.loads((tmp_path / "output/small/checkpoints.json").read_text("utf-8"))
+    last = json.loads(log.read_text("utf-8").splitlines()[-1])
+    assert ledger["saved"][ledger["last"]]["step"] == last["step"] >= 3
