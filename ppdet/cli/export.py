@@ -32,9 +32,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--formats",
         nargs="+",
-        choices=("paddle", "onnx"),
+        choices=("paddle", "onnx", "paddle2x"),
         default=("paddle", "onnx"),
-        help="what to write (default: both)",
+        help="what to write; paddle2x has the outputs of PaddleDetection 2.x (default: paddle onnx)",
     )
     parser.add_argument(
         "--classes",
@@ -95,7 +95,7 @@ def run(args: argparse.Namespace) -> int:
             print("no objects were found in these images; compare on real ones with --verify_dir DIR")
     if dataset is not None:
         print(verify_ap(trained.model, folder, trained.experiment, dataset, [r.runtime for r in results]))
-    sizes = ", ".join(f"{p.name} {p.stat().st_size / 1e6:.1f} MB" for p in sorted(folder.glob("model.*")))
+    sizes = ", ".join(f"{p.name} {p.stat().st_size / 1e6:.1f} MB" for p in sorted(folder.rglob("model.*")))
     checked = "equal to the model within the limits" if results else "NOT compared with the model"
     print(f"exported to {folder}: {sizes}; {checked}")
     return 0

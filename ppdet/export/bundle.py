@@ -11,11 +11,11 @@ import logging
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any, Callable, Optional
 
 import yaml
 
-from ppdet.export import standalone
+from ppdet.export import paddle2x, standalone
 from ppdet.export.metadata import FILE_NAME, ExportInfo
 from ppdet.export.onnx import MODEL, embed_info, export_onnx
 from ppdet.export.paddle_inference import export_paddle
@@ -29,6 +29,13 @@ logger = logging.getLogger(__name__)
 #: What 2.x calls families, and its least size of a TensorRT subgraph.
 _FAMILIES_2X = {"YOLOv3": ("YOLO", 3), "RetinaNet": ("RetinaNet", 40)}
 _OTHER_2X = ("RCNN", 40)
+
+#: What writes each format.
+_EXPORTERS: dict[Runtime, Callable[[Detector, Path, ExportInfo], Path]] = {
+    "paddle": export_paddle,
+    "onnx": export_onnx,
+    "paddle2x": paddle2x.export_paddle2x,
+}
 
 
 def export_model(
@@ -60,14 +67,15 @@ def export_model(
     described.unlink(missing_ok=True)  # a folder without it is not an export
     results: list[Comparison] = []
     for runtime in formats:
-        path = (export_paddle if runtime == "paddle" else export_onnx)(model, folder, info)
+        path = _EXPORTERS[runtime](model, folder, info)
         logger.info("wrote %s", path)
         if batches is not None:
             results.append(verify(model, folder, info, runtime, batches))
     info = dataclasses.replace(info, verified={r.runtime: r.to_dict() for r in results})
     if "onnx" in formats:
         embed_info(folder / MODEL, info)
-    (folder / "infer_cfg.yml").write_text(infer_cfg(info), "utf-8")
+    for place in (folder, folder / paddle2x.FOLDER) if "paddle2x" in formats else (folder,):
+        (place / "infer_cfg.yml").write_text(infer_cfg(info), "utf-8")
     shutil.copyfile(standalone.__file__, folder / "predict.py")
     described.write_text(info.to_json(), "utf-8")
     return results

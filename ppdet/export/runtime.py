@@ -12,13 +12,14 @@ import paddle
 from ppdet.export.errors import ExportError
 from ppdet.export.metadata import ExportInfo, read_info
 from ppdet.export.onnx import OnnxSession
+from ppdet.export.paddle2x import Paddle2xSession
 from ppdet.export.paddle_inference import PaddleSession
 from ppdet.modeling.detectors.predict import to_detections
 from ppdet.modeling.detectors.predictor import Predictor
 from ppdet.structures import Batch, Detections, box_conventions
 
-#: What an export can be run by.
-Runtime = Literal["paddle", "onnx"]
+#: What an export can be run by; `paddle2x` is Paddle Inference with the outputs of PaddleDetection 2.x.
+Runtime = Literal["paddle", "onnx", "paddle2x"]
 
 
 class Session(Protocol):
@@ -46,7 +47,8 @@ def open_session(folder: Path, runtime: Runtime) -> Session:
         return OnnxSession(folder, threads=usable_threads())
     place = paddle.get_device()
     gpu = int(place.partition(":")[2] or 0) if place.startswith("gpu") else None
-    return PaddleSession(folder, threads=usable_threads(), gpu=gpu)
+    kind = Paddle2xSession if runtime == "paddle2x" else PaddleSession
+    return kind(folder, threads=usable_threads(), gpu=gpu)
 
 
 class ExportedPredictor(Predictor):

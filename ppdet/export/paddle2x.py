@@ -1,0 +1,99 @@
+"""The export that programs written for PaddleDetection 2.x read: one table of detections per batch.
+
+Letters: N images, D detections per image at most, n detections of all images.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Optional
+
+import numpy as np
+import paddle
+from paddle import Tensor
+
+from ppdet.export.errors import ExportError
+from ppdet.export.metadata import ExportInfo
+from ppdet.export.paddle_inference import MODEL, PaddleSession
+from ppdet.export.program import DetectionProgram, save_program
+from ppdet.modeling.interfaces import Detector
+
+#: Folder inside of an export.
+FOLDER = "paddle2x"
+
+
+class TableProgram(DetectionProgram):
+    """As `DetectionProgram`, with the two outputs of 2.x."""
+
+    def forward(self, image: Tensor, im_shape: Tensor, scale_factor: Tensor) -> list[Tensor]:
+        """Detections.
+
+        Args:
+            image: As in `DetectionProgram`.
+            im_shape: As there.
+            scale_factor: As there.
+
+        Returns:
+            ``[n, 6]`` float32 of label, score, x1, y1, x2, y2 in original pixels, image after image, and
+            ``[N]`` int32, how many of the rows belong to each. If that is none at all, the table is one row with
+            label -1 and score 0.
+        """
+        found = self.detector.detect(image, im_shape, scale_factor)
+        columns = [found.labels.astype("float32").unsqueeze(-1), found.scores.unsqueeze(-1), found.boxes]
+        rows = paddle.flatten(paddle.concat(columns, axis=-1), 0, 1)
+        real = found.labels >= 0
+        # Paddle Inference 3.3.1 hangs on a table of no rows, so one of padding stays where nothing was found.
+        nothing = paddle.logical_not(paddle.any(real))
+        first = paddle.arange(paddle.shape(rows)[0]) == 0
+        kept = paddle.nonzero(paddle.flatten(real) | (first & nothing)).squeeze(1)
+        return [paddle.gather(rows, kept), real.astype("int32").sum(axis=1).astype("int32")]
+
+
+def export_paddle2x(model: Detector, folder: Path, info: ExportInfo) -> Path:
+    """Write the model into a folder of its own; returns the file of its structure.
+
+    Raises:
+        ExportError: If it has masks or takes bytes, which the programs of 2.x would read otherwise.
+    """
+    if info.has_masks:
+        raise ExportError(
+            "paddle2x has no masks: 2.x pasted them into whole images inside the graph. Use paddle "
+            "or onnx, which put out a grid over each box"
+        )
+    if info.uint8_input:
+        raise ExportError("paddle2x takes normalised images, as the programs of 2.x give; leave out --uint8")
+    target = folder / FOLDER
+    target.mkdir(parents=True, exist_ok=True)
+    save_program(TableProgram(model), target / "model", uint8_input=False)
+    return target / MODEL
+
+
+class Paddle2xSession:
+    """Runs the export of 2.x's layout, and puts its table into the arrays that other sessions give.
+
+    Args:
+        folder: Of the export.
+        threads: Threads of the CPU that it may use.
+        gpu: Index of the graphics card, or None for the CPU.
+    """
+
+    def __init__(self, folder: Path, *, threads: int, gpu: Optional[int] = None) -> None:
+        self._session = PaddleSession(folder / FOLDER, threads=threads, gpu=gpu)
+
+    def __call__(self, *arrays: np.ndarray) -> list[np.ndarray]:
+        """Run on image, im_shape, scale_factor; boxes, scores and labels, padded."""
+        return padded(*self._session(*arrays))
+
+
+def padded(table: np.ndarray, counts: np.ndarray) -> list[np.ndarray]:
+    """Boxes ``[N, D, 4]``, scores ``[N, D]``, labels ``[N, D]`` of a table ``[n, 6]`` with counts ``[N]``."""
+    images, most = len(counts), max(1, int(counts.max()))
+    boxes = np.zeros((images, most, 4), np.float32)
+    scores = np.zeros((images, most), np.float32)
+    labels = np.full((images, most), -1, np.int64)
+    first = 0
+    for i, count in enumerate(counts.tolist()):
+        rows = table[first : first + count]
+        boxes[i, :count], scores[i, :count], labels[i, :count] = rows[:, 2:], rows[:, 1], rows[:, 0]
+        first += count
+    return [boxes, scores, labels]
