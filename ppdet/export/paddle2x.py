@@ -35,8 +35,8 @@ class TableProgram(DetectionProgram):
 
         Returns:
             ``[n, 6]`` float32 of label, score, x1, y1, x2, y2 in original pixels, image after image, and
-            ``[N]`` int32, how many of the rows belong to each. If that is none at all, the table is one row with
-            label -1 and score 0.
+            ``[N]`` int32, how many of the rows belong to each. If that is none at all, the table is one
+            row with label -1 and score 0.
         """
         found = self.detector.detect(image, im_shape, scale_factor)
         columns = [found.labels.astype("float32").unsqueeze(-1), found.scores.unsqueeze(-1), found.boxes]
