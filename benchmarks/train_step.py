@@ -1,7 +1,7 @@
 """Time of a training step split into data, host and Paddle's operators, and what a step asks of the device.
 
-    python benchmarks/train_step.py                       both detectors, small images; prints a table
-    python benchmarks/train_step.py --json FILE           raw numbers too
+    python benchmarks/train_step.py                   both detectors, small images, a process each; prints
+    python benchmarks/train_step.py --page FILE.md    and writes the result page, raw numbers beside it
 
 Operator launches and host reads per step do not depend on the device: a GPU sees the same ones. Host reads
 are counted as training on a GPU does them, where losses are looked at with the log only.
@@ -14,6 +14,7 @@ import json
 import logging
 import os
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -90,7 +91,7 @@ def measure(config: str, overrides: list[str], data: Path, *, steps: int) -> dic
         train(1000, Profile(Path(folder), first=2, steps=min(steps, 5)))
         table = json.loads((Path(folder) / TABLE).read_text("utf-8"))
     training.loader.close()
-    quantiles = statistics.quantiles(clock.times, n=20)
+    quantiles = statistics.quantiles(clock.times, n=20, method="inclusive")
     return {
         "step_ms_p50": statistics.median(clock.times) * 1e3,
         "step_ms_p95": quantiles[18] * 1e3,
@@ -108,6 +109,57 @@ def classes(data: Path) -> int:
     return len(json.loads((data / "annotations/instances_train.json").read_text("utf-8"))["categories"])
 
 
+def measure_apart(name: str, steps: int) -> dict[str, Any]:
+    """What `measure` gives in a process of its own, since peak memory is that of a process."""
+    with tempfile.TemporaryDirectory() as folder:
+        raw = Path(folder) / "raw.json"
+        words = ["--only", name, "--steps", str(steps), "--json", str(raw)]
+        subprocess.run([sys.executable, __file__, *words], check=True, stdout=subprocess.DEVNULL)
+        numbers: dict[str, Any] = json.loads(raw.read_text("utf-8"))[name]
+    return numbers
+
+
+def page(found: dict[str, Any], steps: int) -> str:
+    """The result page, as README.md wants it."""
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True)
+    cpu, known, at = found["hardware"], found["versions"], commit.stdout.strip()
+    load = f"{found['load_average'][0]:.1f}"
+    quiet = found["load_average"][0] < 0.5
+    rows = []
+    for name in CONFIGS:
+        if name not in found:
+            continue
+        one, table = found[name], found[name]["profiled"]
+        share = " / ".join(
+            f"{100 * table[part] / table['step_ms']:.1f}" for part in ("data_ms", "host_ms", "kernels_ms")
+        )
+        rows.append(
+            f"| {name} | {one['batch']} | {one['step_ms_p50']:.0f} | {one['step_ms_p95']:.0f} | {share} "
+            f"| {table['operators']:.0f} | {one['host_reads_per_step']:.0f} | {one['peak_memory_mb']:.0f} |"
+        )
+    return "\n".join(
+        [
+            "# A training step: its time, and what it asks of the device",
+            "",
+            f"`python benchmarks/train_step.py --steps {steps} --page FILE` at commit {at}, one process",
+            f"per detector, {found['image_size']} pixels, {WARM_UP} steps of warm-up, {steps} timed.",
+            f"{cpu['cpu']}, {cpu['cores']} cores, {os.environ['MKL_NUM_THREADS']} threads; "
+            + ", ".join(f"{what} {version}" for what, version in known.items())
+            + ".",
+            f"Load average before: {load}"
+            + ("." if quiet else ": **the machine was busy, so these times are no result**."),
+            "",
+            "| Detector | Batch | Step, p50 ms | p95 ms | Data / host / operators, % of a profiled step "
+            "| Operators per step | Host reads per step | Peak memory, MB |",
+            "|---|---|---|---|---|---|---|---|",
+            *rows,
+            "",
+            "Host reads are those of a step between two logs, as on a GPU; each would stop its queue.",
+            "",
+        ]
+    )
+
+
 def main() -> int:
     """Measure and print."""
     parser = argparse.ArgumentParser(
@@ -115,22 +167,29 @@ def main() -> int:
     )
     parser.add_argument("--json", type=Path, metavar="FILE")
     parser.add_argument("--steps", type=int, default=STEPS, help="timed steps (%(default)s)")
-    parser.add_argument("--only", choices=list(CONFIGS), help="one detector; peak memory is per process")
+    parser.add_argument("--only", choices=list(CONFIGS), help="one detector, in this process")
+    parser.add_argument("--page", type=Path, metavar="FILE.md", help="result page; FILE.json beside it")
     args = parser.parse_args()
     logging.getLogger("ppdet").setLevel(logging.WARNING)
     found: dict[str, Any] = {"hardware": hardware(), "versions": versions(), "image_size": SIZE}
     found["load_average"] = os.getloadavg()  # a number above that of cores spoils the times
-    with tempfile.TemporaryDirectory() as folder:
-        data = Path(folder) / "data"
-        write_dataset(data, SyntheticOptions(train=32, val=1, height=240, width=320))
-        for name, (config, overrides) in CONFIGS.items():
-            if args.only in (None, name):
+    for name, (config, overrides) in CONFIGS.items():
+        if args.only is None:
+            found[name] = measure_apart(name, args.steps)
+        elif args.only == name:
+            with tempfile.TemporaryDirectory() as folder:
+                data = Path(folder) / "data"
+                write_dataset(data, SyntheticOptions(train=32, val=1, height=240, width=320))
                 found[name] = measure(config, overrides, data, steps=args.steps)
-                print(
-                    name, json.dumps({k: v for k, v in found[name].items() if k != "host_reads"}), flush=True
-                )
-    if args.json:
-        args.json.write_text(json.dumps(found, indent=1) + "\n", "utf-8")
+        else:
+            continue
+        shown = {key: value for key, value in found[name].items() if key != "host_reads"}
+        print(name, json.dumps(shown), flush=True)
+    files = [args.json, args.page.with_suffix(".json") if args.page else None]
+    for path in filter(None, files):
+        path.write_text(json.dumps(found, indent=1) + "\n", "utf-8")
+    if args.page:
+        args.page.write_text(page(found, args.steps), "utf-8")
     return 0
 
 
