@@ -97,7 +97,7 @@ QUANTITIES = {
     "ours[i].numpy()": "anchors",
     "polygon.reshape(-1)": "polygons",
     "predictions.probs[0, :50].numpy()": "class probabilities",
-    "probs[i, :len(expected)]": "class probabilities",
+    "probs[i, :len(expected)]": "mask probabilities",
     "reference_module().sample_values(ours, count)": "a sample of the result",
     "regions.boxes[i].numpy()[valid]": "boxes",
     "regions.objectness_logits[i].numpy()[valid]": "scores",
