@@ -30,8 +30,8 @@ from ppdet.recipes import require
 logger = logging.getLogger(__name__)
 
 #: What a user may ask for.
-Choice = Literal["auto", "native", "paddle", "onnx"]
-CHOICES: tuple[Choice, ...] = ("auto", "native", "paddle", "onnx")
+Choice = Literal["auto", "native", "paddle", "paddle-bf16", "onnx"]
+CHOICES: tuple[Choice, ...] = ("auto", "native", "paddle", "paddle-bf16", "onnx")
 #: `auto` exports for no fewer images than this: exporting and verifying R50-FPN takes as long as running some
 #: thirty images natively.
 WORTHWHILE = 50
@@ -52,7 +52,7 @@ def choose_predictor(
     ``auto`` on a GPU is the model itself; on the CPU it is ONNX Runtime if it is installed, the export passes
     its comparison with the model, and there are enough images to be worth it, or the export is in the cache
     already. Whatever stands in its way, it falls back on the model itself. Asked for by name, a runtime that
-    does not work is an error.
+    does not work is an error. ``paddle-bf16`` is never chosen by itself: boxes are then off by pixels.
 
     Args:
         choice: The user's.
@@ -71,7 +71,7 @@ def choose_predictor(
         return NativePredictor(model)
     reason = None if choice != "auto" else _why_native()
     if reason is None:
-        runtime: Runtime = "paddle" if choice == "paddle" else "onnx"
+        runtime: Runtime = "onnx" if choice in ("auto", "onnx") else "paddle"
         try:
             built = require(experiment, reader).build()
             info = describe(model, built, class_names)
@@ -79,7 +79,8 @@ def choose_predictor(
             if choice == "auto" and images < WORTHWHILE and not (entry / FILE_NAME).is_file():
                 reason = f"an export pays from {WORTHWHILE} images on (--runtime onnx makes one)"
             else:
-                predictor = cached_predictor(entry, model, info, built, runtime)
+                put_into_cache(entry, model, info, built, runtime)
+                predictor = ExportedPredictor(entry, runtime, bfloat16=choice == "paddle-bf16")
                 logger.info("runtime: %s", predictor.runtime)
                 return predictor
         except ExportError as error:
@@ -99,10 +100,8 @@ def _why_native() -> Optional[str]:
     return None
 
 
-def cached_predictor(
-    entry: Path, model: Detector, info: ExportInfo, reader: Reader, runtime: Runtime
-) -> ExportedPredictor:
-    """A verified export from the cache, where it is put first if need be.
+def put_into_cache(entry: Path, model: Detector, info: ExportInfo, reader: Reader, runtime: Runtime) -> None:
+    """Put a verified export into the cache, unless it is there already.
 
     Args:
         entry: Its folder.
@@ -124,7 +123,6 @@ def cached_predictor(
             _put(scratch, entry)
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
-    return ExportedPredictor(entry, runtime)
 
 
 def _put(scratch: Path, entry: Path) -> None:

@@ -36,19 +36,21 @@ def usable_threads() -> int:
     return max(1, cores // int(os.environ.get("PADDLE_LOCAL_SIZE", "1")))
 
 
-def open_session(folder: Path, runtime: Runtime) -> Session:
+def open_session(folder: Path, runtime: Runtime, *, bfloat16: bool = False) -> Session:
     """Load an export.
 
     Args:
         folder: Of the export.
         runtime: By what.
+        bfloat16: Compute in bfloat16; on the CPU, by Paddle Inference.
     """
     if runtime == "onnx":
         return OnnxSession(folder, threads=usable_threads())
     place = paddle.get_device()
     gpu = int(place.partition(":")[2] or 0) if place.startswith("gpu") else None
-    kind = Paddle2xSession if runtime == "paddle2x" else PaddleSession
-    return kind(folder, threads=usable_threads(), gpu=gpu)
+    if runtime == "paddle2x":
+        return Paddle2xSession(folder, threads=usable_threads(), gpu=gpu)
+    return PaddleSession(folder, threads=usable_threads(), gpu=gpu, bfloat16=bfloat16)
 
 
 class ExportedPredictor(Predictor):
@@ -57,12 +59,13 @@ class ExportedPredictor(Predictor):
     Args:
         folder: Of the export.
         runtime: What runs it.
+        bfloat16: See `open_session`. What was verified is float32.
 
     Raises:
         ExportError: If it takes bytes, or was not verified for this runtime.
     """
 
-    def __init__(self, folder: Path, runtime: Runtime) -> None:
+    def __init__(self, folder: Path, runtime: Runtime, *, bfloat16: bool = False) -> None:
         info = read_info(folder)
         if info.uint8_input:
             raise ExportError(
@@ -71,8 +74,8 @@ class ExportedPredictor(Predictor):
         if runtime not in info.verified:
             raise ExportError(f"{folder} was not verified for {runtime}; export it again without --no-verify")
         self._info = info
-        self._session = open_session(folder, runtime)
-        self.runtime = runtime_name(runtime)
+        self._session = open_session(folder, runtime, bfloat16=bfloat16)
+        self.runtime = runtime_name(runtime) + ", bfloat16" * bfloat16
 
     def run(self, batch: Batch) -> list[np.ndarray]:
         """Boxes, scores, labels and maybe mask probabilities, padded."""
@@ -89,7 +92,7 @@ def runtime_name(runtime: Runtime) -> str:
         import onnxruntime
 
         return f"ONNX Runtime {onnxruntime.__version__}, {usable_threads()} threads"
-    return f"Paddle Inference {paddle.__version__}"
+    return f"Paddle Inference {paddle.__version__}, {usable_threads()} threads"
 
 
 def arrays_of(batch: Batch) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

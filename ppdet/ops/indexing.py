@@ -11,7 +11,6 @@ from typing import NamedTuple, Optional, Union
 
 import paddle
 from paddle import Tensor
-from paddle.nn import functional
 
 #: Below every score; marks rows that are not there. Finite, because some top-k kernels mishandle infinities.
 LOWEST = -3.0e38
@@ -58,7 +57,9 @@ def top_k(scores: Tensor, k: int) -> TopK:
     """
     length = known_dim(scores, 1)
     if length is None or length < k:
-        scores = functional.pad(scores, [0, 0, 0, k], value=LOWEST, pad_from_left_axis=True)
+        # Not with `pad`, which oneDNN in Paddle Inference 3.3 writes beyond its memory.
+        lowest = paddle.full([dim(scores, 0), k], LOWEST, dtype=scores.dtype)
+        scores = paddle.concat([scores, lowest], axis=1)
     values, columns = paddle.topk(scores, k, axis=1)
     return TopK(values, columns)
 

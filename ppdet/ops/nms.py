@@ -12,7 +12,7 @@ import paddle
 from paddle import Tensor
 from paddle.vision import ops as kernels
 
-from ppdet.ops.indexing import dim, place_rows, top_k
+from ppdet.ops.indexing import LOWEST, dim, place_rows, top_k
 
 
 def batched_nms(boxes: Tensor, scores: Tensor, groups: Tensor, *, iou_threshold: float) -> Tensor:
@@ -111,7 +111,8 @@ def class_wise_nms(
     if pre_nms_top_k is not None and pre_nms_top_k < max_candidates:
         passes = passes & (_rank_in_class(best.columns % classes, passes, classes) < pre_nms_top_k)
 
-    # From here on, one row per (image, box, class) that passed, whatever its image.
+    # From here on, one row per (image, box, class) that passed, whatever its image, and one more that belongs
+    # to no image: tensors without elements are what oneDNN kernels of Paddle Inference 3.3 fail on.
     rows = paddle.nonzero(paddle.flatten(passes)).squeeze(1)
     image = rows // max_candidates
     pair = paddle.gather(paddle.flatten(best.columns), rows)
@@ -120,6 +121,10 @@ def class_wise_nms(
     # Row of the flattened boxes: (image, box) where shared, (image, box, class) where not.
     box_row = image * dim(boxes, 1) + pair // classes if shared else image * (dim(boxes, 1) * classes) + pair
     box = paddle.gather(paddle.reshape(boxes, [-1, 4]), box_row)
+    box = paddle.concat([box, paddle.zeros([1, 4], dtype=box.dtype)])
+    score = paddle.concat([score, paddle.full([1], LOWEST, dtype=score.dtype)])
+    label = paddle.concat([label, paddle.zeros([1], dtype=label.dtype)])
+    image = paddle.concat([image, paddle.ones([1], dtype=image.dtype) * images])
     kept = batched_nms(box, score, image * classes + label, iou_threshold=iou_threshold)
 
     image, box, score, label = (paddle.gather(x, kept) for x in (image, box, score, label))
@@ -140,8 +145,8 @@ def _rank_in_class(labels: Tensor, passes: Tensor, classes: int) -> Tensor:
 
 
 def _slots(image: Tensor, images: Union[int, Tensor], keep_top_k: int) -> Tensor:
-    """Row of the padded ``[N * D]`` result for each detection; N * D for those beyond the D best."""
+    """Row of the padded ``[N * D]`` result for each detection; N * D beyond the D best, or of no image."""
     member = (image.unsqueeze(1) == paddle.arange(images, dtype=image.dtype)).astype("int64")
     rank = (paddle.cumsum(member, axis=0) * member).sum(axis=1) - 1
     dropped = paddle.full_like(image, 1) * images * keep_top_k
-    return paddle.where(rank < keep_top_k, image * keep_top_k + rank, dropped)
+    return paddle.where((rank >= 0) & (rank < keep_top_k), image * keep_top_k + rank, dropped)

@@ -89,17 +89,23 @@ def roi_align(
         ``[T, C, S, S]``, differentiable in `features`. Samples more than one cell outside the map count as 0.
         Empty regions, padding for instance, give finite numbers that mean nothing.
     """
-    corner = boxes[:, :2]
-    return kernels.roi_align(
-        features,
-        paddle.concat([corner, paddle.maximum(boxes[:, 2:], corner + _MIN_SIDE)], axis=1),
-        per_image,
+    pool = _pool(resolution, sampling_ratio, aligned)
+    return pool(features, _at_least_min_side(boxes), per_image, spatial_scale=1.0 / stride)
+
+
+def _pool(resolution: int, sampling_ratio: int, aligned: bool) -> partial[Tensor]:
+    return partial(
+        kernels.roi_align,
         output_size=resolution,
-        spatial_scale=1.0 / stride,
         # The kernel takes every value < 1 as "adaptive".
         sampling_ratio=sampling_ratio if sampling_ratio > 0 else -1,
         aligned=aligned,
     )
+
+
+def _at_least_min_side(boxes: Tensor) -> Tensor:
+    corner = boxes[:, :2]
+    return paddle.concat([corner, paddle.maximum(boxes[:, 2:], corner + _MIN_SIDE)], axis=1)
 
 
 def assign_levels(boxes: Tensor, *, first_level: int, last_level: int) -> Tensor:
@@ -158,10 +164,12 @@ def multi_level_roi_align(
         raise ValueError(
             f"{len(features)} feature maps with strides {list(strides)}: expected successive powers of two"
         )
-    pool = partial(roi_align, resolution=resolution, sampling_ratio=sampling_ratio, aligned=aligned)
-    pooled_boxes = inset_boxes(boxes, last_pixel)
+    pool = _pool(resolution, sampling_ratio, aligned)
+    # Before regions are parted by level, for a level may have none, which oneDNN kernels of Paddle Inference
+    # 3.3 fail on.
+    pooled_boxes = _at_least_min_side(inset_boxes(boxes, last_pixel))
     if len(features) == 1:
-        return pool(features[0], pooled_boxes, per_image, stride=strides[0])
+        return pool(features[0], pooled_boxes, per_image, spatial_scale=1.0 / strides[0])
     levels = assign_levels(boxes, first_level=first, last_level=first + len(strides) - 1)
     member_of_image = _image_membership(boxes, per_image)
     pooled, rows = [], []
@@ -169,7 +177,7 @@ def multi_level_roi_align(
         on_level = levels == first + i
         index = paddle.nonzero(on_level).squeeze(1)
         counts = (member_of_image * on_level.astype("int32").unsqueeze(1)).sum(axis=0).astype("int32")
-        pooled.append(pool(feature, paddle.gather(pooled_boxes, index), counts, stride=stride))
+        pooled.append(pool(feature, paddle.gather(pooled_boxes, index), counts, spatial_scale=1.0 / stride))
         rows.append(index)
     restore = paddle.argsort(paddle.concat(rows))
     return paddle.gather(paddle.concat(pooled), restore)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from ppdet import build_model, load_config, predict
@@ -16,6 +17,12 @@ from ppdet.export.runtime import ExportedPredictor
 from ppdet.export.verify import made_up_images
 from ppdet.modeling.detectors.predictor import NativePredictor
 from tests.cli.small import make_project
+
+
+def cpu_flags() -> str:
+    """What the processor says it can do; nothing on systems that do not tell."""
+    path = Path("/proc/cpuinfo")
+    return path.read_text() if path.is_file() else ""
 
 
 @pytest.fixture(scope="module")
@@ -107,3 +114,23 @@ def test_a_cached_export_is_of_these_weights_and_settings(project: Path) -> None
 def test_a_folder_without_description_is_no_export(tmp_path: Path) -> None:
     with pytest.raises(ExportError, match="is this an export"):
         ExportedPredictor(tmp_path, "onnx")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif("avx512_bf16" not in cpu_flags(), reason="this CPU has no bfloat16")
+def test_bfloat16_is_coarse_but_alike(project: Path, tmp_path: Path) -> None:
+    experiment = load_config(project / "small.yml")
+    model = build_model(experiment)
+    full, half = (
+        choose_predictor(name, model, experiment, images=1, cache=tmp_path)
+        for name in ("paddle", "paddle-bf16")
+    )
+    assert "bfloat16" in half.runtime
+    assert "bfloat16" not in full.runtime
+    assert len(list(tmp_path.iterdir())) == 1  # both run the same export
+    images = made_up_images()
+    for one, other in zip(predict(full, images, experiment), predict(half, images, experiment)):
+        assert not np.array_equal(one.scores, other.scores)
+        count = min(len(one), len(other))
+        assert count
+        np.testing.assert_allclose(one.scores[:count], other.scores[:count], atol=0.05)

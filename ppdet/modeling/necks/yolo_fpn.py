@@ -9,11 +9,11 @@ from functools import partial
 
 import paddle
 from paddle import Tensor, nn
-from paddle.nn import functional
 
 from ppdet.config.spec import Derived, Shared
 from ppdet.modeling.interfaces import Neck
 from ppdet.modeling.layers.darknet import ConvNormLeaky
+from ppdet.modeling.layers.upsample import double_nearest
 from ppdet.structures import FeatureShape
 
 
@@ -80,7 +80,7 @@ class YOLOv3FPN(Neck):
         for i, feature in enumerate(reversed(features)):
             if route is not None:
                 route = self._sub_layers[f"yolo_transition.{i - 1}"](route)
-                feature = paddle.concat([_upsample_to(route, feature), feature], axis=1)
+                feature = paddle.concat([double_nearest(route, feature), feature], axis=1)
             route, tip = self._sub_layers[f"yolo_block.{i}"](feature)
             outputs.append(tip)
         return outputs
@@ -124,17 +124,8 @@ class YOLOv3TinyFPN(Neck):
         """The backbone's two maps, finest first, to two maps, COARSEST first."""
         fine, coarse = features
         route = self.bottleneck(coarse)
-        merged = paddle.concat([_upsample_to(self.transition(route), fine), fine], axis=1)
+        merged = paddle.concat([double_nearest(self.transition(route), fine), fine], axis=1)
         return [self.tip0(route), self.tip1(merged)]
-
-
-def _upsample_to(features: Tensor, finer: Tensor) -> Tensor:
-    """Nearest-neighbour upsampling to the size of a finer map.
-
-    By target size, not by the factor 2: also right where a side is odd, and oneDNN refuses the factor in
-    Paddle Inference.
-    """
-    return functional.interpolate(features, size=finer.shape[2:], mode="nearest")
 
 
 def _check_strides(owner: str, in_shapes: list[FeatureShape]) -> None:
