@@ -111,8 +111,7 @@ def class_wise_nms(
     if pre_nms_top_k is not None and pre_nms_top_k < max_candidates:
         passes = passes & (_rank_in_class(best.columns % classes, passes, classes) < pre_nms_top_k)
 
-    # From here on, one row per (image, box, class) that passed, whatever its image, and one more that belongs
-    # to no image: tensors without elements are what oneDNN kernels of Paddle Inference 3.3 fail on.
+    # From here on, one row per (image, box, class) that passed, whatever its image.
     rows = paddle.nonzero(paddle.flatten(passes)).squeeze(1)
     image = rows // max_candidates
     pair = paddle.gather(paddle.flatten(best.columns), rows)
@@ -121,20 +120,30 @@ def class_wise_nms(
     # Row of the flattened boxes: (image, box) where shared, (image, box, class) where not.
     box_row = image * dim(boxes, 1) + pair // classes if shared else image * (dim(boxes, 1) * classes) + pair
     box = paddle.gather(paddle.reshape(boxes, [-1, 4]), box_row)
-    box = paddle.concat([box, paddle.zeros([1, 4], dtype=box.dtype)])
-    score = paddle.concat([score, paddle.full([1], LOWEST, dtype=score.dtype)])
-    label = paddle.concat([label, paddle.zeros([1], dtype=label.dtype)])
-    image = paddle.concat([image, paddle.ones([1], dtype=image.dtype) * images])
+    # The spare row comes last of all and has group 0.
+    box, score = _with_spare(box, 0), _with_spare(score, LOWEST)
+    image, label = _with_spare(image, -1), _with_spare(label, classes)
     kept = batched_nms(box, score, image * classes + label, iou_threshold=iou_threshold)
 
     image, box, score, label = (paddle.gather(x, kept) for x in (image, box, score, label))
-    slots = _slots(image, images, keep_top_k)
+    return _padded(box, score, label, _slots(image, images, keep_top_k), images, keep_top_k)
+
+
+def _padded(
+    box: Tensor, score: Tensor, label: Tensor, slots: Tensor, images: Union[int, Tensor], keep_top_k: int
+) -> ClassWiseNms:
+    """Detections of all images, put into their slots of the padded result."""
     total = images * keep_top_k
     return ClassWiseNms(
         paddle.reshape(place_rows(box, slots, total), [-1, keep_top_k, 4]),
         paddle.reshape(place_rows(score, slots, total), [-1, keep_top_k]),
         paddle.reshape(place_rows(label, slots, total, fill=-1), [-1, keep_top_k]),
     )
+
+
+def _with_spare(x: Tensor, fill: float) -> Tensor:
+    """One more row, of no image: oneDNN kernels of Paddle Inference 3.3 fail on empty tensors."""
+    return paddle.concat([x, paddle.full([1, *x.shape[1:]], fill, dtype=x.dtype)])
 
 
 def _rank_in_class(labels: Tensor, passes: Tensor, classes: int) -> Tensor:
