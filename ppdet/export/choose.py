@@ -49,10 +49,11 @@ def choose_predictor(
 ) -> Predictor:
     """What is to run a model; says so in one line of the log.
 
-    ``auto`` on a GPU is the model itself; on the CPU it is ONNX Runtime if it is installed, the export passes
-    its comparison with the model, and there are enough images to be worth it, or the export is in the cache
-    already. Whatever stands in its way, it falls back on the model itself. Asked for by name, a runtime that
-    does not work is an error. ``paddle-bf16`` is never chosen by itself: boxes are then off by pixels.
+    ``auto`` on a GPU is the model itself; on the CPU it is ONNX Runtime if it is installed, else Paddle
+    Inference, provided that the export passes its comparison with the model, and that there are enough images
+    to be worth it, or the export is in the cache already. Whatever stands in its way, it falls back on the
+    model itself. Asked for by name, a runtime that does not work is an error. ``paddle-bf16`` is never chosen
+    by itself: boxes are then off by pixels.
 
     Args:
         choice: The user's.
@@ -69,15 +70,17 @@ def choose_predictor(
     """
     if choice == "native":
         return NativePredictor(model)
-    reason = None if choice != "auto" else _why_native()
-    if reason is None:
-        runtime: Runtime = "onnx" if choice in ("auto", "onnx") else "paddle"
+    reason = None
+    if choice == "auto" and paddle.get_device().startswith("gpu"):
+        reason = "that is what a GPU runs"
+    else:
+        runtime = _runtime_of(choice)
         try:
             built = require(experiment, reader).build()
             info = describe(model, built, class_names)
             entry = (cache or cache_folder()) / fingerprint(model, experiment, info, runtime)
             if choice == "auto" and images < WORTHWHILE and not (entry / FILE_NAME).is_file():
-                reason = f"an export pays from {WORTHWHILE} images on (--runtime onnx makes one)"
+                reason = f"an export pays from {WORTHWHILE} images on (--runtime {runtime} makes one)"
             else:
                 put_into_cache(entry, model, info, built, runtime)
                 predictor = ExportedPredictor(entry, runtime, bfloat16=choice == "paddle-bf16")
@@ -91,13 +94,11 @@ def choose_predictor(
     return NativePredictor(model)
 
 
-def _why_native() -> Optional[str]:
-    if paddle.get_device().startswith("gpu"):
-        return "that is what a GPU runs"
-    missing = missing_packages()
-    if missing:
-        return f"{', '.join(missing)} are not installed; pip install 'ppdet[export]' makes the CPU faster"
-    return None
+def _runtime_of(choice: Choice) -> Runtime:
+    if choice == "auto" and missing_packages():
+        logger.info("pip install 'ppdet[export]' may make the CPU faster: it brings ONNX Runtime")
+        return "paddle"
+    return "onnx" if choice in ("auto", "onnx") else "paddle"
 
 
 def put_into_cache(entry: Path, model: Detector, info: ExportInfo, reader: Reader, runtime: Runtime) -> None:

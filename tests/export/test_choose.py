@@ -74,9 +74,18 @@ def test_what_does_not_work_is_no_choice(
     with pytest.raises(ExportError, match="no such operation"):
         choose_predictor("onnx", model, experiment, images=1, cache=tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_without_onnx_auto_is_paddle_inference(
+    project: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    experiment = load_config(project / "small.yml")
+    model = build_model(experiment)
+    caplog.set_level(logging.INFO, "ppdet")
     monkeypatch.setattr(choose, "missing_packages", lambda: ["onnxruntime"])
-    without = choose_predictor("auto", model, experiment, images=1000, cache=tmp_path)
-    assert isinstance(without, NativePredictor)
+    predictor = choose_predictor("auto", model, experiment, images=1000, cache=tmp_path)
+    assert "Paddle Inference" in predictor.runtime
     assert "pip install" in caplog.text
 
 
