@@ -47,7 +47,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--images", required=True, help="folder of images")
     parser.add_argument("--count", type=int, default=10, help="images per round (default: 10)")
     parser.add_argument("--rounds", type=int, default=3, help="rounds (default: 3)")
-    parser.add_argument("--paddle", action="store_true", help="measure Paddle Inference too")
+    parser.add_argument(
+        "--paddle", action="store_true", help="measure Paddle Inference too, in float32 and bfloat16"
+    )
     parser.add_argument("--json", help="where the numbers go")
     return parser.parse_args()
 
@@ -108,6 +110,7 @@ def main() -> None:
         predictors: list[Predictor] = [
             NativePredictor(model),
             *(ExportedPredictor(folder, f) for f in formats),
+            *(ExportedPredictor(folder, "paddle", bfloat16=True) for _ in formats[1:]),
         ]
         rounds: dict[str, list[dict[str, Any]]] = {p.runtime: [] for p in predictors}
         alone: list[float] = []
