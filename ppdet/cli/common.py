@@ -49,14 +49,18 @@ def add_device_argument(parser: argparse.ArgumentParser) -> None:
     )
 
 
+#: Choices of ``--runtime``; those of `ppdet.export.choose`, which would take seconds to import here.
+RUNTIMES = ("auto", "native", "paddle", "paddle-bf16", "onnx")
+
+
 def add_runtime_argument(parser: argparse.ArgumentParser) -> None:
     """``--runtime``."""
     parser.add_argument(
         "--runtime",
-        choices=("auto", "native", "paddle", "onnx"),
+        choices=RUNTIMES,
         default="auto",
-        help="what runs the network: the model itself (native), Paddle Inference, ONNX Runtime, or (default) "
-        "the fastest that is installed and finds the same objects",
+        help="what runs the network: the model itself (native), Paddle Inference, the same in bfloat16 "
+        "(coarser), ONNX Runtime, or (default) the fastest that is installed and finds the same objects",
     )
 
 

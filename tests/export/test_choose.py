@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from ppdet import build_model, load_config, predict
+from ppdet.cli.common import RUNTIMES
 from ppdet.export import choose
-from ppdet.export.choose import WORTHWHILE, choose_predictor, fingerprint
+from ppdet.export.choose import CHOICES, WORTHWHILE, choose_predictor, fingerprint
 from ppdet.export.errors import ExportError
 from ppdet.export.metadata import describe
 from ppdet.export.runtime import ExportedPredictor
@@ -87,6 +88,10 @@ def test_without_onnx_auto_is_paddle_inference(
     predictor = choose_predictor("auto", model, experiment, images=1000, cache=tmp_path)
     assert "Paddle Inference" in predictor.runtime
     assert "pip install" in caplog.text
+
+
+def test_the_command_line_offers_every_runtime() -> None:
+    assert RUNTIMES == CHOICES
 
 
 def test_native_is_the_model(project: Path) -> None:

@@ -121,7 +121,7 @@ def test_probabilities_of_masks_are_compared_whatever_the_size() -> None:
 
 @pytest.mark.parametrize(
     "fault",
-    [{"unmatched": 1}, {"box_pixels": 0.6}, {"score": 0.002}, {"mask_iou": 0.98}, {"mask_prob": 0.002}],
+    [{"unmatched": 1}, {"box_pixels": 0.6}, {"score": 0.002}, {"mask_iou": 0.98}, {"mask_prob": 0.02}],
 )
 def test_every_limit_counts(fault: dict[str, float]) -> None:
     assert RESULT.passed
