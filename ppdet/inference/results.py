@@ -1,7 +1,8 @@
 """Detections of many images as files: JSON, COCO's JSON, CSV, and YOLO's text file per image.
 
 Each file is written as the images come, so nothing is kept; leaving the writer's ``with`` block ends it
-properly, also after Ctrl-C.
+properly, also after Ctrl-C. Until then a
+single file has another name, so an earlier one is never half overwritten.
 """
 
 from __future__ import annotations
@@ -71,7 +72,21 @@ class ResultWriter(ABC):
         self.close()
 
 
-class JsonWriter(ResultWriter):
+class _FileWriter(ResultWriter):
+    """One file, in its place when it is complete."""
+
+    def __init__(self, path: Path, names: Sequence[str]) -> None:
+        super().__init__(path, names)
+        self._unfinished = path.with_name(f".{path.name}.tmp")
+        self._file = self._unfinished.open("w", encoding="utf-8", newline="")
+
+    def close(self) -> None:
+        """Close the file and put it in its place."""
+        self._file.close()
+        self._unfinished.replace(self._path)
+
+
+class JsonWriter(_FileWriter):
     """A list with a row per image: image, frame (of videos), drawn, objects.
 
     Objects have name, label, score, box as x1, y1, x2, y2 in pixels, and maybe mask as COCO's run lengths.
@@ -79,7 +94,6 @@ class JsonWriter(ResultWriter):
 
     def __init__(self, path: Path, names: Sequence[str]) -> None:
         super().__init__(path, names)
-        self._file = path.open("w", encoding="utf-8")
         self._separator = "[\n"
 
     def write(self, result: Result) -> None:
@@ -108,10 +122,10 @@ class JsonWriter(ResultWriter):
     def close(self) -> None:
         """End the list."""
         self._file.write("[]\n" if self._separator == "[\n" else "\n]\n")
-        self._file.close()
+        super().close()
 
 
-class CocoWriter(ResultWriter):
+class CocoWriter(_FileWriter):
     """A COCO dataset whose annotations have a ``score``: `images`, `annotations`, `categories`.
 
     Ids of images are those of the annotation file if there is one, else they count from 1; category ids are
@@ -122,7 +136,6 @@ class CocoWriter(ResultWriter):
         self, path: Path, names: Sequence[str], category_ids: Optional[Sequence[int]] = None
     ) -> None:
         super().__init__(path, names)
-        self._file = path.open("w", encoding="utf-8")
         self._file.write('{"annotations": [')
         self._images: list[dict[str, Any]] = []
         self._ids = list(range(1, len(names) + 1)) if category_ids is None else list(category_ids)
@@ -156,15 +169,14 @@ class CocoWriter(ResultWriter):
         categories = [{"id": i, "name": name} for i, name in zip(self._ids, self._names)]
         rest = {"images": self._images, "categories": categories}
         self._file.write("\n],\n" + json.dumps(rest, ensure_ascii=False, indent=1)[1:].lstrip() + "\n")
-        self._file.close()
+        super().close()
 
 
-class CsvWriter(ResultWriter):
+class CsvWriter(_FileWriter):
     """A row per object: image, frame (of videos), label, name, score, x1, y1, x2, y2."""
 
     def __init__(self, path: Path, names: Sequence[str]) -> None:
         super().__init__(path, names)
-        self._file = path.open("w", encoding="utf-8", newline="")
         self._rows = csv.writer(self._file)
         self._rows.writerow(["image", "frame", "label", "name", "score", "x1", "y1", "x2", "y2"])
 
@@ -175,10 +187,6 @@ class CsvWriter(ResultWriter):
             frame = "" if result.frame is None else result.frame
             corners = [f"{v:.2f}" for v in box]
             self._rows.writerow([result.image, frame, label, self._names[label], f"{score:.5f}", *corners])
-
-    def close(self) -> None:
-        """Close the file."""
-        self._file.close()
 
 
 class YoloWriter(ResultWriter):

@@ -45,10 +45,12 @@ class TruthFile:
 
     def __init__(self, path: Path, names: Sequence[str]) -> None:
         content = read_json(path)
-        problems = problems_of(content, with_masks=False)
+        problems = problems_of(content, with_masks=True)
+        # Masks are drawn only if all of them can be.
+        self._with_masks = not problems
+        problems = [problem for problem in problems if not problem.kind.startswith("mask-")]
         if problems:
             raise DatasetProblemsError(str(path), problems)
-        self._with_masks = not problems_of(content, with_masks=True)
         try:
             ids = {str(row["name"]): int(row["id"]) for row in content["categories"]}
             self._images = {str(row["file_name"]): row for row in content["images"]}
@@ -93,7 +95,8 @@ class TruthFile:
         boxes[:, 2:] += boxes[:, :2]
         labels = np.array([self._label_of[row["category_id"]] for row in rows], np.int64)
         masks = None
-        if rows and self._with_masks:
+        # A crowd region may lack a mask in a file that is otherwise in order.
+        if rows and self._with_masks and all(row.get("segmentation") for row in rows):
             masks = tuple(_mask(row["segmentation"], size) for row in rows)
         return Truth(image_id, Detections(image_id, boxes, np.ones(len(rows), np.float32), labels, masks))
 

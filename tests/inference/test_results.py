@@ -158,6 +158,25 @@ def test_truth_is_found_by_name(tmp_path: Path) -> None:
     assert both.objects.masks[1]["counts"] == MASK["counts"]
 
 
+def test_a_crowd_region_without_mask_is_drawn_as_a_box(tmp_path: Path) -> None:
+    row = {"id": 1, "image_id": 5, "category_id": 9, "bbox": [0, 0, 9, 9], "area": 81, "iscrowd": 1}
+    known = TruthFile(annotation_file(tmp_path, annotations=[row]), NAMES).of("x.jpg", (100, 200))
+    assert known is not None
+    assert known.objects.boxes.tolist() == [[0, 0, 9, 9]]
+    assert known.objects.masks is None
+
+
+@pytest.mark.parametrize("kind", [JsonWriter, CocoWriter, CsvWriter])
+def test_an_earlier_file_stays_until_the_new_one_is_complete(tmp_path: Path, kind: Any) -> None:
+    path = tmp_path / "results"
+    path.write_text("earlier")
+    with kind(path, NAMES) as writer:
+        writer.write(RESULTS[0])
+        assert path.read_text() == "earlier"
+    assert path.read_text("utf-8") != "earlier"
+    assert [p.name for p in tmp_path.iterdir()] == ["results"]
+
+
 def test_truth_that_is_none_is_told(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="none of its classes"):
         TruthFile(annotation_file(tmp_path), ("horse",))
