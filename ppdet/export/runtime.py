@@ -43,11 +43,16 @@ def open_session(folder: Path, runtime: Runtime, *, bfloat16: bool = False) -> S
         folder: Of the export.
         runtime: By what.
         bfloat16: Compute in bfloat16; on the CPU, by Paddle Inference.
+
+    Raises:
+        ExportError: If bfloat16 is wanted of a GPU.
     """
     if runtime == "onnx":
         return OnnxSession(folder, threads=usable_threads())
     place = paddle.get_device()
     gpu = int(place.partition(":")[2] or 0) if place.startswith("gpu") else None
+    if bfloat16 and gpu is not None:
+        raise ExportError("paddle-bf16 is for CPUs; on a GPU use --runtime native or paddle")
     if runtime == "paddle2x":
         return Paddle2xSession(folder, threads=usable_threads(), gpu=gpu)
     return PaddleSession(folder, threads=usable_threads(), gpu=gpu, bfloat16=bfloat16)

@@ -10,10 +10,11 @@ import pytest
 
 from ppdet import build_model, load_config, predict
 from ppdet.cli.common import RUNTIMES
-from ppdet.export import choose
+from ppdet.export import choose, runtime, standalone
 from ppdet.export.choose import CHOICES, WORTHWHILE, choose_predictor, fingerprint
 from ppdet.export.errors import ExportError
 from ppdet.export.metadata import describe
+from ppdet.export.paddle_inference import BROKEN_PASSES
 from ppdet.export.runtime import ExportedPredictor
 from ppdet.export.verify import made_up_images
 from ppdet.modeling.detectors.predictor import NativePredictor
@@ -92,6 +93,17 @@ def test_without_onnx_auto_is_paddle_inference(
 
 def test_the_command_line_offers_every_runtime() -> None:
     assert RUNTIMES == CHOICES
+
+
+def test_bfloat16_is_refused_on_a_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runtime.paddle, "get_device", lambda: "gpu:0")
+    with pytest.raises(ExportError, match="for CPUs"):
+        runtime.open_session(tmp_path, "paddle", bfloat16=True)
+
+
+def test_the_standalone_program_leaves_out_the_same_rewritings() -> None:
+    source = Path(standalone.__file__).read_text("utf-8")
+    assert all(f'"{name}"' in source for name in BROKEN_PASSES)
 
 
 def test_native_is_the_model(project: Path) -> None:
