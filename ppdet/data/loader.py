@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import logging
 import os
@@ -172,6 +173,8 @@ class _WorkerStream:
             )
         )
         self._workers = list(getattr(self._batches, "_workers", ()))
+        # Registered after multiprocessing's own, so it runs before: that one waits for workers without end.
+        atexit.register(self.close)
 
     @property
     def next_key(self) -> tuple[int, int]:
@@ -226,6 +229,7 @@ class _WorkerStream:
 
     def close(self) -> None:
         """End the workers."""
+        atexit.unregister(self.close)
         # Dropping the iterator is not enough: a thread of Paddle's holds on to it, and with it to the
         # workers.
         shutdown = getattr(self._batches, "_try_shutdown_all", None)

@@ -155,11 +155,16 @@ def only(items: list[Any]) -> Any:
 
 
 def start_worker(worker_id: int) -> None:
-    """One thread per worker: OpenCV's thread pool does not survive a fork. And no hurry to end."""
+    """One thread per worker: OpenCV's thread pool does not survive a fork. And no hurry to end.
+
+    Ctrl-C reaches every process of a terminal. What it means is decided by the main process, which ends its
+    workers (`Loader.close`); one that ends by itself can leave the queue it shares with others locked.
+    """
     import cv2
 
     del worker_id
     cv2.setNumThreads(0)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     if hasattr(signal, "setitimer"):
         signal.signal(signal.SIGTERM, _end_later)
 

@@ -289,15 +289,17 @@ def test_batches_without_shared_memory_are_the_same(
 def test_ctrl_c_leaves_no_workers(tmp_path: Path) -> None:
     write_coco(tmp_path, coco_content(10))
     code = f"""
-        import time
+        import signal, time
         from ppdet.data.datasets.coco import COCODataSet
         from tests.data.support import train_reader
         data = COCODataSet(dataset_dir={str(tmp_path)!r}, image_dir="images", anno_path="anno.json")
         loader = train_reader(batch_size=2).loader(data, seed=0, num_workers=2)
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # jobs of a shell may start without it
         print("workers", flush=True)
         for _ in loader:
             print(*(w.pid for w in loader._stream._workers), flush=True)
-            time.sleep(30)
+            while True:
+                time.sleep(0.1)  # a signal that comes as a longer sleep begins is seen at its end
     """
     child = subprocess.Popen(
         [sys.executable, "-c", textwrap.dedent(code)],
@@ -317,6 +319,21 @@ def test_ctrl_c_leaves_no_workers(tmp_path: Path) -> None:
     while any(alive(pid) for pid in pids) and time.monotonic() < deadline:
         time.sleep(0.2)
     assert not any(alive(pid) for pid in pids)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
+def test_workers_leave_ctrl_c_to_the_main_process(dataset: COCODataSet) -> None:
+    reader = train_reader(batch_size=1)
+    wanted = run(reader.loader(dataset, seed=5, num_workers=0), 1)
+    loader = reader.loader(dataset, seed=5, num_workers=2)
+    batches = iter(loader)
+    seen = [numbers(next(batches))]
+    assert loader._stream is not None
+    for worker in loader._stream._workers:
+        os.kill(worker.pid, signal.SIGINT)
+    seen += [numbers(batch) for batch in batches]
+    loader.close()
+    assert seen == wanted
 
 
 def alive(pid: int) -> bool:
