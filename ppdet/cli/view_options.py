@@ -24,7 +24,7 @@ def add_view_arguments(parser: argparse.ArgumentParser) -> None:
         "its own), each mirrored too, and merge",
     )
     group.add_argument(
-        "--slice_infer", action="store_true", help="cut large images in overlapping tiles, and merge"
+        "--slice_infer", action="store_true", help="look at overlapping tiles of large images too, and merge"
     )
     group.add_argument(
         "--slice_size",

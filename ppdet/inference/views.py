@@ -79,7 +79,7 @@ class Views:
     Attributes:
         sizes: Resizes to try; empty for the reader's own.
         flip: Take each look mirrored too.
-        tiling: Cut the image in tiles and look at each of them; None looks at the image as a whole.
+        tiling: Look at overlapping tiles of the image too; None only looks at it as a whole.
         match_threshold: IoU above which two detections of a class, found by different looks, are one.
         keep_top_k: Most detections of an image; None for all.
         merge: Make one of detections that match. Without it, every look's detections are listed.
@@ -97,8 +97,13 @@ class Views:
             raise ViewError(f"match_threshold {self.match_threshold} is no IoU between 0 and 1")
 
     def of(self, height: int, width: int) -> list[View]:
-        """The looks at an image of a size in pixels; those of one shape follow each other."""
-        windows = [(0, 0, width, height)] if self.tiling is None else self.tiling.windows(height, width)
+        """The looks at an image of a size in pixels; those of one shape follow each other.
+
+        Beside its tiles the image is looked at as a whole, for objects larger than a tile.
+        """
+        windows = [(0, 0, width, height)]
+        if self.tiling is not None:
+            windows += [tile for tile in self.tiling.windows(height, width) if tile != windows[0]]
         return [
             View(window, flip, size)
             for size in (self.sizes or (None,))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -20,8 +21,12 @@ from ppdet.export.errors import ExportError, VerifyError
 from ppdet.export.metadata import describe, read_info
 from ppdet.export.onnx import KEY, missing_packages, repair_leaky_relu, repair_roi_align
 from ppdet.export.runtime import ExportedPredictor
-from ppdet.export.verify import Comparison, made_up_images, prepare
+from ppdet.export.verify import Comparison, Listed, difference, made_up_images, prepare
+from ppdet.inference.runner import ImageRunner
+from ppdet.inference.views import Tiling, augmented, fitted
 from ppdet.modeling.detectors.predict import predict
+from ppdet.modeling.detectors.predictor import NativePredictor
+from ppdet.structures import Sample
 from tests.export.small import FAMILIES, NAMES, reader, small_model
 
 QUICK = ("faster_fpn",)
@@ -49,6 +54,27 @@ def test_every_family_in_both_formats(name: str, tmp_path: Path) -> None:
         assert result.objects > 5, "nothing was compared"
         assert result.objects == result.found
         assert (result.mask_prob > 0) == ("mask" in name), "probabilities of masks are compared"
+    several_looks_are_the_same(name, tmp_path)
+
+
+def several_looks_are_the_same(name: str, folder: Path) -> None:
+    """Tiles at two sizes, mirrored too, merge to the same detections whatever runs the network."""
+    model = small_model(name)
+    views = fitted(augmented(reader()), model)
+    views = replace(views, sizes=views.sizes[:2], tiling=Tiling((240, 200)))
+    assert len(views.of(240, 320)) == 12
+    predictors = [NativePredictor(model), *(ExportedPredictor(folder, r) for r in ("onnx", "paddle"))]
+    sample = Sample(0, "x", made_up_images()[0])
+    native, *others = (
+        found for p in predictors for _, found in ImageRunner(reader(), p, views).stream([sample])
+    )
+    assert len(native) > 2
+    for other in others:
+        gaps = difference(Listed(native, None), Listed(other, None), len(native) + 1)
+        assert gaps.unmatched == 0
+        assert gaps.box_pixels < 0.05
+        assert gaps.score < 1e-3
+        assert gaps.mask_iou > 0.99
 
 
 @pytest.mark.slow
