@@ -5,15 +5,17 @@ from __future__ import annotations
 import atexit
 import contextlib
 import logging
+import multiprocessing
 import os
 import shutil
+import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, MutableSequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional, cast
 
 from ppdet.data.sampler import BatchPlan, Sampler
-from ppdet.data.source import BatchSource, WorkerSource, only, start_worker
+from ppdet.data.source import IDLE, BatchSource, WorkerSource, only, start_worker
 from ppdet.structures import Batch, BatchTargets, PolygonBatch
 from ppdet.utils.errors import DataError
 
@@ -160,18 +162,23 @@ class _WorkerStream:
         self._position = (epoch, first)
         self._workers: list[Any] = []
         self._stalled = False
-        # Paddle's annotations ask for its own base classes; it only iterates and indexes.
-        self._batches: Iterator[Any] = iter(
-            DataLoader(
-                cast(Any, WorkerSource(loader._source, loader.num_images)),
-                batch_sampler=cast(Any, _Plans(loader, epoch, first)),
-                collate_fn=cast(Any, only),
-                num_workers=loader._num_workers,
-                use_shared_memory=shared_memory_suffices(loader.batch_size, loader._num_workers),
-                prefetch_factor=_PREFETCH,
-                worker_init_fn=start_worker,
-            )
+        self._source = loader._source
+        self._notes = cast(
+            "MutableSequence[int]", multiprocessing.RawArray("q", [IDLE] * loader._num_workers)
         )
+        # Paddle's annotations ask for its own base classes; it only iterates and indexes.
+        with _own_child_signals():
+            self._batches: Iterator[Any] = iter(
+                DataLoader(
+                    cast(Any, WorkerSource(loader._source, loader.num_images, self._notes)),
+                    batch_sampler=cast(Any, _Plans(loader, epoch, first)),
+                    collate_fn=cast(Any, only),
+                    num_workers=loader._num_workers,
+                    use_shared_memory=shared_memory_suffices(loader.batch_size, loader._num_workers),
+                    prefetch_factor=_PREFETCH,
+                    worker_init_fn=start_worker,
+                )
+            )
         self._workers = list(getattr(self._batches, "_workers", ()))
         # Registered after multiprocessing's own, so it runs before: that one waits for workers without end.
         atexit.register(self.close)
@@ -218,14 +225,23 @@ class _WorkerStream:
         where = f"batch {index} of epoch {epoch}"
         if self._stalled:
             return DataError(
-                f"{where}: no batch within {self._patience:.0f} s. Does the disk or network drive respond? "
-                "worker_num: 0 loads in the main process and shows where it waits"
+                f"{where}: no batch within {self._patience:.0f} s{self._busy_with(self._workers)}. Does the "
+                "disk or network drive respond? worker_num: 0 loads in the main process and shows where it "
+                "waits"
             )
-        codes = ", ".join(str(w.exitcode) for w in self._workers if w.exitcode)
+        lost = [worker for worker in self._workers if worker.exitcode]
+        codes = ", ".join(str(worker.exitcode) for worker in lost)
         return DataError(
-            f"{where}: a loading process ended unexpectedly (exit status {codes or 'unknown'}; -9 is mostly "
-            f"the system out of memory). Use fewer processes (worker_num) or a smaller batch_size. {error}"
+            f"{where}: a loading process ended unexpectedly{self._busy_with(lost)} (exit status "
+            f"{codes or 'unknown'}; -9 is mostly the system out of memory). Use fewer processes (worker_num) "
+            f"or a smaller batch_size. {error}"
         )
+
+    def _busy_with(self, workers: list[Any]) -> str:
+        """The files that some workers were loading, as a part of a sentence."""
+        images = (self._notes[self._workers.index(worker)] for worker in workers)
+        paths = [self._source.path(image) for image in images if image != IDLE]
+        return f" while loading {', '.join(paths)}" if paths else ""
 
     def close(self) -> None:
         """End the workers."""
@@ -240,6 +256,20 @@ class _WorkerStream:
             if worker.is_alive():
                 worker.kill()
                 worker.join(_JOIN_SECONDS)
+
+
+@contextlib.contextmanager
+def _own_child_signals() -> Iterator[None]:
+    """Keep the handler of SIGCHLD.
+
+    Paddle's raises when a worker is gone, whatever the main process is doing just then. The loader sees that
+    by itself within seconds.
+    """
+    number = getattr(signal, "SIGCHLD", None)
+    before = None if number is None else signal.getsignal(number)
+    yield
+    if number is not None and signal.getsignal(number) is not before:
+        signal.signal(number, before)
 
 
 def shared_memory_suffices(batch_size: int, num_workers: int) -> bool:

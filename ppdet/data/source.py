@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import signal
 import traceback
-from collections.abc import Sequence
+from collections.abc import MutableSequence, Sequence
 from types import FrameType
-from typing import Any, Optional
+from typing import Any, Callable, Optional
 
 import numpy as np
 
@@ -21,6 +21,8 @@ from ppdet.utils.errors import DataError
 _MOST_REPLACED = 10
 #: Seconds that a worker goes on after SIGTERM.
 GRACE_SECONDS = 20.0
+#: What a worker that loads no image notes in place of the image's index.
+IDLE = -1
 
 
 class BatchSource:
@@ -58,11 +60,19 @@ class BatchSource:
         self._skip_corrupt = skip_corrupt
         self._replace_corrupt = replace_corrupt
 
-    def load(self, plan: BatchPlan) -> dict[str, Any]:
+    def path(self, index: int) -> str:
+        """File of an image of the dataset."""
+        return self._dataset[index].path
+
+    def load(self, plan: BatchPlan, begin: Optional[Callable[[int], None]] = None) -> dict[str, Any]:
         """The batch of a plan as `collate` gives it, and the list ``skipped`` of errors that were passed
         over.
 
         No arrays if every image was passed over.
+
+        Args:
+            plan: The batch.
+            begin: Called with the index of each image before anything is done for it.
 
         Raises:
             DataError: If a file cannot be read or does not fit.
@@ -71,6 +81,8 @@ class BatchSource:
         skipped: list[str] = []
         samples = []
         for position, index in zip(plan.positions, plan.images):
+            if begin is not None:
+                begin(index)
             sample = self._sample(index, plan.epoch, position, skipped)
             if sample is not None:
                 samples.append(sample)
@@ -125,19 +137,30 @@ class WorkerSource:
 
     Paddle raises a worker's exception in a thread of its own, and the caller sees that a queue was killed. So
     failures travel as data: ``failure`` is [whose fault, text].
+
+    Args:
+        source: Makes batches.
+        length: Images in the dataset.
+        notes: Memory shared with the main process: which image each worker is busy with, or `IDLE`, so that
+            the image is known when a worker is gone.
     """
 
-    def __init__(self, source: BatchSource, length: int) -> None:
+    def __init__(self, source: BatchSource, length: int, notes: MutableSequence[int]) -> None:
         self._source = source
         self._length = length
+        self._notes = notes
 
     def __len__(self) -> int:
         return self._length
 
     def __getitem__(self, plan: BatchPlan) -> dict[str, Any]:
+        from paddle.io import get_worker_info
+
         key = [plan.epoch, plan.index]
+        worker = get_worker_info().id
         try:
-            batch = self._source.load(plan)
+            batch = self._source.load(plan, lambda index: self._notes.__setitem__(worker, index))
+            self._notes[worker] = IDLE
             if "images" in batch:
                 return {**batch, "key": key}
             return {**batch, "key": key, "nothing": np.zeros(1, np.float32)}

@@ -246,9 +246,28 @@ def test_a_stalled_worker_is_detected(dataset: COCODataSet) -> None:
     loader = eval_reader(sample_transforms=[Spec.of(Slow)]).loader(dataset, seed=0, num_workers=1)
     loader.stall_seconds = 1.0
     started = time.monotonic()
-    with pytest.raises(DataError, match=r"batch 0 of epoch 0: no batch within 1 s"):
+    with pytest.raises(DataError, match=r"batch 0 of epoch 0: no batch within 1 s while loading .*0\.jpg\."):
         list(loader)
     assert time.monotonic() - started < 30
+
+
+class Fatal(Transform[None]):
+    """Ends its process on one image, as the system does when it is out of memory."""
+
+    def apply(self, sample: Sample, params: None) -> Sample:
+        """End, or not."""
+        if sample.image_id == 103:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return sample
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
+def test_a_lost_worker_is_told_with_its_image(dataset: COCODataSet) -> None:
+    steps = [Spec.of(Decode), Spec.of(Fatal), Spec.of(NormalizeImage), Spec.of(Permute)]
+    loader = eval_reader(sample_transforms=steps).loader(dataset, seed=0, num_workers=2)
+    with pytest.raises(DataError, match=r"ended unexpectedly while loading [^,]*3\.jpg \(exit status -9"):
+        list(loader)
 
 
 def test_everything_that_goes_to_a_worker_pickles(dataset: COCODataSet) -> None:
