@@ -53,14 +53,14 @@ def run(args: argparse.Namespace) -> int:
     # Labels mean the classes that the weights were trained on; the dataset is matched with them by name.
     categories = Categories.from_names(trained.class_names) if trained.class_names else None
     dataset = build_dataset(trained.experiment, "EvalDataset", categories)
+    views = views_from(args, require(trained.experiment, "EvalReader").build(), trained.model)
     predictor = choose_predictor(
         args.runtime,
         trained.model,
         trained.experiment,
-        images=len(dataset),
+        images=len(dataset) * views.least,
         class_names=trained.class_names,
     )
-    views = views_from(args, require(trained.experiment, "EvalReader").build(), trained.model)
     evaluation = Evaluation(trained.experiment, trained.model, dataset, predictor, views)
     metrics: dict[str, Any] = dict(evaluation.score_and_time())
     if not distributed.is_main():

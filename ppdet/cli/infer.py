@@ -147,7 +147,7 @@ def _runner(args: argparse.Namespace, trained: Trained, images: int) -> ImageRun
         args.runtime,
         trained.model,
         trained.experiment,
-        images=images,
+        images=images * views.least,
         reader="TestReader",
         class_names=trained.class_names,
     )

@@ -59,7 +59,7 @@ def choose_predictor(
         choice: The user's.
         model: A detector with its weights.
         experiment: What the model was built from.
-        images: How many images are to be run.
+        images: How many images are to be run, each counted as often as it is looked at.
         reader: Key of the reader that prepares them.
         class_names: Of the model, if known.
         cache: Folder of the cache; by default that of the user.

@@ -112,6 +112,11 @@ class Views:
         ]
 
     @property
+    def least(self) -> int:
+        """Looks at an image that is no larger than a tile."""
+        return len(self.of(1, 1))
+
+    @property
     def single(self) -> bool:
         """Whether every image is looked at once, as a whole."""
         return len(self.sizes) < 2 and not self.flip and self.tiling is None

@@ -38,6 +38,7 @@ def test_the_whole_image_is_looked_at_beside_its_tiles() -> None:
     views = Views(flip=True, tiling=Tiling((100, 60), (0.0, 0.0)))
     windows = [(0, 0, 120, 100), (0, 0, 60, 100), (60, 0, 120, 100)]
     assert views.of(100, 120) == [View(window, flip, None) for window in windows for flip in (False, True)]
+    assert views.least == 2
     assert views.of(90, 50) == [View((0, 0, 50, 90), flip, None) for flip in (False, True)]
 
 
