@@ -1,8 +1,8 @@
 """Detections of many images as files: JSON, COCO's JSON, CSV, and YOLO's text file per image.
 
 Each file is written as the images come, so nothing is kept; leaving the writer's ``with`` block ends it
-properly, also after Ctrl-C. Until then a
-single file has another name, so an earlier one is never half overwritten.
+properly, also after Ctrl-C. Until then a single file has another name, so an earlier one is never half
+overwritten.
 """
 
 from __future__ import annotations
