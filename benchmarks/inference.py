@@ -5,7 +5,8 @@
 
 Runtimes take turns, round by round, in one process, so that whatever else the machine does falls on all of
 them. "paddle dygraph" is the model with Paddle's own number of threads; "network alone" is ONNX Runtime on
-inputs that are ready, the same images. Ratios are of medians over rounds.
+inputs that are ready, the same images; "multiplications alone" is the least time that the network's float32
+arithmetic takes on this processor. Ratios are of medians over rounds.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
+from arithmetic import matrix_product_flops, network_flops
 
 from ppdet import build_model, load_config, load_weights
 from ppdet.data.datasets.image_folder import ImageFolder
@@ -29,6 +31,8 @@ from ppdet.engine.evaluator import evaluate_single
 from ppdet.evaluation import single_image_stages
 from ppdet.export.bundle import export_model
 from ppdet.export.metadata import describe
+from ppdet.export.onnx import MODEL
+from ppdet.export.program import INPUTS
 from ppdet.export.runtime import ExportedPredictor, arrays_of, open_session
 from ppdet.export.verify import made_up_images, prepare
 from ppdet.inference.runner import ImageRunner
@@ -37,6 +41,7 @@ from ppdet.recipes import require
 
 ALONE = "network alone"
 STREAMED = "onnx, images prepared meanwhile"
+FLOOR = "multiplications alone"
 #: Images of each round that are run before the clock starts.
 WARM_UP = 2
 
@@ -58,9 +63,8 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def network_alone(folder: Path, reader: Reader, images: Any, count: int) -> float:
-    """Seconds per image of the exported network on prepared inputs."""
-    session = open_session(folder, "onnx")
+def ready_inputs(reader: Reader, images: Any, count: int) -> list[tuple[np.ndarray, ...]]:
+    """What the exported network takes, for each of the images."""
     stages = single_image_stages(reader, images, _Keep())[:2]
     prepared = []
     for index in range(count):
@@ -68,12 +72,18 @@ def network_alone(folder: Path, reader: Reader, images: Any, count: int) -> floa
         for stage in stages:
             value = stage.run(value)
         prepared.append(arrays_of(value.batches[0]))
+    return prepared
+
+
+def network_alone(folder: Path, prepared: list[tuple[np.ndarray, ...]]) -> float:
+    """Seconds per image of the exported network on prepared inputs."""
+    session = open_session(folder, "onnx")
     for inputs in prepared[:WARM_UP]:
         session(*inputs)
     before = time.perf_counter()
     for inputs in prepared:
         session(*inputs)
-    return (time.perf_counter() - before) / count
+    return (time.perf_counter() - before) / len(prepared)
 
 
 def streamed(predictor: Predictor, reader: Reader, images: Any, count: int) -> float:
@@ -129,20 +139,27 @@ def main() -> None:
         rounds: dict[str, list[dict[str, Any]]] = {p.runtime: [] for p in predictors}
         alone: list[float] = []
         meanwhile: list[float] = []
+        prepared = ready_inputs(reader, images, count)
+        peaks: list[float] = []
         for _ in range(args.rounds):
             for predictor in predictors:
                 stages = single_image_stages(reader, images, predictor)
                 report = evaluate_single(range(count), stages, runtime=predictor.runtime, warm_up=WARM_UP)
                 rounds[predictor.runtime].append(report.to_dict())
             meanwhile.append(streamed(predictors[1], reader, images, count))
-            alone.append(network_alone(folder, reader, images, count))
+            alone.append(network_alone(folder, prepared))
+            peaks.append(matrix_product_flops())
+        operations = network_flops(folder / MODEL, [dict(zip(INPUTS, inputs)) for inputs in prepared])
     seconds = {name: [r["total_ms"]["mean"] / 1e3 for r in found] for name, found in rounds.items()}
     seconds[STREAMED] = meanwhile
     seconds[ALONE] = alone
+    seconds[FLOOR] = [float(np.mean(operations)) / max(peaks)]
     summary = {
         "config": args.config,
         "images": count,
         "rounds": args.rounds,
+        "flops_per_image": operations,
+        "matrix_product_flops_per_second": peaks,
         "verified": [r.to_dict() for r in results],
         "seconds_per_image": seconds,
         "detail": rounds,
