@@ -65,8 +65,9 @@ def _count(events: Sequence[dict[str, Any]]) -> float:
         details = event["args"]
         kind = details["op_name"]
         if kind.endswith(("Conv", "Gemm", "MatMul")):
-            first, second = (_shape(entry) for entry in details["input_type_shape"][:2])
-            summed = np.prod(second[1:]) if kind.endswith("Conv") else first[-1]
+            shapes = [_shape(entry) for entry in details["input_type_shape"]]
+            # ONNX Runtime leaves out matrices that it has packed beforehand.
+            summed = np.prod(shapes[1][1:]) if kind.endswith("Conv") else shapes[0][-1]
             total += 2.0 * float(np.prod(_shape(details["output_type_shape"][0]))) * float(summed)
     return total
 
