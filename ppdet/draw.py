@@ -19,6 +19,8 @@ _CAPITAL = 21
 #: Pixels between pictures side by side.
 GAP = 8
 FONT = cv2.FONT_HERSHEY_SIMPLEX
+#: OpenCV 5 draws the letters of most alphabets, older ones have strokes for ASCII alone.
+_ASCII_ONLY = int(cv2.__version__.split(".")[0]) < 5
 
 
 def class_colour(label: int) -> tuple[int, int, int]:
@@ -86,7 +88,7 @@ def side_by_side(parts: Mapping[str, np.ndarray]) -> np.ndarray:
 
 def _drawable(name: str, label: int) -> str:
     """The name, or a stand-in for one that OpenCV's font has no letters for."""
-    return name if name.isascii() and name.isprintable() else f"class {label}"
+    return name if name.isprintable() and (name.isascii() or not _ASCII_ONLY) else f"class {label}"
 
 
 def _blend_mask(canvas: np.ndarray, rle: dict, colour: tuple[int, int, int], factor: int) -> None:

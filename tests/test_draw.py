@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import pytest
 
+from ppdet import draw
 from ppdet.draw import GAP, MIN_SIDE, class_colour, draw_detections, side_by_side
 from ppdet.structures import Detections
 
@@ -97,6 +99,19 @@ def test_truth_is_labelled_without_scores() -> None:
         for shown in (True, False)
     ]
     assert plates[0] > 1.3 * plates[1] > 0
+
+
+@pytest.mark.parametrize("ascii_only", [False, True])
+def test_names_of_other_alphabets(ascii_only: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not ascii_only and int(cv2.__version__.split(".")[0]) < 5:
+        pytest.skip("this OpenCV has letters for ASCII alone")
+    monkeypatch.setattr(draw, "_ASCII_ONLY", ascii_only)
+    image = np.zeros((600, 600, 3), np.uint8)
+    found = detections([[100, 300, 500, 500]], [0.9], [2])
+    stands_in = draw_detections(image, found, ("cat", "dog", "class 2"))
+    assert (draw_detections(image, found, NAMES) == stands_in).all() == ascii_only
+    # Nothing invisible or that ends a line is ever drawn.
+    assert (draw_detections(image, found, ("cat", "dog", "a\n\u202e")) == stands_in).all()
 
 
 def test_colours_are_stable_and_differ_between_neighbours() -> None:
