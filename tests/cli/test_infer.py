@@ -12,7 +12,10 @@ import cv2
 import numpy as np
 import pytest
 
+from ppdet.cli import main
 from ppdet.cli.infer import drawn_names
+from ppdet.export import choose
+from ppdet.utils.errors import UserError
 from tests.cli.small import assert_told, command, make_project, save_weights
 from tests.support import ROOT
 
@@ -51,6 +54,33 @@ def test_folder_of_images(project: Path) -> None:
         x1, y1, x2, y2 = thing["box"]
         assert 0 <= x1 <= x2 <= 80
         assert 0 <= y1 <= y2 <= 50
+
+
+@pytest.mark.parametrize(
+    ("words", "looks"),
+    [
+        (["infer", "--infer_dir", "data/val2017"], 1),
+        (["infer", "--infer_dir", "data/val2017", "--tta"], 6),
+        (["infer", "--infer_dir", "data/val2017", "--slice_infer"], 1),
+        (["eval", "--tta"], 6),
+    ],
+)
+def test_the_runtime_is_chosen_for_all_looks(
+    words: list[str],
+    looks: int,
+    project: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def told(*args: object, images: int, **kwargs: object) -> None:
+        raise UserError(f"{images} to choose for")
+
+    monkeypatch.setattr(choose, "choose_predictor", told)
+    monkeypatch.setattr(os, "environ", dict(os.environ))
+    monkeypatch.chdir(project)
+    images = len(list(Path("data/val2017").iterdir()))
+    assert main([*words, "-c", "small.yml", "--weights", "weights.pdparams"]) == 2
+    assert f"error: {looks * images} to choose for" in capsys.readouterr().err
 
 
 @pytest.mark.slow
