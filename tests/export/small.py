@@ -123,7 +123,8 @@ def _rcnn(name: str, *, aligned: bool) -> Detector:
         "rpn_head": Spec.of(
             RPNHead,
             anchor_generator=Spec.of(AnchorGenerator, anchor_sizes=sizes),
-            test_proposal=Spec.of(ProposalGenerator, pre_nms_top_n=60, post_nms_top_n=30),
+            # A C4 head runs the last stage of the ResNet for each proposal.
+            test_proposal=Spec.of(ProposalGenerator, pre_nms_top_n=60, post_nms_top_n=30 if pyramid else 10),
         ),
         "bbox_head": box_head,
         "bbox_post_process": Spec.of(BBoxPostProcess, decode=Spec.of(RCNNBox), nms=_NMS),

@@ -25,15 +25,13 @@ PYRAMID_SIZES = [[32], [64], [128], [256], [512]]
 C4_SIZES = [32, 64, 128, 256, 512]
 
 
-def rcnn_spec(
-    name: str, *, aligned: bool = True, ignore_thresh: float = -1.0, **resnet: Any
-) -> Spec[TwoStageDetector]:
-    """Description of a golden's model; ResNet arguments override."""
+def rcnn_spec(name: str, *, ignore_thresh: float = -1.0) -> Spec[TwoStageDetector]:
+    """Description of a golden's model."""
     cascade, masks, pyramid = "cascade" in name, "mask" in name, "fpn" in name
-    resnet = {"depth": 34 if "r34" in name else 50, "variant": "d" if "vd" in name else "b", **resnet}
+    resnet: dict[str, Any] = {"depth": 34 if "r34" in name else 50, "variant": "d" if "vd" in name else "b"}
     if not pyramid:
-        resnet = {"num_stages": 3, "return_idx": [2], **resnet}
-    extractor = Spec.of(RoIAlign, resolution=7 if pyramid else 14, aligned=aligned)
+        resnet |= {"num_stages": 3, "return_idx": [2]}
+    extractor = Spec.of(RoIAlign, resolution=7 if pyramid else 14)
     assigner = Spec.of(
         BBoxAssigner,
         use_random=False,
@@ -64,7 +62,7 @@ def rcnn_spec(
         parts["mask_head"] = Spec.of(
             MaskHead,
             head=Spec.of(MaskFeat, num_convs=4 if pyramid else 0),
-            roi_extractor=Spec.of(RoIAlign, resolution=14, aligned=aligned),
+            roi_extractor=Spec.of(RoIAlign, resolution=14),
             share_bbox_feat=not pyramid,
         )
         parts["mask_post_process"] = Spec.of(MaskPostProcess)
@@ -90,8 +88,15 @@ def _rpn(pyramid: bool, cascade: bool, ignore_thresh: float) -> Spec[RPNHead]:
     )
 
 
-def reference_rcnn(name: str, **changes: Any) -> TwoStageDetector:
+def reference_rcnn(name: str, *, ignore_thresh: float = -1.0) -> TwoStageDetector:
     """A golden's model with the reference weights."""
-    model = rcnn_spec(name, **changes).build()
+    model = rcnn_spec(name, ignore_thresh=ignore_thresh).build()
     load_reference_weights(model)
     return model
+
+
+def set_aligned(model: TwoStageDetector, aligned: bool) -> None:
+    """Choose where the RoI heads of a model put pixel centres; building another takes seconds."""
+    model.bbox_head.roi_extractor.aligned = aligned
+    if model.mask_head is not None:
+        model.mask_head.roi_extractor.aligned = aligned

@@ -21,7 +21,7 @@ from ppdet.ops.boxes import clip_boxes
 from ppdet.ops.masks import paste_to_rle
 from ppdet.ops.roi_align import FlatRegions, flatten_regions
 from ppdet.structures import Batch, Proposals
-from tests.parity.rcnn_models import reference_rcnn
+from tests.parity.rcnn_models import reference_rcnn, set_aligned
 from tests.parity.rcnn_support import (
     assert_same_detections,
     assert_same_regions,
@@ -71,12 +71,6 @@ def prepared(name: str) -> tuple[TwoStageDetector, Batch, list[Tensor]]:
         features = model.backbone(batch.images)
         features = features if model.neck is None else model.neck(features)
     return model, batch, features
-
-
-def set_aligned(model: TwoStageDetector, aligned: bool) -> None:
-    model.bbox_head.roi_extractor.aligned = aligned
-    if model.mask_head is not None:
-        model.mask_head.roi_extractor.aligned = aligned
 
 
 def golden_proposals(name: str) -> Proposals:

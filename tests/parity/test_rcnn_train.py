@@ -17,7 +17,7 @@ import pytest
 from ppdet.modeling.detectors.two_stage import TwoStageDetector
 from ppdet.modeling.heads.rpn_head import RpnOutputs
 from ppdet.structures import Proposals
-from tests.parity.rcnn_models import reference_rcnn
+from tests.parity.rcnn_models import rcnn_spec, reference_rcnn, set_aligned
 from tests.parity.rcnn_support import assert_same_regions, golden, training_batch
 from tests.support import reference_module, requires_shared
 
@@ -42,8 +42,8 @@ pytestmark = [requires_shared, pytest.mark.slow]
 
 
 @functools.lru_cache(maxsize=1)
-def model_of(name: str, aligned: bool, ignore_thresh: float) -> TwoStageDetector:
-    model = reference_rcnn(name, aligned=aligned, ignore_thresh=ignore_thresh)
+def model_of(name: str, ignore_thresh: float) -> TwoStageDetector:
+    model = reference_rcnn(name, ignore_thresh=ignore_thresh)
     model.train()
     return model
 
@@ -100,7 +100,8 @@ def golden_conditions(model: TwoStageDetector, name: str, run: str) -> Iterator[
 @pytest.mark.parametrize(("name", "run", "prefix"), CASES)
 def test_losses_and_gradients(name: str, run: str, prefix: str) -> None:
     arrays, meta = golden(f"{name}_train")
-    model = model_of(name, prefix == "aligned", 0.5 if run == "crowd_ignore" else -1.0)
+    model = model_of(name, 0.5 if run == "crowd_ignore" else -1.0)
+    set_aligned(model, prefix == "aligned")
     batch = training_batch(name, run)
     assert_sampled_image(batch.images.numpy(), arrays, run)
     model.clear_gradients()
@@ -145,7 +146,7 @@ def assert_sampled_image(images: np.ndarray, arrays: dict[str, np.ndarray], run:
 def test_parameter_attributes(name: str) -> None:
     _, meta = golden(f"{name}_train")
     actual = {}
-    for key, parameter in model_of(name, True, -1.0).named_parameters():
+    for key, parameter in rcnn_spec(name).build().named_parameters():
         if key.endswith(("._mean", "._variance")):
             continue  # running statistics; Paddle lists them among the parameters
         decay = None if parameter.regularizer is None else parameter.regularizer._coeff
