@@ -99,7 +99,7 @@ def trace_bitmap(bitmap: np.ndarray) -> Polygons:
     import cv2
 
     double = np.repeat(np.repeat(bitmap, 2, axis=0), 2, axis=1)
-    contours, _ = cv2.findContours(double, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+    contours: Any = cv2.findContours(double, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)[0]
     return tuple((c.reshape(-1, 2).astype(np.float32) + 0.5) / 2 for c in contours if len(c) >= 3)
 
 
@@ -108,7 +108,7 @@ def crop_target(target: Target, offset: tuple[int, int], size: tuple[int, int]) 
     (y, x), (height, width) = offset, size
     shift = np.array([x, y], np.float32)
     limits = np.array([width, height], np.float32)
-    boxes = np.clip(target.boxes - np.tile(shift, 2), 0, np.tile(limits, 2))
+    boxes: np.ndarray = np.clip(target.boxes - np.tile(shift, 2), 0, np.tile(limits, 2))
     if target.masks is None:
         return target.replace(boxes=boxes)
     masks: list[Mask] = []

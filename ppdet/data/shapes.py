@@ -104,7 +104,8 @@ def draw_picture(size: tuple[int, int], rng: np.random.Generator) -> tuple[np.nd
         inside = alpha > 0.5
         if not _leaves_room(top[window], inside, [(top == k).sum() for k in range(len(full))], full):
             continue
-        canvas[window] = _paint(canvas[window], alpha, _surface(label, alpha.shape, light, rng), light)
+        height, width = alpha.shape
+        canvas[window] = _paint(canvas[window], alpha, _surface(label, (height, width), light, rng), light)
         top[window][inside] = len(labels)
         full.append(int(inside.sum()))
         labels.append(label)
@@ -217,7 +218,8 @@ def _paint(canvas: np.ndarray, alpha: np.ndarray, surface: np.ndarray, light: fl
 
     shift = np.array([[1, 0, -5 * np.cos(light)], [0, 1, -5 * np.sin(light)]], np.float32)
     moved = cv2.warpAffine(alpha, shift, (alpha.shape[1], alpha.shape[0]))
-    shadow = cv2.GaussianBlur(moved, (0, 0), 3) * 0.45
+    blurred: np.ndarray = cv2.GaussianBlur(moved, (0, 0), 3)
+    shadow = 0.45 * blurred
     rim = 1 - 0.35 * (alpha - cv2.erode(alpha, np.ones((3, 3), np.uint8)))
     under = canvas * (1 - shadow)[..., None]
     cover = alpha[..., None]

@@ -278,7 +278,7 @@ def made_up_images() -> list[np.ndarray]:
     import cv2
 
     rng = np.random.default_rng(_SEED)
-    images = []
+    images: list[np.ndarray] = []
     for height, width in ((240, 320), (330, 220), (240, 320)):
         patches = rng.integers(0, 256, (8, 10, 3)).astype(np.uint8)
         images.append(cv2.resize(patches, (width, height), interpolation=cv2.INTER_CUBIC))
