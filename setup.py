@@ -9,6 +9,8 @@ from setuptools import find_packages, setup
 
 HERE = Path(__file__).resolve().parent
 VERSION = re.search(r'__version__ = "(.+?)"', (HERE / "ppdet" / "__init__.py").read_text("utf-8")).group(1)
+#: 2.1.0, the newest, has no build for Python 3.13; without it there is Paddle Inference.
+PADDLE2ONNX = "paddle2onnx>=2.0; python_version < '3.13'"
 
 setup(
     name="ppdet",
@@ -27,7 +29,7 @@ setup(
     install_requires=["numpy>=1.26", "pycocotools>=2.0.7", "pyyaml>=6.0", "tqdm>=4.60"],
     extras_require={
         "cpu": ["paddlepaddle>=3.0", "opencv-python-headless>=4.5"],
-        "export": ["onnx>=1.15", "onnxruntime>=1.17", "paddle2onnx>=2.0"],
+        "export": ["onnx>=1.15", "onnxruntime>=1.17", PADDLE2ONNX],
         "fast": ["hotcoco>=1.0"],
         "logging": ["visualdl>=2.5", "tensorboardX>=2.6"],
         "dev": [
@@ -40,7 +42,7 @@ setup(
             # As the extra `export`, whose tests must not be skipped where everything is tested.
             "onnx>=1.15",
             "onnxruntime>=1.17",
-            "paddle2onnx>=2.0",
+            PADDLE2ONNX,
             "types-PyYAML",
             "types-tqdm",
             "pytest>=7.4",

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import sys
+from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -19,6 +21,12 @@ TINY_COCO = SHARED / "data" / "tiny_coco"
 #: Marks a test that reads reference material kept beside the checkout, not in it.
 requires_shared = pytest.mark.skipif(
     not SHARED.is_dir(), reason="reference material (../shared beside the checkout) is absent"
+)
+
+#: Whether this machine can export to ONNX; every Python before 3.13 must.
+CAN_EXPORT_ONNX = sys.version_info < (3, 13) or find_spec("paddle2onnx") is not None
+requires_onnx = pytest.mark.skipif(
+    not CAN_EXPORT_ONNX, reason="paddle2onnx has no build for Python 3.13 and newer"
 )
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from tests.fake_coco import write_coco, write_split
-from tests.support import ROOT
+from tests.support import ROOT, requires_onnx
 
 BASH = re.compile(r"^```bash\n(.*?)^```", re.MULTILINE | re.DOTALL)
 YAML = re.compile(r"^```yaml\n# (configs/\S+\.yml)\n(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -101,7 +101,13 @@ def run(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "page", [p for p in pages() if p.name != "README_cn.md"], ids=lambda p: p.relative_to(ROOT).as_posix()
+    "page",
+    [
+        pytest.param(p, marks=requires_onnx if p.name == "export.md" else ())
+        for p in pages()
+        if p.name != "README_cn.md"
+    ],
+    ids=lambda p: p.relative_to(ROOT).as_posix(),
 )
 def test_commands_run(page: Path, sandbox: Path) -> None:
     text = page.read_text("utf-8")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ppdet.cli.common import (
     CommandError,
@@ -13,6 +14,9 @@ from ppdet.cli.common import (
     load_trained,
     make_folder,
 )
+
+if TYPE_CHECKING:
+    from ppdet.export.runtime import Runtime
 
 logger = logging.getLogger(__name__)
 
@@ -33,8 +37,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--formats",
         nargs="+",
         choices=("paddle", "onnx", "paddle2x"),
-        default=("paddle", "onnx"),
-        help="what to write; paddle2x has the outputs of PaddleDetection 2.x (default: paddle onnx)",
+        help="what to write; paddle2x has the outputs of PaddleDetection 2.x "
+        "(default: paddle, and onnx where its packages are installed)",
     )
     parser.add_argument(
         "--classes",
@@ -88,7 +92,8 @@ def run(args: argparse.Namespace) -> int:
         if files is not None:
             images = [read_image(files[i].path) for i in range(min(len(files), MOST_IMAGES))]
         batches = prepare(reader, images)
-    results = export_model(trained.model, folder, info, formats=args.formats, batches=batches)
+    formats = args.formats or usual_formats()
+    results = export_model(trained.model, folder, info, formats=formats, batches=batches)
     if results:
         print(table(results))
         if not sum(result.objects for result in results):
@@ -99,3 +104,14 @@ def run(args: argparse.Namespace) -> int:
     checked = "equal to the model within the limits" if results else "NOT compared with the model"
     print(f"exported to {folder}: {sizes}; {checked}")
     return 0
+
+
+def usual_formats() -> tuple[Runtime, ...]:
+    """What is written if the user names nothing."""
+    from ppdet.export.onnx import obstacle
+
+    reason = obstacle()
+    if reason:
+        logger.warning("model.onnx is left out: %s", reason)
+        return ("paddle",)
+    return ("paddle", "onnx")

@@ -20,7 +20,7 @@ from ppdet.experiment import Experiment
 from ppdet.export.bundle import export_model
 from ppdet.export.errors import ExportError
 from ppdet.export.metadata import FILE_NAME, ExportInfo, describe
-from ppdet.export.onnx import missing_packages
+from ppdet.export.onnx import obstacle
 from ppdet.export.runtime import ExportedPredictor, Runtime
 from ppdet.export.verify import made_up_images, prepare
 from ppdet.modeling.detectors.predictor import NativePredictor, Predictor
@@ -95,8 +95,9 @@ def choose_predictor(
 
 
 def _runtime_of(choice: Choice) -> Runtime:
-    if choice == "auto" and missing_packages():
-        logger.info("pip install 'ppdet[export]' may make the CPU faster: it brings ONNX Runtime")
+    reason = obstacle() if choice == "auto" else None
+    if reason:
+        logger.info("Paddle Inference, not ONNX Runtime, which may be faster: %s", reason)
         return "paddle"
     return "onnx" if choice in ("auto", "onnx") else "paddle"
 

@@ -32,9 +32,12 @@ paddle2onnx.export(sys.argv[1], sys.argv[2], sys.argv[3], opset_version=int(sys.
 """
 
 
-def missing_packages() -> list[str]:
-    """Those of `PACKAGES` that are not installed."""
-    return [name for name in PACKAGES if find_spec(name) is None]
+def obstacle() -> Optional[str]:
+    """Why nothing can be exported to ONNX here, and the cure; None if it can."""
+    missing = [name for name in PACKAGES if find_spec(name) is None]
+    if "paddle2onnx" in missing and sys.version_info >= (3, 13):
+        return "ONNX needs paddle2onnx, which has no build for Python 3.13 and newer: use 3.9 to 3.12"
+    return f"ONNX needs {', '.join(missing)}: pip install 'ppdet[export]'" if missing else None
 
 
 def export_onnx(model: Detector, folder: Path, info: ExportInfo) -> Path:
@@ -46,11 +49,9 @@ def export_onnx(model: Detector, folder: Path, info: ExportInfo) -> Path:
     Raises:
         ExportError: If a package is missing, or the converter fails.
     """
-    if missing_packages():
-        raise ExportError(
-            f"ONNX needs {', '.join(missing_packages())}: pip install 'ppdet[export]', or export with "
-            "--formats paddle"
-        )
+    reason = obstacle()
+    if reason:
+        raise ExportError(f"{reason}. Or export with --formats paddle")
     target = folder / MODEL
     with tempfile.TemporaryDirectory() as scratch:
         prefix = Path(scratch) / "model"

@@ -19,6 +19,7 @@ from ppdet.export.runtime import ExportedPredictor
 from ppdet.export.verify import made_up_images
 from ppdet.modeling.detectors.predictor import NativePredictor
 from tests.cli.small import make_project
+from tests.support import requires_onnx
 
 
 def cpu_flags() -> str:
@@ -33,6 +34,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_project(tmp_path_factory.mktemp("project"))
 
 
+@requires_onnx
 @pytest.mark.slow
 def test_auto_exports_once_and_only_where_it_pays(
     project: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
@@ -85,7 +87,7 @@ def test_without_onnx_auto_is_paddle_inference(
     experiment = load_config(project / "small.yml")
     model = build_model(experiment)
     caplog.set_level(logging.INFO, "ppdet")
-    monkeypatch.setattr(choose, "missing_packages", lambda: ["onnxruntime"])
+    monkeypatch.setattr(choose, "obstacle", lambda: "ONNX needs something: pip install it")
     predictor = choose_predictor("auto", model, experiment, images=1000, cache=tmp_path)
     assert "Paddle Inference" in predictor.runtime
     assert "pip install" in caplog.text

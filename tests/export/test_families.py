@@ -16,11 +16,13 @@ import cv2
 import numpy as np
 import pytest
 
+from ppdet.cli.export import usual_formats
+from ppdet.export import onnx as onnx_export
 from ppdet.export.bundle import export_model
 from ppdet.export.errors import ExportError, VerifyError
 from ppdet.export.metadata import describe, read_info
-from ppdet.export.onnx import KEY, missing_packages, repair_leaky_relu, repair_roi_align
-from ppdet.export.runtime import ExportedPredictor
+from ppdet.export.onnx import KEY, export_onnx, obstacle, repair_leaky_relu, repair_roi_align
+from ppdet.export.runtime import ExportedPredictor, Runtime
 from ppdet.export.verify import Comparison, Listed, difference, made_up_images, prepare
 from ppdet.inference.runner import ImageRunner
 from ppdet.inference.views import Tiling, augmented, fitted
@@ -28,7 +30,9 @@ from ppdet.modeling.detectors.predict import predict
 from ppdet.modeling.detectors.predictor import NativePredictor
 from ppdet.structures import Sample
 from tests.export.small import FAMILIES, NAMES, reader, small_model
+from tests.support import CAN_EXPORT_ONNX, requires_onnx
 
+RUNTIMES: tuple[Runtime, ...] = ("paddle", "onnx") if CAN_EXPORT_ONNX else ("paddle",)
 QUICK = ("faster_fpn",)
 CASES = [pytest.param(name, marks=[] if name in QUICK else pytest.mark.slow) for name in FAMILIES]
 
@@ -37,17 +41,36 @@ def exported(name: str, folder: Path, *, aligned: bool = True, uint8: bool = Fal
     """A small detector of a family in both formats, compared on images of two sizes."""
     model = small_model(name, aligned=aligned)
     info = describe(model, reader(), NAMES, uint8_input=uint8)
-    return export_model(model, folder, info, batches=prepare(reader(), made_up_images()))
+    batches = prepare(reader(), made_up_images())
+    return export_model(model, folder, info, formats=RUNTIMES, batches=batches)
 
 
 def test_the_packages_that_tests_need_are_there() -> None:
-    assert missing_packages() == []
+    assert (obstacle() is None) == CAN_EXPORT_ONNX
+
+
+@pytest.mark.parametrize(("python", "cure"), [((3, 12), "pip install"), ((3, 13), "use 3.9 to 3.12")])
+def test_without_the_packages_there_is_no_onnx(
+    python: tuple[int, int],
+    cure: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(onnx_export, "find_spec", lambda name: None)
+    monkeypatch.setattr(onnx_export.sys, "version_info", python)
+    model = small_model("yolov3_tiny")
+    with pytest.raises(ExportError, match=cure):
+        export_onnx(model, tmp_path, describe(model, reader(), NAMES))
+    caplog.set_level("WARNING", "ppdet")
+    assert usual_formats() == ("paddle",)
+    assert cure in caplog.text
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_every_family_in_both_formats(name: str, tmp_path: Path) -> None:
     results = exported(name, tmp_path)
-    assert [result.runtime for result in results] == ["paddle", "onnx"]
+    assert [result.runtime for result in results] == list(RUNTIMES)
     for result in results:
         assert result.passed
         assert result.images == 3
@@ -63,7 +86,7 @@ def several_looks_are_the_same(name: str, folder: Path) -> None:
     views = fitted(augmented(reader()), model)
     views = replace(views, sizes=views.sizes[:2], tiling=Tiling((240, 200)))
     assert len(views.of(240, 320)) == 12
-    predictors = [NativePredictor(model), *(ExportedPredictor(folder, r) for r in ("onnx", "paddle"))]
+    predictors = [NativePredictor(model), *(ExportedPredictor(folder, r) for r in RUNTIMES)]
     sample = Sample(0, "x", made_up_images()[0])
     native, *others = (
         found for p in predictors for _, found in ImageRunner(reader(), p, views).stream([sample])
@@ -86,7 +109,7 @@ def test_older_convention_of_pooling(tmp_path: Path) -> None:
 def test_bytes_in_and_normalisation_inside(tmp_path: Path) -> None:
     assert all(result.passed and result.objects for result in exported("retinanet", tmp_path, uint8=True))
     with pytest.raises(ExportError, match="uint8"):
-        ExportedPredictor(tmp_path, "onnx")
+        ExportedPredictor(tmp_path, RUNTIMES[-1])
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +125,7 @@ def test_a_predictor_stands_in_for_the_model(bundle: Path) -> None:
     model = small_model("mask_fpn")
     (batch, _) = prepare(reader(), made_up_images())
     wanted = predict(model, batch)
-    for runtime in ("onnx", "paddle"):
+    for runtime in RUNTIMES:
         found = ExportedPredictor(bundle, runtime)(batch)
         assert [len(d) for d in found] == [len(d) for d in wanted]
         assert [d.image_id for d in found] == [0, 1]
@@ -112,6 +135,7 @@ def test_a_predictor_stands_in_for_the_model(bundle: Path) -> None:
         assert masks[0]["size"] == [330, 220]
 
 
+@requires_onnx
 @pytest.mark.slow
 def test_everything_is_in_the_folder(bundle: Path) -> None:
     import onnx
@@ -132,7 +156,7 @@ def test_the_example_needs_nothing_of_ours(bundle: Path, tmp_path: Path) -> None
     path.write_bytes(cv2.imencode(".png", image[:, :, ::-1])[1].tobytes())
     (batch,) = prepare(reader(), [image])
     wanted = predict(small_model("mask_fpn"), batch)[0]
-    for runtime in ("onnx", "paddle"):
+    for runtime in RUNTIMES:
         words = [sys.executable, "predict.py", str(path), "--runtime", runtime, "--threshold", "0"]
         done = subprocess.run(words, cwd=bundle, capture_output=True, text=True, env={"PYTHONPATH": ""})
         assert done.returncode == 0, done.stderr

@@ -26,21 +26,21 @@ def test_ap_of_model_and_export(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     reader = require(experiment, "TestReader").build()
     folder = tmp_path / "export"
     batches = prepare(reader, made_up_images())
-    export_model(model, folder, describe(model, reader, NAMES), formats=["onnx"], batches=batches)
+    export_model(model, folder, describe(model, reader, NAMES), formats=["paddle"], batches=batches)
     dataset = build_dataset(experiment, "EvalDataset", Categories.from_names(NAMES))
-    table = verify_ap(model, folder, experiment, dataset, ["onnx"])
-    assert [line.split()[0] for line in table.splitlines()] == ["AP", "native", "onnx", "limit"]
+    table = verify_ap(model, folder, experiment, dataset, ["paddle"])
+    assert [line.split()[0] for line in table.splitlines()] == ["AP", "native", "paddle", "limit"]
 
     # Weights from nowhere find nothing, so numbers are put in their place.
     for found, passes in ((0.4009, True), (0.3985, False), (0.4015, False)):
         numbers = iter([0.4, found])
         monkeypatch.setattr(module, "evaluate", lambda *_: {"bbox": {"AP": next(numbers), "AP50": 0.5}})  # noqa: B023
         if passes:
-            assert "40.090" in verify_ap(model, folder, experiment, dataset, ["onnx"])
+            assert "40.090" in verify_ap(model, folder, experiment, dataset, ["paddle"])
             continue
         description = (folder / FILE_NAME).read_text("utf-8")
         with pytest.raises(VerifyError, match=f"{100 * found:.3f}"):
-            verify_ap(model, folder, experiment, dataset, ["onnx"])
+            verify_ap(model, folder, experiment, dataset, ["paddle"])
         assert not (folder / FILE_NAME).exists()
         (folder / FILE_NAME).write_text(description, "utf-8")
 
@@ -50,7 +50,7 @@ def test_the_command_takes_it(tmp_path: Path) -> None:
     make_project(tmp_path)
     save_weights(tmp_path, "w.pdparams")
     words = ("export", "-c", "small.yml", "--weights", "w", "--verify_ap", "--output_dir", "out")
-    done = command(*words, "--formats", "onnx", cwd=tmp_path)
+    done = command(*words, "--formats", "paddle", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "AP on 2 images" in done.stdout
     assert command(*words, "--no-verify", cwd=tmp_path).returncode == 2
