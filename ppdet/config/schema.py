@@ -87,9 +87,15 @@ def _fault(component: Callable[..., Any], message: str) -> Problem:
 
 
 def _unwrap(annotation: Any) -> tuple[Any, tuple[Any, ...]]:
+    """The type without its markers, and the markers."""
     if typing.get_origin(annotation) is Annotated:
         inner, *marks = typing.get_args(annotation)
         return inner, tuple(marks)
+    # Up to Python 3.10 a default of None makes `get_type_hints` put Optional around everything, markers too.
+    if is_union(annotation):
+        types, marks_of = zip(*map(_unwrap, typing.get_args(annotation)))
+        if any(marks_of):
+            return Union[types], sum(marks_of, ())
     return annotation, ()
 
 

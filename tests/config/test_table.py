@@ -6,6 +6,7 @@ import re
 import sys
 from pathlib import Path
 from textwrap import dedent
+from typing import Optional
 
 import pytest
 
@@ -13,6 +14,7 @@ import ppdet
 from ppdet.config import ConfigError
 from ppdet.config.components import COMPONENTS
 from ppdet.config.schema import schema_of
+from ppdet.config.spec import Derived, Shared
 from ppdet.config.table import Table, yaml_name
 from tests.config.toys import load, toy, without_absent, write
 from tests.support import ROOT
@@ -168,6 +170,18 @@ def test_every_component_of_ours_can_be_described() -> None:
         schema_of(component)
         assert yaml_name(component) == name
         assert component.__doc__, name
+
+
+def test_markers_are_seen_inside_of_optional() -> None:
+    # What Python 3.9 and 3.10 make of `Derived[Optional[int]] = None` by themselves.
+    class Part:
+        def __init__(
+            self, *, size: Optional[Derived[Optional[int]]] = None, norm: Optional[Shared[str]] = None
+        ) -> None: ...
+
+    size, norm = schema_of(Part).values()
+    assert (size.annotation, size.derived, size.shared) == (Optional[int], True, False)
+    assert (norm.annotation, norm.derived, norm.shared) == (Optional[str], False, True)
 
 
 def test_public_names() -> None:
