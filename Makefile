@@ -2,11 +2,13 @@
 # make test         ruff, mypy, architecture and unit tests
 # make install      only the environment that both use
 #
-# PYTHON=python3.12 chooses the interpreter, VENV=path the environment, JOBS=4 the number of test processes.
+# PYTHON=python3.12 chooses the interpreter, VENV=path the environment, JOBS=4 the number of test processes,
+# TESTS=tests/ops which tests are run.
 
 PYTHON ?= python3
 VENV ?= .venv
 JOBS ?= 2
+TESTS ?= tests
 
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
@@ -15,7 +17,7 @@ STAMP := $(VENV)/.installed
 .PHONY: help install test lint quickstart clean
 
 help:
-	@sed -n 's/^# \{0,1\}//p' Makefile
+	@sed -n '/^#/!q; s/^# \{0,1\}//p' Makefile
 
 # Made again when one of these changes; otherwise `make` starts at once.
 $(STAMP): setup.py pyproject.toml tools/install.py
@@ -35,7 +37,7 @@ lint: $(STAMP)
 
 test: lint
 	@echo "==> pytest ($(JOBS) processes)"
-	@$(BIN)/python -m pytest -n $(JOBS)
+	@$(BIN)/python -m pytest -n $(JOBS) $(TESTS)
 
 quickstart: $(STAMP)
 	@$(BIN)/python tools/quickstart.py
