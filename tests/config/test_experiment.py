@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import inspect
 import pickle
 import re
 from pathlib import Path
@@ -229,4 +230,5 @@ def test_page_lists_every_key() -> None:
     page = (ROOT / "docs" / "config.md").read_text("utf-8")
     listed = re.findall(r"^\| `(\w+)` \|", page, re.M)
     assert listed == [f.name for f in dataclasses.fields(Experiment) if f.init]
-    assert all(f"        {name}: " in (Experiment.__doc__ or "") for name in listed)
+    described = inspect.getdoc(Experiment) or ""
+    assert all(f"    {name}: " in described for name in listed)
