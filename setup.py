@@ -28,7 +28,7 @@ setup(
     # build here would put it on top of a user's GPU build. The extra `cpu` is the choice for a plain machine.
     install_requires=["numpy>=1.26", "pycocotools>=2.0.7", "pyyaml>=6.0", "tqdm>=4.60"],
     extras_require={
-        "cpu": ["paddlepaddle>=3.0", "opencv-python-headless>=4.5"],
+        "cpu": ["paddlepaddle>=3.2", "opencv-python-headless>=4.5"],
         "export": ["onnx>=1.15", "onnxruntime>=1.17", PADDLE2ONNX],
         "fast": ["hotcoco>=1.0"],
         "logging": ["visualdl>=2.5", "tensorboardX>=2.6"],

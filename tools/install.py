@@ -14,7 +14,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 
 #: Import name -> distribution to install when nothing provides that import.
-CHOICES = {"paddle": "paddlepaddle>=3.0", "cv2": "opencv-python-headless>=4.5"}
+CHOICES = {"paddle": "paddlepaddle>=3.2", "cv2": "opencv-python-headless>=4.5"}
 
 #: Run in the environment: which of the given imports does it lack?
 FIND_MISSING = "import importlib.util as u, sys; print(*[m for m in sys.argv[1:] if u.find_spec(m) is None])"
@@ -22,7 +22,7 @@ FIND_MISSING = "import importlib.util as u, sys; print(*[m for m in sys.argv[1:]
 #: Run in the environment: prove that the parts load together, and show their versions.
 SHOW_VERSIONS = """
 import warnings; warnings.simplefilter("ignore")
-import cv2, numpy, paddle, ppdet
+import cv2, numpy, paddle, ppdet, ppdet.modeling
 print(f"ppdet {ppdet.__version__}, paddle {paddle.__version__}"
       f" ({'GPU' if paddle.is_compiled_with_cuda() else 'CPU'} build),"
       f" numpy {numpy.__version__}, opencv {cv2.__version__}")
