@@ -303,12 +303,14 @@ def test_training_loss_per_output(trained: Trained) -> None:
 
 
 def is_chaotic(name: str) -> bool:
-    """Whether a gradient lies behind the rectifiers of the 10 x 10 level.
+    """Whether a gradient lies behind a rectifier whose input rounding may move across the kink.
 
-    There the goldens themselves are 0.3 % (norms) and 2 % (single values) away from what float64 gives for
-    the same weights, since rounding moves activations across the kink of the leaky rectifier.
+    That is so at the 10 x 10 level: there the goldens themselves are 0.3 % (norms) and 2 % (single values)
+    away from what float64 gives for the same weights. And one input of ``yolo_block.2.conv_module.conv0`` is
+    -9.7e-7, the next to 0 that matters: with its sign turned, the norms of ``yolo_transition.1`` move by
+    0.11 % and single values by 2 %, as they did in a run on another Python with the same numbers otherwise.
     """
-    return name.startswith(("backbone.", "neck.yolo_block.0."))
+    return name.startswith(("backbone.", "neck.yolo_block.0.", "neck.yolo_transition.1."))
 
 
 @pytest.mark.slow
