@@ -320,7 +320,10 @@ def test_gradients(trained: Trained) -> None:
     assert list(norms) == meta["grad_names"]
     expected = dict(zip(meta["grad_names"], arrays["grad_norms"]))
     for name, norm in norms.items():
-        assert norm == pytest.approx(expected[name], rel=1e-2 if is_chaotic(name) else 1e-3), name
+        assert norm == pytest.approx(expected[name], rel=1e-2 if is_chaotic(name) else 2e-3), name
+    # A rectifier that rounds to its other side moves single norms by 1e-3; the others stay.
+    quiet = [abs(norm / expected[name] - 1) for name, norm in norms.items() if not is_chaotic(name)]
+    assert np.median(quiet) <= 1e-4
     assert np.linalg.norm(list(norms.values())) == pytest.approx(float(arrays["grad_norm_total"]), rel=2e-3)
     sampled = [key for key in arrays if key.startswith("grad/")]
     assert len(sampled) == 24
