@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import json
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -24,7 +23,7 @@ requires_shared = pytest.mark.skipif(
 )
 
 #: Whether this machine can export to ONNX; every Python before 3.13 must.
-CAN_EXPORT_ONNX = sys.version_info < (3, 13) or find_spec("paddle2onnx") is not None
+CAN_EXPORT_ONNX = sys.version_info < (3, 13) or importlib.util.find_spec("paddle2onnx") is not None
 requires_onnx = pytest.mark.skipif(
     not CAN_EXPORT_ONNX, reason="paddle2onnx has no build for Python 3.13 and newer"
 )
