@@ -28,16 +28,16 @@ from ppdet import build_model, load_config, load_weights
 from ppdet.data.datasets.image_folder import ImageFolder
 from ppdet.data.readers import Reader
 from ppdet.engine.evaluator import evaluate_single
-from ppdet.evaluation import single_image_stages
+from ppdet.experiment.build import require
+from ppdet.experiment.evaluate import single_image_stages
 from ppdet.export.bundle import export_model
-from ppdet.export.metadata import describe
+from ppdet.export.info import describe
 from ppdet.export.onnx import MODEL
 from ppdet.export.program import INPUTS
 from ppdet.export.runtime import ExportedPredictor, arrays_of, open_session
 from ppdet.export.verify import made_up_images, prepare
+from ppdet.inference.predictors import NativePredictor, Predictor
 from ppdet.inference.runner import ImageRunner
-from ppdet.modeling.detectors.predictor import NativePredictor, Predictor
-from ppdet.recipes import require
 
 ALONE = "network alone"
 STREAMED = "onnx, images prepared meanwhile"

@@ -27,14 +27,14 @@ os.environ.setdefault("GLOG_minloglevel", "2")
 os.environ.setdefault("MKL_NUM_THREADS", str(len(os.sched_getaffinity(0))))
 
 from ppdet import load_config  # noqa: E402  # after the settings that Paddle reads at its import
-from ppdet.data.synthetic import SyntheticOptions, write_dataset  # noqa: E402
+from ppdet.data.tools.synth import SyntheticOptions, write_dataset  # noqa: E402
 from ppdet.engine.evaluator import hardware, versions  # noqa: E402
 from ppdet.engine.hooks import Hook  # noqa: E402
 from ppdet.engine.meter import memory_in_use  # noqa: E402
 from ppdet.engine.profiling import TABLE, Profile  # noqa: E402
 from ppdet.engine.settings import TrainSettings  # noqa: E402
 from ppdet.engine.trainer import Trainer  # noqa: E402
-from ppdet.recipes import build_training  # noqa: E402
+from ppdet.experiment.build import build_training  # noqa: E402
 from tests.support_sync import count_host_syncs  # noqa: E402
 
 SIZE = 320

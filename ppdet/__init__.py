@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ppdet.config import register
-    from ppdet.experiment import load_config
-    from ppdet.recipes import build_model, predict
+    from ppdet.experiment.build import build_model, predict
+    from ppdet.experiment.config import load_config
     from ppdet.zoo import load_weights
 
 __version__ = "0.1.0"
 
 _HOME = {
-    "load_config": "ppdet.experiment",
+    "load_config": "ppdet.experiment.config",
     "register": "ppdet.config",
-    "build_model": "ppdet.recipes",
+    "build_model": "ppdet.experiment.build",
     "load_weights": "ppdet.zoo",
-    "predict": "ppdet.recipes",
+    "predict": "ppdet.experiment.build",
 }
 __all__ = ["__version__", "build_model", "load_config", "load_weights", "predict", "register"]
 

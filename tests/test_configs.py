@@ -12,15 +12,15 @@ import paddle
 import pytest
 
 import ppdet
-from ppdet.experiment import Experiment, load_config
-from ppdet.metrics.voc import VocMetric
-from ppdet.modeling.detectors.predict import predict
-from ppdet.recipes import (
+from ppdet.experiment.build import (
     build_dataset,
     build_loader,
     build_metric,
     build_training,
 )
+from ppdet.experiment.config import Experiment, load_config
+from ppdet.inference.host import predict
+from ppdet.metrics.voc import VocMetric
 from ppdet.structures import Detections
 from tests.fake_coco import write_coco, write_split
 from tests.support import ROOT

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple, Optional
 from ppdet.utils.errors import UserError
 
 if TYPE_CHECKING:
-    from ppdet.experiment import Experiment
+    from ppdet.experiment.config import Experiment
     from ppdet.modeling.interfaces import Detector
 
 logger = logging.getLogger(__name__)
@@ -66,7 +66,7 @@ def add_runtime_argument(parser: argparse.ArgumentParser) -> None:
 
 def load_experiment(args: argparse.Namespace, *, extra: tuple[str, ...] = ()) -> Experiment:
     """The experiment that ``-c`` and ``-o`` describe; `extra` overrides come last and win."""
-    from ppdet.experiment import load_config
+    from ppdet.experiment.config import load_config
 
     return load_config(args.config, overrides=[*args.opt, *extra])
 
@@ -138,7 +138,7 @@ def load_trained(
     Raises:
         UserError: If there are no such weights, or they are not of this model.
     """
-    from ppdet.recipes import build_model
+    from ppdet.experiment.build import build_model
     from ppdet.zoo import load_weights, read_source
     from ppdet.zoo.class_names import class_names_of
 

@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print the resolved configuration."""
-    from ppdet.experiment import load_config
+    from ppdet.experiment.config import load_config
     from ppdet.utils.errors import UserError
 
     if (args.file is None) == (args.config is None):

@@ -17,13 +17,13 @@ from pathlib import Path
 from typing import Optional
 
 from ppdet.data.categories import read_categories
-from ppdet.data.check import check_dataset
-from ppdet.data.convert import convert, write_coco
 from ppdet.data.datasets.base import AnnotatedDataset
 from ppdet.data.datasets.coco import COCODataSet
 from ppdet.data.datasets.voc import VOCDataSet
-from ppdet.data.stats import dataset_stats
-from ppdet.data.synthetic import SyntheticOptions, write_dataset
+from ppdet.data.tools.check import check_dataset
+from ppdet.data.tools.convert import convert, write_coco
+from ppdet.data.tools.stats import dataset_stats
+from ppdet.data.tools.synth import SyntheticOptions, write_dataset
 from ppdet.structures import Categories
 
 

@@ -40,9 +40,9 @@ def run(args: argparse.Namespace) -> int:
     """Evaluate and print."""
     from ppdet.engine import distributed
     from ppdet.engine.evaluator import class_table
-    from ppdet.evaluation import Evaluation
+    from ppdet.experiment.build import build_dataset, require
+    from ppdet.experiment.evaluate import Evaluation
     from ppdet.export.choose import choose_predictor
-    from ppdet.recipes import build_dataset, require
     from ppdet.structures import Categories
 
     for target in (args.json, args.save_results):
@@ -53,11 +53,13 @@ def run(args: argparse.Namespace) -> int:
     # Labels mean the classes that the weights were trained on; the dataset is matched with them by name.
     categories = Categories.from_names(trained.class_names) if trained.class_names else None
     dataset = build_dataset(trained.experiment, "EvalDataset", categories)
-    views = views_from(args, require(trained.experiment, "EvalReader").build(), trained.model)
+    reader = require(trained.experiment, "EvalReader").build()
+    views = views_from(args, reader, trained.model)
     predictor = choose_predictor(
         args.runtime,
         trained.model,
-        trained.experiment,
+        trained.experiment.architecture,
+        reader,
         images=len(dataset) * views.least,
         class_names=trained.class_names,
     )

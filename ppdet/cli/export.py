@@ -68,11 +68,11 @@ def run(args: argparse.Namespace) -> int:
     """Export and compare."""
     from ppdet.data.datasets.image_folder import ImageFolder
     from ppdet.data.transforms.decode import read_image
+    from ppdet.experiment.build import build_dataset, require
+    from ppdet.experiment.verify_ap import verify_ap
     from ppdet.export.bundle import export_model
-    from ppdet.export.metadata import describe
+    from ppdet.export.info import describe
     from ppdet.export.verify import made_up_images, prepare, table
-    from ppdet.export.verify_ap import verify_ap
-    from ppdet.recipes import build_dataset, require
     from ppdet.structures import Categories
 
     files = ImageFolder().of([args.verify_dir]) if args.verify_dir else None

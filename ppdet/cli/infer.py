@@ -137,18 +137,18 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _runner(args: argparse.Namespace, trained: Trained, images: int) -> ImageRunner:
+    from ppdet.experiment.build import require
     from ppdet.export.choose import choose_predictor
     from ppdet.inference.runner import ImageRunner
-    from ppdet.recipes import require
 
     reader = require(trained.experiment, "TestReader").build()
     views = views_from(args, reader, trained.model)
     predictor = choose_predictor(
         args.runtime,
         trained.model,
-        trained.experiment,
+        trained.experiment.architecture,
+        reader,
         images=images * views.least,
-        reader="TestReader",
         class_names=trained.class_names,
     )
     return ImageRunner(reader, predictor, views)
@@ -202,8 +202,8 @@ def _of_images(
     from tqdm import tqdm
 
     from ppdet.data.transforms.base import pixels
-    from ppdet.draw import draw_detections, side_by_side
     from ppdet.engine import distributed
+    from ppdet.inference.drawing import draw_detections, side_by_side
     from ppdet.inference.results import Result
 
     samples = [images[index] for index in range(len(images))]
@@ -237,7 +237,7 @@ def _of_video(
     from tqdm import tqdm
 
     from ppdet.data.transforms.base import pixels
-    from ppdet.draw import draw_detections
+    from ppdet.inference.drawing import draw_detections
     from ppdet.inference.results import Result
     from ppdet.inference.video import VideoWriter
 

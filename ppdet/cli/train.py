@@ -16,8 +16,8 @@ from ppdet.cli.common import (
 
 if TYPE_CHECKING:
     from ppdet.data.datasets.base import Dataset
-    from ppdet.experiment import Experiment
-    from ppdet.recipes import Training
+    from ppdet.experiment.build import Training
+    from ppdet.experiment.config import Experiment
     from ppdet.utils.metadata import CheckpointMetadata
 
 #: The config as it was used, beside the checkpoints.
@@ -69,7 +69,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Train, or say what would be trained."""
     from ppdet.engine import distributed
-    from ppdet.recipes import build_dataset, build_training
+    from ppdet.experiment.build import build_dataset, build_training
 
     wanted = [f"{name}=true" for name in ("amp", "deterministic") if getattr(args, name)]
     experiment = load_experiment(args, extra=tuple(wanted))
@@ -102,8 +102,8 @@ def _train(
 ) -> int:
     from ppdet.engine import distributed
     from ppdet.engine.checkpoint import FINAL
-    from ppdet.evaluation import Evaluation
-    from ppdet.training import build_trainer
+    from ppdet.experiment.evaluate import Evaluation
+    from ppdet.experiment.train import build_trainer
 
     if args.resume is None and experiment.pretrain_weights:
         _load_pretrained(training, experiment.pretrain_weights, args)
@@ -133,7 +133,7 @@ def _train(
 
 
 def _replay(experiment: Experiment, path: Path) -> int:
-    from ppdet.training import describe_replay, run_replay
+    from ppdet.experiment.train import describe_replay, run_replay
 
     print(describe_replay(run_replay(experiment, path)))
     return 0

@@ -11,8 +11,8 @@ from ppdet.utils.errors import WeightsError
 from ppdet.zoo.class_names import parse_classes
 from ppdet.zoo.convert import same_tensors, save_weights
 from ppdet.zoo.download import sha256_of
+from ppdet.zoo.locate import cache_path, locate, read_source
 from ppdet.zoo.report import some
-from ppdet.zoo.resolve import cache_path, locate, read_source
 from ppdet.zoo.table import ZooEntry, entries, find
 from ppdet.zoo.weight_file import WeightFile, read_weights
 

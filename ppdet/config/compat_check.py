@@ -7,8 +7,8 @@ from typing import Any
 
 from ppdet.config.compat import Agrees, Only, Rule
 from ppdet.config.errors import Problem
+from ppdet.config.registry import yaml_name
 from ppdet.config.spec import Spec
-from ppdet.config.table import yaml_name
 from ppdet.config.tree import Node, plain
 from ppdet.config.values import shown
 

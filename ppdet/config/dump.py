@@ -13,8 +13,8 @@ from yaml.serializer import Serializer
 
 from ppdet.config.errors import Place
 from ppdet.config.parse import PlainWords
+from ppdet.config.registry import yaml_name
 from ppdet.config.spec import Spec
-from ppdet.config.table import yaml_name
 
 _INDENT = "  "
 

@@ -12,9 +12,9 @@ from typing import Any, Callable, Optional
 from ppdet.config.compat import ANY_COMPONENT, COMPONENT_KEYS, DROPPED_COMPONENTS, NOT_PROVIDED, Agrees
 from ppdet.config.compat_check import Facts, check_rule
 from ppdet.config.errors import Place, Problem, nearest, suggestion
+from ppdet.config.registry import Table, fits, yaml_name
 from ppdet.config.schema import REQUIRED, Parameter, describe, is_spec, members, schema_of, spec_base
 from ppdet.config.spec import Spec
-from ppdet.config.table import Table, fits, yaml_name
 from ppdet.config.tree import COMMAND_LINE, Block, Leaf, Node, component_name, from_command_line, merge, plain
 from ppdet.config.values import DROPPED, INVALID, canonical, convert, mismatch, shown
 

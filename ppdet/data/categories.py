@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Callable, Optional
 
-from ppdet.data.files import read_json, read_lines
+from ppdet.data.annotation_files import read_json, read_lines
 from ppdet.data.problems import DatasetProblemsError, Problem
 from ppdet.structures import Categories
 from ppdet.utils.errors import DataError

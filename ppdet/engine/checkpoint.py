@@ -9,7 +9,7 @@ What ``-r`` means, in this order:
 1. ``auto``: the last checkpoint in the ledger of this run's folder.
 2. A folder: the last checkpoint in its ledger.
 3. A path, with ``.pdparams`` or ``.pdopt`` or without: that checkpoint; it may be one of PaddleDetection 2.x
-   (see `ppdet.engine.paddle2x`).
+   (see `ppdet.engine.resume_paddle2x`).
 
 Nothing found, a missing file or a torn one is an error that names it; training never starts over by itself.
 """
@@ -29,9 +29,9 @@ from typing import Any, Optional
 
 import numpy as np
 
-from ppdet.engine.files import CheckpointError, check_file, remove_leftovers, write_atomically
 from ppdet.utils import safe_pickle
-from ppdet.utils.errors import WeightsError
+from ppdet.utils.errors import CheckpointError, WeightsError
+from ppdet.utils.files import check_file, remove_leftovers, write_atomically
 from ppdet.utils.metadata import METADATA_KEY, CheckpointMetadata
 
 logger = logging.getLogger(__name__)
@@ -50,7 +50,7 @@ class Checkpoint:
 
     Attributes:
         weights: State dict of the model as it is evaluated (the average, with EMA).
-        state: The rest: see `ppdet.engine.state`.
+        state: The rest: see `ppdet.engine.state_dicts`.
         notes: What the ledger adds: results of the evaluation that followed the saving.
         path: Its files without ending.
         parameter_names: Of a checkpoint of PaddleDetection 2.x: key -> the parameter name that its `state`

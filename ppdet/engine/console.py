@@ -6,15 +6,12 @@ import json
 import logging
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Optional
+from typing import Any, Optional
 
 from tqdm import tqdm
 
-from ppdet.engine.files import write_atomically
-from ppdet.engine.hooks import Hook, StepLog
-
-if TYPE_CHECKING:
-    from ppdet.engine.trainer import Trainer
+from ppdet.engine.hooks import Hook, Run, StepLog
+from ppdet.utils.files import write_atomically
 
 logger = logging.getLogger(__name__)
 
@@ -28,7 +25,7 @@ class ProgressBar(Hook):
     def __init__(self) -> None:
         self._bar: Optional[tqdm[Any]] = None
 
-    def before_train(self, trainer: Trainer) -> None:
+    def before_train(self, trainer: Run) -> None:
         """Open the bar where training stands."""
         # disable=None: no bar where output goes to a file
         self._bar = tqdm(
@@ -39,12 +36,12 @@ class ProgressBar(Hook):
             dynamic_ncols=True,
         )
 
-    def after_step(self, trainer: Trainer) -> None:
+    def after_step(self, trainer: Run) -> None:
         """One further."""
         if self._bar is not None:
             self._bar.update(trainer.progress.step - self._bar.n)
 
-    def after_log(self, trainer: Trainer, log: StepLog) -> None:
+    def after_log(self, trainer: Run, log: StepLog) -> None:
         """The numbers."""
         line = describe(log, trainer.last_step)
         if self._bar is not None and not self._bar.disable:
@@ -52,7 +49,7 @@ class ProgressBar(Hook):
             self._bar.clear()
         logger.info(line)
 
-    def after_train(self, trainer: Trainer) -> None:
+    def after_train(self, trainer: Run) -> None:
         """Close the bar."""
         if self._bar is not None:
             self._bar.close()
@@ -82,7 +79,7 @@ class LogFile(Hook):
         self._handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
         logging.getLogger("ppdet").addHandler(self._handler)
 
-    def after_train(self, trainer: Trainer) -> None:
+    def after_train(self, trainer: Run) -> None:
         """Close the file."""
         logging.getLogger("ppdet").removeHandler(self._handler)
         self._handler.close()
@@ -98,14 +95,14 @@ class JsonLines(Hook):
     def __init__(self, folder: Path) -> None:
         self._path = folder / RECORDS
 
-    def before_train(self, trainer: Trainer) -> None:
+    def before_train(self, trainer: Run) -> None:
         """Drop lines of steps that will be done again (or all, if this is a new run)."""
         lines = self._path.read_text("utf-8").splitlines() if self._path.exists() else []
         text = "".join(line + "\n" for line in lines if self._stays(line, trainer)).encode("utf-8")
         write_atomically(self._path, lambda file: file.write(text))
 
     @staticmethod
-    def _stays(line: str, trainer: Trainer) -> bool:
+    def _stays(line: str, trainer: Run) -> bool:
         progress = trainer.progress
         try:
             record = json.loads(line)
@@ -114,11 +111,11 @@ class JsonLines(Hook):
         except (ValueError, KeyError, TypeError):
             return False  # the line that a kill cut off
 
-    def after_log(self, trainer: Trainer, log: StepLog) -> None:
+    def after_log(self, trainer: Run, log: StepLog) -> None:
         """Write a log."""
         self._write({"kind": "train", **vars(log), "losses": dict(log.losses)})
 
-    def after_evaluation(self, trainer: Trainer, metrics: Mapping[str, Mapping[str, float]]) -> None:
+    def after_evaluation(self, trainer: Run, metrics: Mapping[str, Mapping[str, float]]) -> None:
         """Write the numbers of an evaluation."""
         self._write(
             {"kind": "eval", "step": trainer.progress.step, "epoch": trainer.progress.epoch, **metrics}

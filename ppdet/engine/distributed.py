@@ -17,7 +17,8 @@ import paddle
 import paddle.distributed as dist
 from paddle import nn
 
-from ppdet.engine.files import TrainingError, write_atomically
+from ppdet.utils.errors import TrainingError
+from ppdet.utils.files import write_atomically
 
 #: Words of gloo's and nccl's errors when a peer is gone.
 _BROKEN_CONNECTION = ("gloo", "nccl", "connection reset", "connection refused", "tcpstore", "broken pipe")

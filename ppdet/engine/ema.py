@@ -12,8 +12,8 @@ import numpy as np
 import paddle
 from paddle import Tensor, nn
 
-from ppdet.engine.files import CheckpointError
-from ppdet.engine.state import to_numpy
+from ppdet.engine.state_dicts import to_numpy
+from ppdet.utils.errors import CheckpointError
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from paddle import Tensor, nn
 from tqdm import tqdm
 
 from ppdet.engine import distributed
-from ppdet.engine.state import seed_step
+from ppdet.engine.state_dicts import seed_step
 from ppdet.structures import Detections
 
 logger = logging.getLogger(__name__)

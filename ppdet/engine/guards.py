@@ -14,9 +14,9 @@ import numpy as np
 import paddle
 from paddle import Tensor, nn
 
-from ppdet.engine.files import TrainingError
-from ppdet.engine.state import to_numpy
+from ppdet.engine.state_dicts import to_numpy
 from ppdet.structures import Batch
+from ppdet.utils.errors import TrainingError
 
 
 class NonFiniteError(TrainingError):

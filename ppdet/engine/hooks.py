@@ -10,10 +10,49 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Protocol
 
-if TYPE_CHECKING:
-    from ppdet.engine.trainer import Trainer
+from paddle import nn
+from paddle.optimizer import Optimizer
+
+from ppdet.engine.schedules import LearningRateSchedule
+from ppdet.engine.settings import TrainSettings
+from ppdet.engine.state_dicts import Progress
+
+
+class Run(Protocol):
+    """The training that a hook belongs to, as `ppdet.engine.trainer.Trainer` offers it.
+
+    Attributes:
+        model: The model in training.
+        optimizer: Its optimiser.
+        schedule: Learning rate by step.
+        settings: Length of the training, intervals of logs and checkpoints.
+    """
+
+    model: nn.Layer
+    optimizer: Optimizer
+    schedule: LearningRateSchedule
+    settings: TrainSettings
+
+    @property
+    def progress(self) -> Progress:
+        """Counters: step, epoch, best value of the metric."""
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimiser steps in an epoch."""
+
+    @property
+    def last_step(self) -> int:
+        """Steps of the whole training."""
+
+    @property
+    def times(self) -> tuple[float, float]:
+        """Seconds that this process has waited for data, and spent in steps altogether."""
+
+    def stop(self, reason: str) -> None:
+        """End the training after the current step; `reason` is reported."""
 
 
 @dataclass(frozen=True)
@@ -46,20 +85,20 @@ class StepLog:
 class Hook:
     """Does nothing at any point."""
 
-    def before_train(self, trainer: Trainer) -> None:
+    def before_train(self, trainer: Run) -> None:
         """Once, after resuming, before the first step."""
 
-    def after_step(self, trainer: Trainer) -> None:
+    def after_step(self, trainer: Run) -> None:
         """After every optimiser step. Reading a tensor here makes the host wait for the device."""
 
-    def after_log(self, trainer: Trainer, log: StepLog) -> None:
+    def after_log(self, trainer: Run, log: StepLog) -> None:
         """Every `log_iter` steps, with numbers that are on the host already."""
 
-    def after_evaluation(self, trainer: Trainer, metrics: Mapping[str, Mapping[str, float]]) -> None:
+    def after_evaluation(self, trainer: Run, metrics: Mapping[str, Mapping[str, float]]) -> None:
         """After every evaluation."""
 
-    def after_save(self, trainer: Trainer, path: Path) -> None:
+    def after_save(self, trainer: Run, path: Path) -> None:
         """After a checkpoint is on disk; `path` is that of its files without ending."""
 
-    def after_train(self, trainer: Trainer) -> None:
+    def after_train(self, trainer: Run) -> None:
         """Once, also after a stop or an error."""

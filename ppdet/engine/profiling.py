@@ -6,15 +6,12 @@ import json
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Optional
+from typing import Any, Optional
 
 import paddle
 
-from ppdet.engine.files import write_atomically
-from ppdet.engine.hooks import Hook
-
-if TYPE_CHECKING:
-    from ppdet.engine.trainer import Trainer
+from ppdet.engine.hooks import Hook, Run
+from ppdet.utils.files import write_atomically
 
 logger = logging.getLogger(__name__)
 
@@ -40,7 +37,7 @@ class Profile(Hook):
         self._data_time = 0.0
         self._time = 0.0
 
-    def after_step(self, trainer: Trainer) -> None:
+    def after_step(self, trainer: Run) -> None:
         """Start, count, and stop."""
         self._seen += 1
         if self._seen == self._first:
@@ -56,13 +53,13 @@ class Profile(Hook):
                 self._write(trainer)
                 trainer.stop(f"profiled {self._steps} steps")
 
-    def after_train(self, trainer: Trainer) -> None:
+    def after_train(self, trainer: Run) -> None:
         """End a profile that the run was too short for."""
         if self._profiler is not None:
             logger.warning("the run ended after %d steps, before the profile was complete", self._seen)
             self._profiler.stop()
 
-    def _write(self, trainer: Trainer) -> None:
+    def _write(self, trainer: Run) -> None:
         data_time, time = (
             after - before for after, before in zip(trainer.times, (self._data_time, self._time))
         )

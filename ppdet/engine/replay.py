@@ -13,12 +13,12 @@ from typing import Any, Optional
 import paddle
 from paddle import nn
 
-from ppdet.engine.files import CheckpointError, write_atomically
 from ppdet.engine.guards import suspects
-from ppdet.engine.state import model_state, seed_step, set_model_state, to_numpy
+from ppdet.engine.state_dicts import model_state, seed_step, set_model_state, to_numpy
 from ppdet.structures import Batch, BatchTargets, PolygonBatch
 from ppdet.utils import safe_pickle
-from ppdet.utils.errors import WeightsError
+from ppdet.utils.errors import CheckpointError, WeightsError
+from ppdet.utils.files import write_atomically
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,7 @@ from ppdet.engine import distributed
 from ppdet.engine.amp import Precision
 from ppdet.engine.checkpoint import Checkpoint
 from ppdet.engine.ema import ModelEma
-from ppdet.engine.files import CheckpointError
-from ppdet.engine.state import (
+from ppdet.engine.state_dicts import (
     Progress,
     model_state,
     optimizer_state,
@@ -23,6 +22,7 @@ from ppdet.engine.state import (
     set_optimizer_state,
     to_numpy,
 )
+from ppdet.utils.errors import CheckpointError
 
 logger = logging.getLogger(__name__)
 

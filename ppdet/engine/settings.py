@@ -7,7 +7,7 @@ from typing import Literal, Optional
 
 from ppdet.engine.amp import AmpSettings
 from ppdet.engine.ema import EmaSettings
-from ppdet.engine.files import TrainingError
+from ppdet.utils.errors import TrainingError
 
 
 @dataclass(frozen=True)

@@ -5,16 +5,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Callable, Optional
+from typing import Any, Callable, Optional
 
 import numpy as np
 
-from ppdet.engine.files import TrainingError
-from ppdet.engine.hooks import Hook, StepLog
+from ppdet.engine.hooks import Hook, Run, StepLog
+from ppdet.utils.errors import TrainingError
 from ppdet.utils.scores import flatten
-
-if TYPE_CHECKING:
-    from ppdet.engine.trainer import Trainer
 
 
 class Sink(ABC):
@@ -113,7 +110,7 @@ class SinkHook(Hook):
         self._sinks = tuple(sinks)
         self._images = images
 
-    def after_log(self, trainer: Trainer, log: StepLog) -> None:
+    def after_log(self, trainer: Run, log: StepLog) -> None:
         """Losses, rate and times."""
         values = {f"train/{name}": value for name, value in log.losses.items()}
         values["train/learning_rate"] = log.learning_rate
@@ -122,7 +119,7 @@ class SinkHook(Hook):
         for sink in self._sinks:
             sink.scalars(log.step, values)
 
-    def after_evaluation(self, trainer: Trainer, metrics: Mapping[str, Mapping[str, float]]) -> None:
+    def after_evaluation(self, trainer: Run, metrics: Mapping[str, Mapping[str, float]]) -> None:
         """Scores and pictures."""
         step = trainer.progress.step
         values = {f"eval/{name}": value for name, value in flatten(metrics).items()}
@@ -132,7 +129,7 @@ class SinkHook(Hook):
             for name, image in images.items():
                 sink.image(step, name, image)
 
-    def after_train(self, trainer: Trainer) -> None:
+    def after_train(self, trainer: Run) -> None:
         """Write what is left."""
         for sink in self._sinks:
             sink.close()

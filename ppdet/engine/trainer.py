@@ -18,19 +18,19 @@ from paddle.optimizer import Optimizer
 from ppdet.engine import distributed
 from ppdet.engine.checkpoint import FINAL, RunFolder
 from ppdet.engine.ema import ModelEma
-from ppdet.engine.files import TrainingError
 from ppdet.engine.guards import NonFiniteError, check_weights, suspects
 from ppdet.engine.hooks import Hook
 from ppdet.engine.meter import Meter
-from ppdet.engine.paddle2x import from_2x
 from ppdet.engine.replay import Circumstances, write_replay
+from ppdet.engine.resume_paddle2x import from_2x
 from ppdet.engine.run_state import RunState
 from ppdet.engine.schedules import LearningRateSchedule
 from ppdet.engine.settings import TrainSettings
 from ppdet.engine.signals import StopOnSignal
-from ppdet.engine.state import Progress, seed_step
+from ppdet.engine.state_dicts import Progress, seed_step
 from ppdet.engine.step import TrainStep
 from ppdet.structures import Batch
+from ppdet.utils.errors import TrainingError
 from ppdet.utils.scores import choose
 
 logger = logging.getLogger(__name__)

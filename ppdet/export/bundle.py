@@ -16,7 +16,7 @@ from typing import Any, Callable, Optional
 import yaml
 
 from ppdet.export import paddle2x, standalone
-from ppdet.export.metadata import FILE_NAME, ExportInfo
+from ppdet.export.info import FILE_NAME, ExportInfo
 from ppdet.export.onnx import MODEL, embed_info, export_onnx
 from ppdet.export.paddle_inference import export_paddle
 from ppdet.export.runtime import Runtime
@@ -51,7 +51,7 @@ def export_model(
     Args:
         model: A detector with trained weights.
         folder: Made if it is not there; files of an earlier export are replaced.
-        info: See `ppdet.export.metadata.describe`.
+        info: See `ppdet.export.info.describe`.
         formats: What to write.
         batches: Prepared images to compare on; None does not compare.
 

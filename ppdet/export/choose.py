@@ -2,30 +2,28 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import logging
 import os
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Any, Literal, Optional
+from typing import Literal, Optional
 
 import numpy as np
 import paddle
 
 from ppdet import __version__
+from ppdet.config import Spec
 from ppdet.data.readers import Reader
-from ppdet.experiment import Experiment
 from ppdet.export.bundle import export_model
 from ppdet.export.errors import ExportError
-from ppdet.export.metadata import FILE_NAME, ExportInfo, describe
+from ppdet.export.info import FILE_NAME, ExportInfo, describe
 from ppdet.export.onnx import obstacle
 from ppdet.export.runtime import ExportedPredictor, Runtime
 from ppdet.export.verify import made_up_images, prepare
-from ppdet.modeling.detectors.predictor import NativePredictor, Predictor
+from ppdet.inference.predictors import NativePredictor, Predictor
 from ppdet.modeling.interfaces import Detector
-from ppdet.recipes import require
 
 logger = logging.getLogger(__name__)
 
@@ -40,10 +38,10 @@ WORTHWHILE = 50
 def choose_predictor(
     choice: Choice,
     model: Detector,
-    experiment: Experiment,
+    architecture: Spec[Detector],
+    reader: Reader,
     *,
     images: int,
-    reader: str = "EvalReader",
     class_names: tuple[str, ...] = (),
     cache: Optional[Path] = None,
 ) -> Predictor:
@@ -58,9 +56,9 @@ def choose_predictor(
     Args:
         choice: The user's.
         model: A detector with its weights.
-        experiment: What the model was built from.
+        architecture: What the model was built from.
+        reader: Prepares its images.
         images: How many images are to be run, each counted as often as it is looked at.
-        reader: Key of the reader that prepares them.
         class_names: Of the model, if known.
         cache: Folder of the cache; by default that of the user.
 
@@ -76,13 +74,12 @@ def choose_predictor(
     else:
         runtime = _runtime_of(choice)
         try:
-            built = require(experiment, reader).build()
-            info = describe(model, built, class_names)
-            entry = (cache or cache_folder()) / fingerprint(model, experiment, info, runtime)
+            info = describe(model, reader, class_names)
+            entry = (cache or cache_folder()) / fingerprint(model, architecture, info, runtime)
             if choice == "auto" and images < WORTHWHILE and not (entry / FILE_NAME).is_file():
                 reason = f"an export pays from {WORTHWHILE} images on (--runtime {runtime} makes one)"
             else:
-                put_into_cache(entry, model, info, built, runtime)
+                put_into_cache(entry, model, info, reader, runtime)
                 predictor = ExportedPredictor(entry, runtime, bfloat16=choice == "paddle-bf16")
                 logger.info("runtime: %s", predictor.runtime)
                 return predictor
@@ -144,35 +141,11 @@ def cache_folder() -> Path:
     return (Path(named).expanduser() if named else Path.home() / ".cache" / "ppdet") / "exports"
 
 
-def fingerprint(model: Detector, experiment: Experiment, info: ExportInfo, runtime: Runtime) -> str:
-    """Name of an export: another one for other weights, another structure, other settings or versions."""
+def fingerprint(model: Detector, architecture: Spec[Detector], info: ExportInfo, runtime: Runtime) -> str:
+    """Name of an export: another one for other weights, another model, other preprocessing or versions."""
     versions = f"{runtime} {__version__} {paddle.__version__} {np.__version__}"
-    digest = hashlib.sha256(f"{versions}\n{info.to_json()}\n{_model_settings(experiment)}\n".encode())
+    digest = hashlib.sha256(f"{versions}\n{info.to_json()}\n{architecture!r}\n".encode())
     for key, value in sorted(model.state_dict().items()):
         digest.update(f"{key} {list(value.shape)}\n".encode())
         digest.update(np.ascontiguousarray(value.numpy()).tobytes())
     return f"{info.architecture.lower()}-{runtime}-{digest.hexdigest()[:24]}"
-
-
-def _model_settings(experiment: Experiment) -> str:
-    """The part of an experiment that its model is built from."""
-    without: dict[str, Any] = {**dict.fromkeys(_NOT_OF_THE_MODEL), "epoch": 1, "save_dir": ""}
-    return dataclasses.replace(experiment, **without).to_yaml()
-
-
-#: Keys of an experiment that change from run to run and leave the model as it is.
-_NOT_OF_THE_MODEL = (
-    "TrainDataset",
-    "EvalDataset",
-    "TestDataset",
-    "TrainReader",
-    "EvalReader",
-    "TestReader",
-    "LearningRate",
-    "OptimizerBuilder",
-    "max_iters",
-    "pretrain_weights",
-    "weights",
-    "filename",
-    "seed",
-)

@@ -13,7 +13,7 @@ from typing import Any, Optional
 import numpy as np
 
 from ppdet.export.errors import ExportError
-from ppdet.export.metadata import KEY, ExportInfo
+from ppdet.export.info import KEY, ExportInfo
 from ppdet.export.program import INPUTS, OUTPUTS, DetectionProgram, portable_kernels, save_program
 from ppdet.modeling.interfaces import Detector
 

@@ -13,7 +13,7 @@ import paddle
 from paddle import Tensor
 
 from ppdet.export.errors import ExportError
-from ppdet.export.metadata import ExportInfo
+from ppdet.export.info import ExportInfo
 from ppdet.export.paddle_inference import MODEL, PaddleSession
 from ppdet.export.program import DetectionProgram, save_program
 from ppdet.modeling.interfaces import Detector

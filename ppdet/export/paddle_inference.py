@@ -8,7 +8,7 @@ from typing import Any, Optional
 
 import numpy as np
 
-from ppdet.export.metadata import ExportInfo
+from ppdet.export.info import ExportInfo
 from ppdet.export.program import INPUTS, DetectionProgram, save_program
 from ppdet.modeling.interfaces import Detector
 

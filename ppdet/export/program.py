@@ -17,7 +17,7 @@ from paddle.nn import functional
 from paddle.static import InputSpec
 from paddle.vision import ops as kernels
 
-from ppdet.export.metadata import Preprocess
+from ppdet.export.info import Preprocess
 from ppdet.modeling.interfaces import Detector
 
 #: Inputs, named as PaddleDetection 2.x named them, so that programs written for its exports find them.

@@ -10,12 +10,12 @@ import numpy as np
 import paddle
 
 from ppdet.export.errors import ExportError
-from ppdet.export.metadata import ExportInfo, read_info
+from ppdet.export.info import ExportInfo, read_info
 from ppdet.export.onnx import OnnxSession
 from ppdet.export.paddle2x import Paddle2xSession
 from ppdet.export.paddle_inference import PaddleSession
-from ppdet.modeling.detectors.predict import to_detections
-from ppdet.modeling.detectors.predictor import Predictor
+from ppdet.inference.host import to_detections
+from ppdet.inference.predictors import Predictor
 from ppdet.structures import Batch, Detections, box_conventions
 
 #: What an export can be run by; `paddle2x` is Paddle Inference with the outputs of PaddleDetection 2.x.

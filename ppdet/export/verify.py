@@ -18,10 +18,10 @@ from ppdet.data.batching import collate
 from ppdet.data.loader import to_batch
 from ppdet.data.readers import Reader
 from ppdet.export.errors import VerifyError
-from ppdet.export.metadata import ExportInfo, Preprocess
+from ppdet.export.info import ExportInfo, Preprocess
 from ppdet.export.runtime import Runtime, arrays_of, as_detections
 from ppdet.export.worker import run_apart
-from ppdet.modeling.detectors.predict import fetch, run
+from ppdet.inference.host import fetch, run
 from ppdet.modeling.interfaces import Detector
 from ppdet.structures import Batch, Detections, Sample
 

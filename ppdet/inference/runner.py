@@ -19,8 +19,8 @@ from ppdet.data.readers import Reader
 from ppdet.data.transforms.decode import Decode
 from ppdet.data.transforms.resize import Resize, resize
 from ppdet.inference.merging import merge
+from ppdet.inference.predictors import Predictor
 from ppdet.inference.views import View, Views, look, views_of
-from ppdet.modeling.detectors.predictor import Predictor
 from ppdet.structures import Batch, Detections, Sample
 from ppdet.utils.errors import DataError
 

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple, Optional
 
 import numpy as np
 
+from ppdet.data.annotation_files import read_json
 from ppdet.data.datasets.coco_check import problems_of
-from ppdet.data.files import read_json
 from ppdet.data.problems import DatasetProblemsError
 from ppdet.structures import Detections
 from ppdet.utils.errors import DataError

@@ -11,8 +11,8 @@ from ppdet.structures.batch import (
 )
 from ppdet.structures.categories import Categories
 from ppdet.structures.conventions import BoxConventions, box_conventions
+from ppdet.structures.feature_shape import FeatureShape
 from ppdet.structures.sample import Mask, Polygons, Rle, Sample, Target
-from ppdet.structures.shapes import FeatureShape
 
 __all__ = [
     "IGNORE_LABEL",

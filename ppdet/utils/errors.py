@@ -17,3 +17,11 @@ class WeightsError(UserError):
 
 class DataError(UserError):
     """A dataset that is missing, broken, or does not fit the model."""
+
+
+class TrainingError(UserError):
+    """Training cannot start or go on; says why and what to do."""
+
+
+class CheckpointError(TrainingError):
+    """A checkpoint that cannot be written, found or trusted."""

@@ -2,8 +2,8 @@
 
 from ppdet.zoo.class_names import class_names_of, parse_classes
 from ppdet.zoo.loading import Purpose, load_weights
+from ppdet.zoo.locate import Located, locate, read_source
 from ppdet.zoo.report import Entry, LoadReport, Outcome
-from ppdet.zoo.resolve import Located, locate, read_source
 from ppdet.zoo.table import ZooEntry, entries, find
 from ppdet.zoo.weight_file import Layout, WeightFile, read_metadata, read_state, read_weights
 

@@ -23,7 +23,7 @@ from typing import Any, Callable, Optional
 from tqdm import tqdm
 
 from ppdet.utils.errors import WeightsError
-from ppdet.zoo.lock import file_lock
+from ppdet.utils.lock import file_lock
 
 logger = logging.getLogger(__name__)
 

@@ -14,9 +14,9 @@ from paddle import nn
 
 from ppdet.utils.errors import WeightsError
 from ppdet.zoo.class_rows import class_axis, take_class_rows
+from ppdet.zoo.locate import read_source
 from ppdet.zoo.matching import BACKBONE, match_keys
 from ppdet.zoo.report import Entry, LoadReport, Outcome, some
-from ppdet.zoo.resolve import read_source
 from ppdet.zoo.weight_file import WeightFile
 
 logger = logging.getLogger(__name__)

@@ -17,12 +17,12 @@ import pytest
 
 from ppdet import load_config
 from ppdet.data.transforms.decode import Decode
-from ppdet.draw import class_colour, draw_detections
-from ppdet.engine.files import TrainingError
-from ppdet.evaluation import Evaluation
-from ppdet.recipes import build_dataset, build_training, train_settings
+from ppdet.experiment.build import build_dataset, build_training, train_settings
+from ppdet.experiment.evaluate import Evaluation
+from ppdet.experiment.train import PICTURE_THRESHOLD, Pictures, build_hooks, build_trainer
+from ppdet.inference.drawing import class_colour, draw_detections
 from ppdet.structures import Detections
-from ppdet.training import PICTURE_THRESHOLD, Pictures, build_hooks, build_trainer
+from ppdet.utils.errors import TrainingError
 from ppdet.utils.scores import flatten
 from tests.cli.small import assert_told, command, make_project
 from tests.engine.test_sinks import tensorboard_values

@@ -10,7 +10,7 @@ import pytest
 
 from ppdet.cli import main, make_parser
 from ppdet.zoo import read_weights
-from ppdet.zoo.resolve import cache_path
+from ppdet.zoo.locate import cache_path
 from tests.support import ROOT
 from tests.zoo import files, server
 

@@ -12,7 +12,7 @@ import pytest
 
 from ppdet.config import ConfigError, Problem
 from ppdet.config.components import COMPONENTS
-from ppdet.experiment import load_config
+from ppdet.experiment.config import load_config
 from tests.config.toys import write
 from tests.support import ROOT
 

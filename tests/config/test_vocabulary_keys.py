@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ppdet.experiment import load_config
+from ppdet.experiment.config import load_config
 from tests.config.test_vocabulary import config_of, problems_of
 
 FASTER, MASK, CASCADE = "faster_rcnn_r50_fpn_1x", "mask_rcnn_r50_fpn_1x", "cascade_rcnn_r50_fpn_1x"

@@ -8,7 +8,7 @@ from typing import Any, Literal, Optional, Union
 
 from ppdet.config import Derived, Shared, Spec, register
 from ppdet.config.components import COMPONENTS
-from ppdet.experiment import Experiment, load_config
+from ppdet.experiment.config import Experiment, load_config
 from ppdet.modeling.interfaces import Backbone, Detector
 
 

@@ -11,16 +11,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ppdet.data.check import check_dataset
+from ppdet.data.annotation_files import forget_listings, read_json
 from ppdet.data.datasets import cache, coco
 from ppdet.data.datasets.coco import COCODataSet
 from ppdet.data.datasets.image_folder import ImageFolder
 from ppdet.data.datasets.packed import PackedMasks
 from ppdet.data.datasets.voc import VOCDataSet
-from ppdet.data.files import forget_listings, read_json
 from ppdet.data.geometry import decode_runs, encode_runs
 from ppdet.data.problems import CURES, DatasetProblemsError
-from ppdet.data.stats import dataset_stats
+from ppdet.data.tools.check import check_dataset
+from ppdet.data.tools.stats import dataset_stats
 from ppdet.structures import Categories
 from ppdet.utils.errors import DataError
 from tests.data.support import coco_content, write_coco, write_image

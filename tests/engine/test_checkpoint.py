@@ -13,11 +13,11 @@ import numpy as np
 import paddle
 import pytest
 
-from ppdet.engine import files
 from ppdet.engine.checkpoint import BEST, FINAL, LEDGER, RunFolder
-from ppdet.engine.files import CheckpointError, write_atomically
 from ppdet.engine.settings import TrainSettings
-from ppdet.utils import safe_pickle
+from ppdet.utils import files, safe_pickle
+from ppdet.utils.errors import CheckpointError
+from ppdet.utils.files import write_atomically
 from ppdet.utils.metadata import METADATA_KEY, CheckpointMetadata
 from tests.engine.toys import ToyLoader, assert_same, make_trainer, weights_of
 

@@ -10,8 +10,8 @@ import paddle
 import pytest
 
 from ppdet.engine.ema import EmaSettings, ModelEma
-from ppdet.engine.files import CheckpointError
 from ppdet.engine.settings import TrainSettings
+from ppdet.utils.errors import CheckpointError
 from tests.engine.toys import ToyDetector, assert_same, make_trainer, weights_of
 
 DECAYS: dict[str, Any] = {

@@ -12,11 +12,11 @@ import paddle
 import pytest
 
 from ppdet.engine.checkpoint import RunFolder
-from ppdet.engine.files import CheckpointError
 from ppdet.engine.guards import NonFiniteError, suspects
 from ppdet.engine.replay import replay
 from ppdet.engine.settings import TrainSettings
 from ppdet.structures import Batch
+from ppdet.utils.errors import CheckpointError
 from tests.engine.test_trainer import Recorder
 from tests.engine.toys import ToyDetector, ToyLoader, make_batch, make_trainer, weights_of
 

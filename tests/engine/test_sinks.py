@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from ppdet.engine.checkpoint import RunFolder
-from ppdet.engine.files import TrainingError
 from ppdet.engine.settings import TrainSettings
 from ppdet.engine.sinks import Sink, SinkHook, TensorBoardSink, VisualDlSink
+from ppdet.utils.errors import TrainingError
 from tests.engine.toys import make_trainer
 
 

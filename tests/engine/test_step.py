@@ -10,10 +10,10 @@ import pytest
 
 from ppdet.engine.amp import AmpSettings, Precision
 from ppdet.engine.ema import EmaSettings
-from ppdet.engine.files import TrainingError
 from ppdet.engine.settings import TrainSettings
 from ppdet.engine.step import TrainStep
 from ppdet.structures import Batch, BatchTargets
+from ppdet.utils.errors import TrainingError
 from tests.engine.toys import ToyDetector, ToyLoader, make_batch, make_trainer, weights_of
 
 
@@ -198,7 +198,7 @@ def test_scaler_state_is_resumed(tmp_path: Any) -> None:
 
 
 def test_draws_differ_by_step_and_process_and_seed_and_repeat() -> None:
-    from ppdet.engine.state import seed_step
+    from ppdet.engine.state_dicts import seed_step
 
     def draw(*place: int) -> tuple[float, float]:
         seed_step(*place)

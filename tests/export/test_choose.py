@@ -10,14 +10,19 @@ import pytest
 
 from ppdet import build_model, load_config, predict
 from ppdet.cli.common import RUNTIMES
+from ppdet.config import Spec
+from ppdet.data.readers import Reader
+from ppdet.experiment.build import require
+from ppdet.experiment.config import Experiment
 from ppdet.export import choose, runtime, standalone
 from ppdet.export.choose import CHOICES, WORTHWHILE, choose_predictor, fingerprint
 from ppdet.export.errors import ExportError
-from ppdet.export.metadata import describe
+from ppdet.export.info import describe
 from ppdet.export.paddle_inference import BROKEN_PASSES
 from ppdet.export.runtime import ExportedPredictor
 from ppdet.export.verify import made_up_images
-from ppdet.modeling.detectors.predictor import NativePredictor
+from ppdet.inference.predictors import NativePredictor
+from ppdet.modeling.interfaces import Detector
 from tests.cli.small import make_project
 from tests.support import requires_onnx
 
@@ -26,6 +31,11 @@ def cpu_flags() -> str:
     """What the processor says it can do; nothing on systems that do not tell."""
     path = Path("/proc/cpuinfo")
     return path.read_text() if path.is_file() else ""
+
+
+def chosen_for(model: Detector, experiment: Experiment) -> tuple[Detector, Spec[Detector], Reader]:
+    """What `choose_predictor` takes after the choice."""
+    return model, experiment.architecture, require(experiment, "EvalReader").build()
 
 
 @pytest.fixture(scope="module")
@@ -42,10 +52,10 @@ def test_auto_exports_once_and_only_where_it_pays(
     experiment = load_config(project / "small.yml")
     model = build_model(experiment)
     caplog.set_level(logging.INFO, "ppdet")
-    few = choose_predictor("auto", model, experiment, images=WORTHWHILE - 1, cache=tmp_path)
+    few = choose_predictor("auto", *chosen_for(model, experiment), images=WORTHWHILE - 1, cache=tmp_path)
     assert isinstance(few, NativePredictor)
     assert "pays from" in caplog.text
-    many = choose_predictor("auto", model, experiment, images=WORTHWHILE, cache=tmp_path)
+    many = choose_predictor("auto", *chosen_for(model, experiment), images=WORTHWHILE, cache=tmp_path)
     assert isinstance(many, ExportedPredictor)
     assert "runtime: ONNX Runtime" in caplog.text
 
@@ -53,7 +63,7 @@ def test_auto_exports_once_and_only_where_it_pays(
         raise AssertionError("exported twice")
 
     monkeypatch.setattr(choose, "export_model", fail)
-    again = choose_predictor("auto", model, experiment, images=1, cache=tmp_path)
+    again = choose_predictor("auto", *chosen_for(model, experiment), images=1, cache=tmp_path)
     assert isinstance(again, ExportedPredictor)
     images = made_up_images()
     counts = [[len(d) for d in predict(p, images, experiment)] for p in (model, again)]
@@ -72,11 +82,11 @@ def test_what_does_not_work_is_no_choice(
         raise ExportError("no such operation")
 
     monkeypatch.setattr(choose, "export_model", fail)
-    fallen = choose_predictor("auto", model, experiment, images=1000, cache=tmp_path)
+    fallen = choose_predictor("auto", *chosen_for(model, experiment), images=1000, cache=tmp_path)
     assert isinstance(fallen, NativePredictor)
     assert "no such operation" in caplog.text
     with pytest.raises(ExportError, match="no such operation"):
-        choose_predictor("onnx", model, experiment, images=1, cache=tmp_path)
+        choose_predictor("onnx", *chosen_for(model, experiment), images=1, cache=tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -88,7 +98,7 @@ def test_without_onnx_auto_is_paddle_inference(
     model = build_model(experiment)
     caplog.set_level(logging.INFO, "ppdet")
     monkeypatch.setattr(choose, "obstacle", lambda: "ONNX needs something: pip install it")
-    predictor = choose_predictor("auto", model, experiment, images=1000, cache=tmp_path)
+    predictor = choose_predictor("auto", *chosen_for(model, experiment), images=1000, cache=tmp_path)
     assert "Paddle Inference" in predictor.runtime
     assert "pip install" in caplog.text
 
@@ -110,7 +120,7 @@ def test_the_standalone_program_leaves_out_the_same_rewritings() -> None:
 
 def test_native_is_the_model(project: Path) -> None:
     experiment = load_config(project / "small.yml")
-    predictor = choose_predictor("native", build_model(experiment), experiment, images=1000)
+    predictor = choose_predictor("native", *chosen_for(build_model(experiment), experiment), images=1000)
     assert isinstance(predictor, NativePredictor)
 
 
@@ -126,10 +136,12 @@ def test_a_cached_export_is_of_these_weights_and_settings(project: Path) -> None
             first.set_value(first + 1e-6)
         assert experiment.EvalReader is not None
         info = describe(model, experiment.EvalReader.build(), ())
-        return fingerprint(model, experiment, info, "onnx")
+        return fingerprint(model, experiment.architecture, info, "onnx")
 
     same = name()
-    assert name("save_dir=elsewhere", "epoch=7", "LearningRate.base_lr=0.5") == same
+    assert (
+        name("save_dir=elsewhere", "epoch=7", "LearningRate.base_lr=0.5", "log_iter=10", "amp=true") == same
+    )
     others = [
         name(change=True),
         name("RPNHead.test_proposal.post_nms_top_n=9"),
@@ -150,7 +162,7 @@ def test_bfloat16_is_coarse_but_alike(project: Path, tmp_path: Path) -> None:
     experiment = load_config(project / "small.yml")
     model = build_model(experiment)
     full, half = (
-        choose_predictor(name, model, experiment, images=1, cache=tmp_path)
+        choose_predictor(name, *chosen_for(model, experiment), images=1, cache=tmp_path)
         for name in ("paddle", "paddle-bf16")
     )
     assert "bfloat16" in half.runtime

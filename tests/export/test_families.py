@@ -20,14 +20,14 @@ from ppdet.cli.export import usual_formats
 from ppdet.export import onnx as onnx_export
 from ppdet.export.bundle import export_model
 from ppdet.export.errors import ExportError, VerifyError
-from ppdet.export.metadata import describe, read_info
+from ppdet.export.info import describe, read_info
 from ppdet.export.onnx import KEY, export_onnx, obstacle, repair_leaky_relu, repair_roi_align
 from ppdet.export.runtime import ExportedPredictor, Runtime
 from ppdet.export.verify import Comparison, Listed, difference, made_up_images, prepare
+from ppdet.inference.host import predict
+from ppdet.inference.predictors import NativePredictor
 from ppdet.inference.runner import ImageRunner
 from ppdet.inference.views import Tiling, augmented, fitted
-from ppdet.modeling.detectors.predict import predict
-from ppdet.modeling.detectors.predictor import NativePredictor
 from ppdet.structures import Sample
 from tests.export.small import FAMILIES, NAMES, reader, small_model
 from tests.support import CAN_EXPORT_ONNX, requires_onnx

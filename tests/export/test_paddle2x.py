@@ -10,12 +10,12 @@ import yaml
 
 from ppdet.export.bundle import export_model
 from ppdet.export.errors import ExportError
-from ppdet.export.metadata import describe
+from ppdet.export.info import describe
 from ppdet.export.paddle2x import FOLDER, padded
 from ppdet.export.paddle_inference import PaddleSession
 from ppdet.export.runtime import arrays_of
 from ppdet.export.verify import made_up_images, prepare
-from ppdet.modeling.detectors.predict import predict
+from ppdet.inference.host import predict
 from ppdet.modeling.heads.post_process import final_nms
 from tests.export.small import NAMES, reader, small_model
 

@@ -12,7 +12,7 @@ from pycocotools import mask as coco_mask
 from ppdet.config.spec import Spec
 from ppdet.data.transforms.flip import RandomFlip
 from ppdet.export.errors import ExportError
-from ppdet.export.metadata import ExportInfo, describe, preprocess_of
+from ppdet.export.info import ExportInfo, describe, preprocess_of
 from ppdet.export.verify import Comparison, Difference, Listed, as_bytes, table
 from ppdet.export.verify import difference as difference_of
 from ppdet.modeling.interfaces import Detector

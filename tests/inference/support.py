@@ -13,7 +13,7 @@ from ppdet.data.transforms.decode import Decode
 from ppdet.data.transforms.normalize import NormalizeImage, Permute
 from ppdet.data.transforms.pad import PadBatch
 from ppdet.data.transforms.resize import MultiscaleTestResize, Resize
-from ppdet.modeling.detectors.predictor import Predictor
+from ppdet.inference.predictors import Predictor
 from ppdet.ops.masks import encode_window
 from ppdet.structures import Batch, Detections, Sample
 

@@ -12,11 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pycocotools import mask as coco_mask
 
-from ppdet.evaluation import single_image_stages
+from ppdet.experiment.evaluate import single_image_stages
 from ppdet.export.verify import made_up_images
+from ppdet.inference.predictors import NativePredictor
 from ppdet.inference.runner import ImageRunner
 from ppdet.inference.views import Tiling, Views, augmented, fitted
-from ppdet.modeling.detectors.predictor import NativePredictor
 from ppdet.structures import Detections, Sample
 from ppdet.utils.errors import DataError
 from tests.export.small import reader as small_reader

@@ -12,7 +12,7 @@ import paddle
 import pytest
 from paddle.vision import ops as kernels
 
-from ppdet.modeling.detectors.predict import predict
+from ppdet.inference.host import predict
 from ppdet.modeling.heads.post_process import final_nms
 from ppdet.modeling.interfaces import Detector
 from ppdet.ops.nms import class_wise_nms

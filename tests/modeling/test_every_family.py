@@ -12,9 +12,9 @@ import paddle
 import pytest
 
 from ppdet.config.spec import Spec
+from ppdet.inference.host import predict
 from ppdet.modeling.backbones.darknet import DarkNetTiny
 from ppdet.modeling.backbones.resnet import ResNet
-from ppdet.modeling.detectors.predict import predict
 from ppdet.modeling.detectors.retinanet import RetinaNet
 from ppdet.modeling.detectors.yolov3 import YOLOv3
 from ppdet.modeling.heads.post_process import BBoxPostProcess, MultiClassNMS

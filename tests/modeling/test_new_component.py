@@ -9,7 +9,7 @@ import numpy as np
 import paddle
 
 import ppdet
-from ppdet.modeling.detectors.predict import predict
+from ppdet.inference.host import predict
 from tests.modeling.small_rcnn import small_batch
 from tests.support import ROOT
 

@@ -13,9 +13,9 @@ import paddle
 import pytest
 
 from ppdet.config.spec import Spec
-from ppdet.experiment import load_config
+from ppdet.experiment.config import load_config
+from ppdet.inference.host import predict
 from ppdet.modeling.backbones.resnet import ResNet
-from ppdet.modeling.detectors.predict import predict
 from ppdet.modeling.detectors.retinanet import RetinaNet
 from ppdet.modeling.heads.post_process import MultiClassNMS
 from ppdet.modeling.heads.retina import RetinaHead, RetinaOutputs

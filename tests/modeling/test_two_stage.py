@@ -12,8 +12,8 @@ import pytest
 from pycocotools import mask as coco_mask
 
 from ppdet.config.spec import Spec
+from ppdet.inference.host import predict, to_detections
 from ppdet.modeling.backbones.resnet import ResNet
-from ppdet.modeling.detectors.predict import predict, to_detections
 from ppdet.modeling.heads.bbox_head import BBoxHead
 from ppdet.modeling.heads.mask_head import MaskHead
 from ppdet.modeling.heads.roi_features import Res5Head

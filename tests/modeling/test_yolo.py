@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 
 from ppdet.config.errors import ConfigError
 from ppdet.config.spec import Spec
-from ppdet.experiment import load_config
+from ppdet.experiment.config import load_config
+from ppdet.inference.host import predict
 from ppdet.modeling.backbones.darknet import DarkNetTiny
-from ppdet.modeling.detectors.predict import predict
 from ppdet.modeling.detectors.yolov3 import YOLOv3
 from ppdet.modeling.heads.post_process import BBoxPostProcess, MultiClassNMS
 from ppdet.modeling.heads.yolo import YOLOBox, YOLOv3Head

@@ -20,9 +20,9 @@ from ppdet import load_config, load_weights
 from ppdet.config import Spec
 from ppdet.data.transforms.normalize import NormalizeImage
 from ppdet.data.transforms.resize import Resize
+from ppdet.inference.host import predict
 from ppdet.modeling.assign.anchors import AnchorGenerator
 from ppdet.modeling.assign.box_coder import DeltaCoder
-from ppdet.modeling.detectors.predict import predict
 from ppdet.modeling.heads.bbox_decode import RCNNBox
 from ppdet.modeling.heads.bbox_head import BoxPredictions
 from ppdet.modeling.heads.post_process import DecodedBoxes, MultiClassNMS
@@ -310,7 +310,7 @@ def test_unknown_conventions_are_named() -> None:
 
 def test_training_in_these_conventions_is_refused() -> None:
     from ppdet.config import ConfigError
-    from ppdet.recipes import build_training
+    from ppdet.experiment.build import build_training
 
     experiment = load_config(
         ROOT / "configs" / "yolov3_tiny_coco.yml",

@@ -19,10 +19,10 @@ import numpy as np
 import pytest
 
 from ppdet.utils.errors import WeightsError
+from ppdet.utils.lock import file_lock
 from ppdet.zoo import locate, read_source
 from ppdet.zoo.download import Options, fetch
-from ppdet.zoo.lock import file_lock
-from ppdet.zoo.resolve import addresses, cache_path, what_is_wrong
+from ppdet.zoo.locate import addresses, cache_path, what_is_wrong
 from tests.zoo import server
 
 FAST = Options(tries=3, back_off=0.01, timeout=2.0)
@@ -248,7 +248,7 @@ def test_a_lock_is_exclusive_and_ends_with_its_holder(tmp_path: Path) -> None:
         assert leave.is_set()
     holder.join()
     code = (
-        "import os, sys; from pathlib import Path; from ppdet.zoo.lock import file_lock\n"
+        "import os, sys; from pathlib import Path; from ppdet.utils.lock import file_lock\n"
         "with file_lock(Path(sys.argv[1])): os._exit(9)"
     )
     assert subprocess.run([sys.executable, "-c", code, str(path)]).returncode == 9

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
+from ppdet.data.annotation_files import missing_files
 from ppdet.data.datasets.packed import PackedAnnotations
-from ppdet.data.files import missing_files
 from ppdet.data.problems import DatasetProblemsError, Problem
 from ppdet.structures import Categories, Sample
 from ppdet.utils.errors import DataError

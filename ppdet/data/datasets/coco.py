@@ -12,6 +12,7 @@ from typing import Any, Optional
 import numpy as np
 
 from ppdet.config.spec import Derived
+from ppdet.data.annotation_files import read_json, require_folder
 from ppdet.data.categories import categories_of_coco, labels_of_ids
 from ppdet.data.datasets.base import (
     AnnotatedDataset,
@@ -23,7 +24,6 @@ from ppdet.data.datasets.base import (
 from ppdet.data.datasets.cache import ParsedFile, cached
 from ppdet.data.datasets.coco_check import problems_of
 from ppdet.data.datasets.packed import PackedAnnotations, PackedMasks, offsets_of, pack_strings
-from ppdet.data.files import read_json, require_folder
 from ppdet.data.problems import DatasetProblemsError
 from ppdet.structures import Categories, Mask
 

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Optional, Union
 
 from ppdet.config.spec import Derived
+from ppdet.data.annotation_files import IMAGE_SUFFIXES, require_folder
 from ppdet.data.categories import read_categories
 from ppdet.data.datasets.base import Dataset
-from ppdet.data.files import IMAGE_SUFFIXES, require_folder
 from ppdet.structures import Categories, Sample
 from ppdet.utils.errors import DataError
 

@@ -13,6 +13,7 @@ from typing import NamedTuple, Optional
 import numpy as np
 
 from ppdet.config.spec import Derived
+from ppdet.data.annotation_files import missing_files, read_lines, read_text, require_folder
 from ppdet.data.categories import checked_categories, labels_of_ids, read_categories
 from ppdet.data.datasets.base import (
     AnnotatedDataset,
@@ -22,7 +23,6 @@ from ppdet.data.datasets.base import (
     summary_of,
 )
 from ppdet.data.datasets.packed import PackedAnnotations, offsets_of, pack_strings
-from ppdet.data.files import missing_files, read_lines, read_text, require_folder
 from ppdet.data.problems import DatasetProblemsError, Problem
 from ppdet.structures import Categories
 from ppdet.utils.errors import DataError

@@ -25,13 +25,13 @@ from ppdet.engine.determinism import make_deterministic, seed_everything
 from ppdet.engine.ema import EmaSettings
 from ppdet.engine.schedules import LearningRateSchedule, batch_scale
 from ppdet.engine.settings import TrainSettings
-from ppdet.experiment import Experiment
+from ppdet.experiment.config import Experiment
+from ppdet.inference.predictors import NativePredictor, Predictor
 from ppdet.inference.runner import ImageRunner
 from ppdet.inference.views import Views, fitted, views_of
 from ppdet.metrics.base import Metric
 from ppdet.metrics.coco import CocoMetric
 from ppdet.metrics.voc import VocMetric
-from ppdet.modeling.detectors.predictor import NativePredictor, Predictor
 from ppdet.modeling.interfaces import Detector
 from ppdet.structures import Categories, Detections, Sample
 from ppdet.structures.conventions import NORMAL

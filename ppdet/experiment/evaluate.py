@@ -11,12 +11,12 @@ from ppdet.data.datasets.base import Dataset
 from ppdet.data.readers import Reader
 from ppdet.engine import distributed
 from ppdet.engine.evaluator import SpeedReport, Stage, evaluate, evaluate_single
-from ppdet.experiment import Experiment
+from ppdet.experiment.build import build_loader, build_metric, needs_masks, require
+from ppdet.experiment.config import Experiment
+from ppdet.inference.predictors import NativePredictor, Predictor
 from ppdet.inference.runner import ImageRunner
 from ppdet.inference.views import Views, fitted, views_of
-from ppdet.modeling.detectors.predictor import NativePredictor, Predictor
 from ppdet.modeling.interfaces import Detector
-from ppdet.recipes import build_loader, build_metric, needs_masks, require
 from ppdet.structures import Detections
 
 #: Images whose speed is measured where batches larger than 1 are what scores.

@@ -13,10 +13,10 @@ from ppdet.config.compat_check import Facts, check_rule
 from ppdet.config.dump import dump
 from ppdet.config.errors import ConfigError, Place, Problem, suggestion
 from ppdet.config.load import load_tree
+from ppdet.config.registry import Table, import_plugins, plugin_path
 from ppdet.config.resolve import NOT_PROVIDED_PREFIX, Resolver
 from ppdet.config.schema import schema_of
 from ppdet.config.spec import Spec
-from ppdet.config.table import Table, import_plugins, plugin_path
 from ppdet.config.tree import Block, Leaf, Listing
 from ppdet.data import readers
 from ppdet.data.datasets.base import Dataset

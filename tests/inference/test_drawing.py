@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 import pytest
 
-from ppdet import draw
-from ppdet.draw import GAP, MIN_SIDE, class_colour, draw_detections, side_by_side
+from ppdet.inference import drawing as draw
+from ppdet.inference.drawing import GAP, MIN_SIDE, class_colour, draw_detections, side_by_side
 from ppdet.structures import Detections
 
 NAMES = ("cat", "dog", "狗")

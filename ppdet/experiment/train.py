@@ -9,20 +9,20 @@ from typing import Callable, Optional
 import numpy as np
 
 from ppdet.data.transforms.decode import Decode
-from ppdet.draw import draw_detections
 from ppdet.engine import distributed
 from ppdet.engine.checkpoint import RunFolder
 from ppdet.engine.console import JsonLines, LogFile, ProgressBar
 from ppdet.engine.evaluator import mean_losses
-from ppdet.engine.files import TrainingError
 from ppdet.engine.hooks import Hook
 from ppdet.engine.profiling import Profile
 from ppdet.engine.replay import Replay, replay
 from ppdet.engine.sinks import Sink, SinkHook, TensorBoardSink, VisualDlSink
 from ppdet.engine.trainer import Metrics, Trainer
-from ppdet.evaluation import Evaluation
-from ppdet.experiment import Experiment
-from ppdet.recipes import Training, build_loader, build_model, needs_masks, train_settings
+from ppdet.experiment.build import Training, build_loader, build_model, needs_masks, train_settings
+from ppdet.experiment.config import Experiment
+from ppdet.experiment.evaluate import Evaluation
+from ppdet.inference.drawing import draw_detections
+from ppdet.utils.errors import TrainingError
 from ppdet.utils.metadata import CheckpointMetadata
 
 #: Folder of profiles in that of the run.

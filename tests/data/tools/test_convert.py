@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from ppdet.cli import main
-from ppdet.data.convert import convert, ordered, polygon_area, to_coco
+from ppdet.data.annotation_files import forget_listings
 from ppdet.data.datasets.coco import COCODataSet
-from ppdet.data.files import forget_listings
+from ppdet.data.tools.convert import convert, ordered, polygon_area, to_coco
 from ppdet.utils.errors import DataError
 from tests.data.support import write_image
 

@@ -10,7 +10,7 @@ import pytest
 
 import ppdet
 from ppdet.config import ConfigError
-from ppdet.recipes import build_dataset, build_loader, build_metric, needs_masks, require
+from ppdet.experiment.build import build_dataset, build_loader, build_metric, needs_masks, require
 from ppdet.structures import Categories
 from ppdet.utils.errors import DataError
 from tests.cli.small import NAMES, make_project

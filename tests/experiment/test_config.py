@@ -15,9 +15,9 @@ from ppdet.cli import main
 from ppdet.config import ConfigError, Spec
 from ppdet.config.compat import COMPONENT_KEYS, TOP_LEVEL_KEYS, Agrees, Only
 from ppdet.config.components import COMPONENTS
+from ppdet.config.registry import Table
 from ppdet.config.schema import schema_of
-from ppdet.config.table import Table
-from ppdet.experiment import Experiment, load_config
+from ppdet.experiment.config import Experiment, load_config
 from tests.config.toys import load, write
 from tests.support import ROOT
 

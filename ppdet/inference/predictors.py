@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import Any
 
-from ppdet.modeling.detectors.predict import fetch, run
+from ppdet.inference.host import fetch, run
 from ppdet.modeling.interfaces import Detector
 from ppdet.structures import Batch, Detections
 

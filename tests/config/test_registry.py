@@ -13,9 +13,9 @@ import pytest
 import ppdet
 from ppdet.config import ConfigError
 from ppdet.config.components import COMPONENTS
+from ppdet.config.registry import Table, yaml_name
 from ppdet.config.schema import schema_of
 from ppdet.config.spec import Derived, Shared
-from ppdet.config.table import Table, yaml_name
 from tests.config.toys import load, toy, without_absent, write
 from tests.support import ROOT
 
@@ -185,7 +185,7 @@ def test_markers_are_seen_inside_of_optional() -> None:
 
 
 def test_public_names() -> None:
-    from ppdet.experiment import load_config
+    from ppdet.experiment.config import load_config
 
     assert ppdet.load_config is load_config
     assert ppdet.register is not None

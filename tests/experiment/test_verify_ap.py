@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 
 from ppdet import build_model, load_config
-from ppdet.export import verify_ap as module
+from ppdet.experiment import verify_ap as module
+from ppdet.experiment.build import build_dataset, require
+from ppdet.experiment.verify_ap import verify_ap
 from ppdet.export.bundle import export_model
 from ppdet.export.errors import VerifyError
-from ppdet.export.metadata import FILE_NAME, describe
+from ppdet.export.info import FILE_NAME, describe
 from ppdet.export.verify import made_up_images, prepare
-from ppdet.export.verify_ap import verify_ap
-from ppdet.recipes import build_dataset, require
 from ppdet.structures import Categories
 from tests.cli.small import NAMES, command, make_project, save_weights
 

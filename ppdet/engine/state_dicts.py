@@ -14,7 +14,7 @@ import paddle
 from paddle import nn
 from paddle.optimizer import Optimizer
 
-from ppdet.engine.files import CheckpointError
+from ppdet.utils.errors import CheckpointError
 
 
 @dataclass

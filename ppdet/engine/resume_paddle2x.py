@@ -23,10 +23,10 @@ from paddle.optimizer import Optimizer
 
 from ppdet.engine import distributed
 from ppdet.engine.checkpoint import Checkpoint
-from ppdet.engine.files import CheckpointError
 from ppdet.engine.run_state import RunState
 from ppdet.engine.schedules import LearningRateSchedule
-from ppdet.engine.state import our_name
+from ppdet.engine.state_dicts import our_name
+from ppdet.utils.errors import CheckpointError
 
 logger = logging.getLogger(__name__)
 

@@ -7,13 +7,13 @@ from pathlib import Path
 
 from ppdet.data.datasets.base import Dataset
 from ppdet.engine.evaluator import evaluate
-from ppdet.experiment import Experiment
+from ppdet.experiment.build import build_loader, build_metric, needs_masks
+from ppdet.experiment.config import Experiment
 from ppdet.export.errors import VerifyError
-from ppdet.export.metadata import FILE_NAME
+from ppdet.export.info import FILE_NAME
 from ppdet.export.runtime import ExportedPredictor, Runtime
-from ppdet.modeling.detectors.predictor import NativePredictor, Predictor
+from ppdet.inference.predictors import NativePredictor, Predictor
 from ppdet.modeling.interfaces import Detector
-from ppdet.recipes import build_loader, build_metric, needs_masks
 
 #: Largest allowed difference of an AP, which goes from 0 to 1: a tenth of what papers call a point.
 AP = 1e-3

@@ -14,10 +14,9 @@ import paddle
 import pytest
 
 from ppdet.engine.ema import EmaSettings
-from ppdet.engine.files import CheckpointError
 from ppdet.engine.settings import TrainSettings
 from ppdet.engine.trainer import Trainer
-from ppdet.utils.errors import UserError
+from ppdet.utils.errors import CheckpointError, UserError
 from tests.engine.toys import ToyDetector, ToyLoader, make_trainer
 
 SETTINGS = TrainSettings(epochs=2, max_iters=5, log_iter=1)

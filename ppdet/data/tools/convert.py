@@ -15,9 +15,9 @@ from typing import Any, Optional
 
 import numpy as np
 
+from ppdet.data.annotation_files import read_json, read_lines, require_folder
 from ppdet.data.datasets.image_folder import find_images
 from ppdet.data.datasets.voc import parse_voc
-from ppdet.data.files import read_json, read_lines, require_folder
 from ppdet.data.transforms.decode import read_image
 from ppdet.structures import Polygons
 from ppdet.utils.errors import DataError

@@ -12,10 +12,10 @@ import pytest
 from pycocotools.coco import COCO
 
 from ppdet.cli import main
-from ppdet.data.check import check_dataset
 from ppdet.data.datasets.coco import COCODataSet
-from ppdet.data.shapes import CLASSES, HUES, draw_picture, outline
-from ppdet.data.synthetic import SyntheticOptions, write_dataset
+from ppdet.data.tools.check import check_dataset
+from ppdet.data.tools.shapes import CLASSES, HUES, draw_picture, outline
+from ppdet.data.tools.synth import SyntheticOptions, write_dataset
 from ppdet.utils.errors import DataError
 
 SMALL = SyntheticOptions(train=12, val=4, height=96, width=128, seed=3)

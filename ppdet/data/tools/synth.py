@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from ppdet.data.convert import polygon_area
-from ppdet.data.files import forget_listings
-from ppdet.data.shapes import CLASSES, Drawn, draw_picture
+from ppdet.data.annotation_files import forget_listings
+from ppdet.data.tools.convert import polygon_area
+from ppdet.data.tools.shapes import CLASSES, Drawn, draw_picture
 from ppdet.utils.errors import DataError
 
 logger = logging.getLogger(__name__)

@@ -8,15 +8,7 @@ import os
 from pathlib import Path
 from typing import Any, BinaryIO, Callable
 
-from ppdet.utils.errors import UserError
-
-
-class TrainingError(UserError):
-    """Training cannot start or go on; says why and what to do."""
-
-
-class CheckpointError(TrainingError):
-    """A checkpoint that cannot be written, found or trusted."""
+from ppdet.utils.errors import CheckpointError
 
 
 class _Hashed:
