@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ppdet.config import register
+    from ppdet.engine.hooks import Hook
     from ppdet.experiment.build import build_model, predict
     from ppdet.experiment.config import load_config
     from ppdet.zoo import load_weights
@@ -17,13 +18,14 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOME = {
+    "Hook": "ppdet.engine.hooks",
     "load_config": "ppdet.experiment.config",
     "register": "ppdet.config",
     "build_model": "ppdet.experiment.build",
     "load_weights": "ppdet.zoo",
     "predict": "ppdet.experiment.build",
 }
-__all__ = ["__version__", "build_model", "load_config", "load_weights", "predict", "register"]
+__all__ = ["Hook", "__version__", "build_model", "load_config", "load_weights", "predict", "register"]
 
 
 def __getattr__(name: str) -> Any:

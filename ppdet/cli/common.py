@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import os
-import re
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Optional
@@ -17,8 +15,6 @@ if TYPE_CHECKING:
     from ppdet.modeling.interfaces import Detector
 
 logger = logging.getLogger(__name__)
-
-DEVICE = re.compile(r"auto|cpu|gpu(:\d+)?")
 
 
 class CommandError(UserError):
@@ -45,7 +41,8 @@ def add_device_argument(parser: argparse.ArgumentParser) -> None:
         "--device",
         default="auto",
         metavar="auto|cpu|gpu[:i]",
-        help="where to compute; auto (default) takes a GPU if Paddle and the machine have one",
+        help="where to compute; auto (default) takes a GPU if Paddle and the machine have one, unless the "
+        "config says use_gpu: false",
     )
 
 
@@ -69,37 +66,6 @@ def load_experiment(args: argparse.Namespace, *, extra: tuple[str, ...] = ()) ->
     from ppdet.experiment.config import load_config
 
     return load_config(args.config, overrides=[*args.opt, *extra])
-
-
-def set_device(wanted: str) -> str:
-    """Compute on the device the user asks for.
-
-    Args:
-        wanted: ``auto``, ``cpu``, ``gpu`` or ``gpu:i``.
-
-    Returns:
-        Its name as Paddle spells it, e.g. ``"cpu"`` or ``"gpu:0"``.
-
-    Raises:
-        CommandError: If there is no such device.
-    """
-    if not DEVICE.fullmatch(wanted):
-        raise CommandError(f"--device {wanted}: expected auto, cpu, gpu or gpu:i")
-    import paddle
-
-    count = paddle.device.cuda.device_count() if paddle.is_compiled_with_cuda() else 0
-    # paddle.distributed.launch gives every process a card of its own by this variable.
-    index = int(wanted.partition(":")[2] or os.environ.get("FLAGS_selected_gpus", "0").split(",")[0])
-    if wanted.startswith("gpu") and index >= count:
-        reason = (
-            f"this machine shows {count} GPU(s)"
-            if paddle.is_compiled_with_cuda()
-            else f"paddle {paddle.__version__} is the CPU build; docs/install.md tells how to get the other"
-        )
-        raise CommandError(f"--device {wanted}: {reason}. Use --device cpu or auto")
-    chosen = "cpu" if wanted == "cpu" or not count else f"gpu:{index}"
-    paddle.set_device(chosen)
-    return chosen
 
 
 class Trained(NamedTuple):
@@ -138,7 +104,7 @@ def load_trained(
     Raises:
         UserError: If there are no such weights, or they are not of this model.
     """
-    from ppdet.experiment.build import build_model
+    from ppdet.experiment.build import build_model, set_device
     from ppdet.zoo import load_weights, read_source
     from ppdet.zoo.class_names import class_names_of
 
@@ -148,7 +114,7 @@ def load_trained(
         raise CommandError(
             f"{args.config} names no weights; say which with --weights FILE, or -o weights=FILE"
         )
-    set_device(args.device)
+    set_device(args.device, use_gpu=experiment.use_gpu)
     file = read_source(wanted)
     names: tuple[str, ...] = ()
     if names_needed or file.metadata.class_names:

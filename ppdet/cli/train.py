@@ -11,7 +11,6 @@ from ppdet.cli.common import (
     add_device_argument,
     load_experiment,
     make_folder,
-    set_device,
 )
 
 if TYPE_CHECKING:
@@ -69,12 +68,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Train, or say what would be trained."""
     from ppdet.engine import distributed
-    from ppdet.experiment.build import build_dataset, build_training
+    from ppdet.experiment.build import build_dataset, build_training, set_device
 
     wanted = [f"{name}=true" for name in ("amp", "deterministic") if getattr(args, name)]
     experiment = load_experiment(args, extra=tuple(wanted))
     folder = Path(experiment.save_dir) / experiment.name
-    device = set_device(args.device)
+    device = set_device(args.device, use_gpu=experiment.use_gpu)
     distributed.start()
     if args.replay is not None:
         return _replay(experiment, Path(args.replay))

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Optional, Union
 
 import numpy as np
+import paddle
 import paddle.distributed as dist
 from paddle.optimizer import Optimizer
 
@@ -35,10 +37,50 @@ from ppdet.metrics.voc import VocMetric
 from ppdet.modeling.interfaces import Detector
 from ppdet.structures import Categories, Detections, Sample
 from ppdet.structures.conventions import NORMAL
-from ppdet.utils.errors import DataError
+from ppdet.utils.errors import DataError, UserError
 
 #: An image as a user gives it: a path, or ``[H, W, 3]`` uint8 RGB.
 Image = Union[str, os.PathLike[str], np.ndarray]
+
+
+_DEVICE = re.compile(r"auto|cpu|gpu(:\d+)?")
+
+
+class DeviceError(UserError):
+    """A device that does not exist, or that this build of Paddle cannot use."""
+
+
+def set_device(device: str = "auto", *, use_gpu: bool = True) -> str:
+    """Choose the device that everything after this call computes on.
+
+    Args:
+        device: ``auto``, ``cpu``, ``gpu`` or ``gpu:i``. ``auto`` takes a GPU if Paddle and the machine have
+            one.
+        use_gpu: The experiment's `use_gpu`: false makes ``auto`` choose the CPU. A device that is named
+            explicitly wins over it.
+
+    Returns:
+        The device's name as Paddle spells it, e.g. ``"cpu"`` or ``"gpu:0"``.
+
+    Raises:
+        DeviceError: If there is no such device.
+    """
+    if not _DEVICE.fullmatch(device):
+        raise DeviceError(f"device {device!r}: expected auto, cpu, gpu or gpu:i")
+    count = paddle.device.cuda.device_count() if paddle.is_compiled_with_cuda() else 0
+    # paddle.distributed.launch gives every process a card of its own by this variable.
+    index = int(device.partition(":")[2] or os.environ.get("FLAGS_selected_gpus", "0").split(",")[0])
+    if device.startswith("gpu") and index >= count:
+        reason = (
+            f"this machine shows {count} GPU(s)"
+            if paddle.is_compiled_with_cuda()
+            else f"paddle {paddle.__version__} is the CPU build; see docs/install.md for the GPU build"
+        )
+        raise DeviceError(f"device {device!r}: {reason}. Use cpu or auto")
+    on_cpu = device == "cpu" or not count or (device == "auto" and not use_gpu)
+    chosen = "cpu" if on_cpu else f"gpu:{index}"
+    paddle.set_device(chosen)
+    return chosen
 
 
 def build_model(experiment: Experiment) -> Detector:

@@ -77,7 +77,7 @@ class Experiment:
         log_iter: Log every so many steps.
         seed: Seed of everything random; null is 0.
         deterministic: Use only operators that repeat exactly, at the price of some speed.
-        use_gpu: Use a GPU where there is one.
+        use_gpu: Whether ``--device auto`` may choose a GPU; false chooses the CPU.
         use_vdl: Log for VisualDL too.
         vdl_log_dir: Where to.
         use_tensorboard: Log for TensorBoard too.

@@ -40,9 +40,10 @@ def build_trainer(
     *,
     evaluation: Optional[Evaluation] = None,
     metadata: Optional[CheckpointMetadata] = None,
+    hooks: Sequence[Hook] = (),
     profile: bool = False,
 ) -> Trainer:
-    """A trainer with everything that the experiment asks for.
+    """Build the trainer of an experiment, with its log files, curves and hooks.
 
     Args:
         experiment: Says how to train.
@@ -50,10 +51,12 @@ def build_trainer(
         folder: Of the run: checkpoints, logs, curves.
         evaluation: Scores the model along the way; None for not at all.
         metadata: What every checkpoint says of itself.
+        hooks: Hook objects, called after those of the experiment's ``hooks:``.
         profile: Profile some steps and stop; leaves checkpoints and logs of the folder alone.
 
     Raises:
-        TrainingError: If `best_metric` is none of the numbers that evaluations will give.
+        TrainingError: If `best_metric` is none of the numbers that evaluations will give, or an item of
+            `hooks` is not a `Hook` object.
     """
     if evaluation is not None:
         _check_best_metric(experiment, evaluation.metric.names)
@@ -68,7 +71,7 @@ def build_trainer(
         train_settings(experiment),
         folder=None if profile else RunFolder(folder, metadata=metadata, keep_last=experiment.keep_last),
         evaluate=evaluate,
-        hooks=build_hooks(experiment, folder, profile=profile, evaluation=evaluation),
+        hooks=build_hooks(experiment, folder, profile=profile, evaluation=evaluation, hooks=hooks),
     )
 
 
@@ -84,30 +87,45 @@ def _check_best_metric(experiment: Experiment, names: Sequence[str]) -> None:
 
 
 def build_hooks(
-    experiment: Experiment, folder: Path, *, profile: bool = False, evaluation: Optional[Evaluation] = None
+    experiment: Experiment,
+    folder: Path,
+    *,
+    profile: bool = False,
+    evaluation: Optional[Evaluation] = None,
+    hooks: Sequence[Hook] = (),
 ) -> list[Hook]:
-    """Log file, progress, JSON lines and curves, in the first process; the user's own hooks in all.
+    """Build the log file, progress bar, JSON lines and curves (first process only) and add the user's hooks.
 
     Args:
-        experiment: Says which.
-        folder: Of the run.
-        profile: Profile, and leave logs alone.
+        experiment: Says which curves to write, and lists hooks to build (``hooks:``).
+        folder: Folder of the run.
+        profile: Profile, and write no logs.
         evaluation: Its detections are drawn beside the curves; None for curves alone.
+        hooks: Hook objects, called after those of ``hooks:``.
+
+    Raises:
+        TrainingError: If an item of `hooks` is not a `Hook` object.
     """
-    own = [spec.build() for spec in experiment.hooks]
+    for index, hook in enumerate(hooks):
+        if not isinstance(hook, Hook):
+            cure = f"; pass an object, {hook.__name__}(...)" if isinstance(hook, type) else ""
+            raise TrainingError(
+                f"hooks[{index}]: expected an object of a subclass of ppdet.Hook, got {hook!r}{cure}"
+            )
+    own = [*(spec.build() for spec in experiment.hooks), *hooks]
     if not distributed.is_main():
         return own
     if profile:
         return [ProgressBar(), Profile(folder / PROFILE), *own]
-    hooks: list[Hook] = [LogFile(folder), ProgressBar(), JsonLines(folder)]
+    built: list[Hook] = [LogFile(folder), ProgressBar(), JsonLines(folder)]
     sinks: list[Sink] = []
     if experiment.use_vdl:
         sinks.append(VisualDlSink(folder / experiment.vdl_log_dir))
     if experiment.use_tensorboard:
         sinks.append(TensorBoardSink(folder / experiment.tensorboard_log_dir))
     if sinks:
-        hooks.append(SinkHook(sinks, None if evaluation is None else Pictures(evaluation)))
-    return [*hooks, *own]
+        built.append(SinkHook(sinks, None if evaluation is None else Pictures(evaluation)))
+    return [*built, *own]
 
 
 class Pictures:

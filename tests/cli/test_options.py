@@ -7,7 +7,6 @@ import argparse
 import pytest
 
 from ppdet import cli
-from ppdet.cli.common import CommandError, set_device
 
 LOOKS = {"--tta", "--slice_infer", "--slice_size", "--overlap_ratio", "--combine_method", "--match_threshold"}
 CONFIG = {"-h --help", "-c --config", "-o --opt", "--device", "--debug"}
@@ -82,19 +81,3 @@ def test_resume_takes_a_folder_or_finds_it(words: list[str], resume: object) -> 
 def test_overrides_add_up() -> None:
     args = cli.make_parser("train").parse_args(["-c", "a.yml", "-o", "a=1", "b=2", "--eval", "-o", "c=3"])
     assert args.opt == ["a=1", "b=2", "c=3"]
-
-
-@pytest.mark.parametrize("wanted", ["gpu0", "cuda", "", "cpu:1", "gpu:", "gpu:-1"])
-def test_unknown_devices_are_named(wanted: str) -> None:
-    with pytest.raises(CommandError, match="expected auto, cpu, gpu or gpu:i"):
-        set_device(wanted)
-
-
-def test_device_falls_back_to_the_cpu_only_when_asked_to_choose() -> None:
-    import paddle
-
-    assert set_device("cpu") == "cpu"
-    if not paddle.is_compiled_with_cuda():
-        assert set_device("auto") == "cpu"
-        with pytest.raises(CommandError, match="CPU build"):
-            set_device("gpu:0")

@@ -6,13 +6,25 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import paddle
 import pytest
 
 import ppdet
 from ppdet.config import ConfigError
-from ppdet.experiment.build import build_dataset, build_loader, build_metric, needs_masks, require
+from ppdet.engine.hooks import Run
+from ppdet.experiment.build import (
+    DeviceError,
+    build_dataset,
+    build_loader,
+    build_metric,
+    build_training,
+    needs_masks,
+    require,
+    set_device,
+)
+from ppdet.experiment.train import build_hooks, build_trainer
 from ppdet.structures import Categories
-from ppdet.utils.errors import DataError
+from ppdet.utils.errors import DataError, TrainingError
 from tests.cli.small import NAMES, make_project
 
 
@@ -116,3 +128,56 @@ def test_missing_parts_are_named(tmp_path: Path) -> None:
     (tmp_path / "short.yml").write_text(text, "utf-8")
     with pytest.raises(ConfigError, match="TestReader is missing"):
         require(ppdet.load_config(tmp_path / "short.yml"), "TestReader")
+
+
+class Recorder(ppdet.Hook):
+    """Keeps the step of every call."""
+
+    def __init__(self) -> None:
+        self.steps: list[int] = []
+
+    def after_step(self, trainer: Run) -> None:
+        """Keep it."""
+        self.steps.append(trainer.progress.step)
+
+
+def test_hook_objects_run_beside_the_hooks_of_the_yaml(tmp_path: Path) -> None:
+    experiment = ppdet.load_config("small.yml", overrides=["max_iters=2"])
+    recorder = Recorder()
+    build_trainer(experiment, build_training(experiment), tmp_path / "run", hooks=[recorder]).train()
+    assert recorder.steps == [1, 2]
+
+
+def test_a_hook_class_is_not_a_hook(tmp_path: Path) -> None:
+    experiment = ppdet.load_config("small.yml")
+    with pytest.raises(TrainingError, match=r"hooks\[0\]: expected an object .*; pass an object, Recorder\("):
+        build_hooks(experiment, tmp_path, hooks=[Recorder])  # type: ignore[list-item]
+    with pytest.raises(TrainingError, match=r"hooks\[1\]: expected an object .*, got 'log'$"):
+        build_hooks(experiment, tmp_path, hooks=[Recorder(), "log"])  # type: ignore[list-item]
+
+
+@pytest.mark.parametrize("device", ["gpu0", "cuda", "", "cpu:1", "gpu:", "gpu:-1"])
+def test_unknown_devices_are_named(device: str) -> None:
+    with pytest.raises(DeviceError, match="expected auto, cpu, gpu or gpu:i"):
+        set_device(device)
+
+
+def test_a_missing_gpu_is_an_error_only_if_it_is_named() -> None:
+    assert set_device("cpu") == "cpu"
+    if not paddle.is_compiled_with_cuda():
+        assert set_device("auto") == "cpu"
+        with pytest.raises(DeviceError, match="CPU build"):
+            set_device("gpu:0")
+
+
+def test_use_gpu_decides_what_auto_chooses(monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen: list[str] = []
+    monkeypatch.setattr(paddle, "is_compiled_with_cuda", lambda: True)
+    monkeypatch.setattr(paddle.device.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(paddle, "set_device", chosen.append)
+    monkeypatch.delenv("FLAGS_selected_gpus", raising=False)
+    for device, use_gpu in [("auto", True), ("auto", False), ("gpu:1", False), ("cpu", True)]:
+        assert set_device(device, use_gpu=use_gpu) == chosen[-1]
+    assert chosen == ["gpu:0", "cpu", "gpu:1", "cpu"]
+    with pytest.raises(DeviceError, match=r"shows 2 GPU"):
+        set_device("gpu:2")
