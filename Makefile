@@ -1,5 +1,6 @@
 # make quickstart   train, evaluate and try a small detector on synthetic data (a few minutes, CPU)
 # make test         ruff, mypy, architecture and unit tests
+# make docs         the documentation site, in build/site; open build/site/index.html
 # make install      only the environment that both use
 #
 # PYTHON=python3.12 chooses the interpreter, VENV=path the environment, JOBS=4 the number of test processes,
@@ -14,7 +15,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install test lint quickstart clean
+.PHONY: help install test lint docs quickstart clean
 
 help:
 	@sed -n '/^#/!q; s/^# \{0,1\}//p' Makefile
@@ -38,6 +39,10 @@ lint: $(STAMP)
 test: lint
 	@echo "==> pytest ($(JOBS) processes)"
 	@$(BIN)/python -m pytest -n $(JOBS) $(TESTS)
+
+docs: $(STAMP)
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+	@echo "==> open build/site/index.html"
 
 quickstart: $(STAMP)
 	@$(BIN)/python tools/quickstart.py

@@ -11,6 +11,8 @@ HERE = Path(__file__).resolve().parent
 VERSION = re.search(r'__version__ = "(.+?)"', (HERE / "ppdet" / "__init__.py").read_text("utf-8")).group(1)
 #: 2.1.0, the newest, has no build for Python 3.13; without it there is Paddle Inference.
 PADDLE2ONNX = "paddle2onnx>=2.0; python_version < '3.13'"
+#: The documentation site. MkDocs 2 drops plugins and hooks.
+DOCS = ["mkdocs>=1.6,<2", "mkdocs-material>=9.5,<10", "mkdocstrings[python]>=0.26"]
 
 setup(
     name="ppdet",
@@ -31,6 +33,7 @@ setup(
         "cpu": ["paddlepaddle>=3.2", "opencv-python-headless>=4.5"],
         "export": ["onnx>=1.15", "onnxruntime>=1.17", PADDLE2ONNX],
         "fast": ["hotcoco>=1.0"],
+        "docs": DOCS,
         "logging": ["visualdl>=2.5", "tensorboardX>=2.6"],
         "dev": [
             # Formatters and checkers are pinned, since `make test` fails on any difference of opinion.
@@ -43,6 +46,7 @@ setup(
             "onnx>=1.15",
             "onnxruntime>=1.17",
             PADDLE2ONNX,
+            *DOCS,
             "types-PyYAML",
             "types-tqdm",
             "pytest>=7.4",

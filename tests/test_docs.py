@@ -40,6 +40,7 @@ def pages() -> list[Path]:
     return [
         ROOT / "README.md",
         ROOT / "README_cn.md",
+        ROOT / "CONTRIBUTING.md",
         *sorted((ROOT / "docs").glob("*.md")),
         *sorted(ROOT.glob("*/README.md")),
     ]

@@ -1,7 +1,7 @@
-"""The command line: one verb, one module, each with `add_arguments(parser)` and `run(args) -> int`.
+"""The command line: parses options, calls the functions below, prints.
 
-Exit status: 0 done, 1 a fault of the program, 2 something the user can put right (also argparse's own),
-130 stopped by Ctrl-C.
+One verb is one module with `add_arguments(parser)` and `run(args) -> int`. Exit status: 0 done, 1 a fault of
+the program, 2 something the user can put right (also argparse's own), 130 stopped by Ctrl-C.
 """
 
 from __future__ import annotations

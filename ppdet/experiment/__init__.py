@@ -1,0 +1,1 @@
+"""What a config describes, built and run: train, evaluate, predict."""

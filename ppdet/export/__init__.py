@@ -1,0 +1,1 @@
+"""Paddle Inference and ONNX exports, each compared with the model."""

@@ -1,0 +1,1 @@
+"""From images to detections: test-time augmentation, tiles, merging, drawing, results."""

@@ -1,4 +1,4 @@
-"""Detectors and what they are built of."""
+"""Detectors and their parts: backbones, necks, heads, targets, losses."""
 
 from ppdet.utils.versions import require_paddle
 

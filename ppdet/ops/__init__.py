@@ -1,0 +1,1 @@
+"""Tensor operations: boxes, NMS, proposals, RoIAlign, masks."""

@@ -1,4 +1,4 @@
-"""Frozen, validated carriers of data between the parts. See docs/conventions.md for the conventions."""
+"""Frozen, validated data that the parts hand to each other (docs/conventions.md)."""
 
 from ppdet.structures.batch import (
     IGNORE_LABEL,

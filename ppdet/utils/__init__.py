@@ -1,0 +1,1 @@
+"""Errors, files, versions and safe pickles; knows nothing of detection."""

@@ -1,4 +1,4 @@
-"""Published weights: where they are, how to fetch, read and convert them, and how to load them."""
+"""Published weights: where they are, how to fetch, convert and load them."""
 
 from ppdet.zoo.class_names import class_names_of, parse_classes
 from ppdet.zoo.loading import Purpose, load_weights

@@ -1,0 +1,1 @@
+"""Work on datasets without a training: make, check, convert."""
