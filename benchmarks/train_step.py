@@ -24,9 +24,8 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 os.environ.setdefault("GLOG_minloglevel", "2")
-os.environ.setdefault("MKL_NUM_THREADS", str(len(os.sched_getaffinity(0))))
 
-from ppdet import load_config  # noqa: E402  # after the settings that Paddle reads at its import
+from ppdet import load_config  # noqa: E402  # after Paddle's setting
 from ppdet.data.tools.synth import SyntheticOptions, write_dataset  # noqa: E402
 from ppdet.engine.evaluator import hardware, versions  # noqa: E402
 from ppdet.engine.hooks import Hook  # noqa: E402

@@ -1,6 +1,7 @@
 """ppdet: config-driven object-detection training on PaddlePaddle.
 
-The public names below load what they need when they are first used, so `import ppdet` costs nothing.
+The public names below load what they need when they are first used, so `import ppdet` costs nothing. It only
+sets environment variables that Paddle's matrix library reads (`ppdet.utils.cpu`).
 """
 
 from __future__ import annotations
@@ -8,12 +9,16 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from ppdet.utils.cpu import prepare_environment
+
 if TYPE_CHECKING:
     from ppdet.config import register
     from ppdet.engine.hooks import Hook
     from ppdet.experiment.build import build_model, predict
     from ppdet.experiment.config import load_config
     from ppdet.zoo import load_weights
+
+prepare_environment()
 
 __version__ = "0.1.0"
 

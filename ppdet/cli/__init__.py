@@ -16,7 +16,10 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import Optional
 
+from ppdet.utils.cpu import settings_in_force
 from ppdet.utils.errors import UserError
+
+logger = logging.getLogger(__name__)
 
 #: Verb -> what it does, in the words of `ppdet --help`. Its module is `ppdet.cli.<verb>`.
 VERBS = {
@@ -99,23 +102,12 @@ def _set_up_process(*, debug: bool) -> None:
     """Logging to the screen, and Paddle's settings, which it reads while it is imported."""
     logging.basicConfig(format="%(message)s", level=logging.WARNING, stream=sys.stderr)
     logging.getLogger("ppdet").setLevel(logging.DEBUG if debug else logging.INFO)
-    # Paddle sets OMP_NUM_THREADS to 1 where it is not set, so it multiplies matrices on one thread. ResNet-50
-    # forward, 480x640, two cores, Paddle 3.3.1: 0.71 s as it comes, 0.49 s with this, 0.72 s with
-    # FLAGS_paddle_num_threads=2 alone. OMP_NUM_THREADS=2 does the same as this and prints a warning.
-    if "OMP_NUM_THREADS" not in os.environ:
-        os.environ.setdefault("MKL_NUM_THREADS", str(_usable_cores()))
+    logger.debug(settings_in_force())
     # Paddle's INFO lines about its own start-up say nothing to a user of this program.
     os.environ.setdefault("GLOG_minloglevel", "0" if debug else "2")
     if not debug:
         for message in ("No ccache found", "When training, we now always track global mean"):
             warnings.filterwarnings("ignore", message=message)
-
-
-def _usable_cores() -> int:
-    """This process's share of the cores that `taskset` or a container leaves, where the system tells."""
-    affinity = getattr(os, "sched_getaffinity", None)
-    cores = len(affinity(0)) if affinity is not None else os.cpu_count() or 1
-    return max(1, cores // int(os.environ.get("PADDLE_LOCAL_SIZE", "1")))  # set by paddle.distributed.launch
 
 
 def _report_fault(error: Exception, *, debug: bool) -> None:

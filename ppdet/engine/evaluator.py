@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import platform
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,6 +17,7 @@ from tqdm import tqdm
 from ppdet.engine import distributed
 from ppdet.engine.state_dicts import seed_step
 from ppdet.structures import Detections
+from ppdet.utils.cpu import usable_cores
 
 logger = logging.getLogger(__name__)
 
@@ -221,8 +221,7 @@ def hardware() -> dict[str, Any]:
             name = next(line.split(":", 1)[1].strip() for line in file if line.startswith("model name"))
     except (OSError, StopIteration):
         logger.debug("no processor name in /proc/cpuinfo")
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    found: dict[str, Any] = {"cpu": name, "cores": cores}
+    found: dict[str, Any] = {"cpu": name, "cores": usable_cores()}
     if paddle.get_device().startswith("gpu"):
         found["gpu"] = paddle.device.cuda.get_device_name()
     return found

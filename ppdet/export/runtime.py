@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -17,6 +16,7 @@ from ppdet.export.paddle_inference import PaddleSession
 from ppdet.inference.host import to_detections
 from ppdet.inference.predictors import Predictor
 from ppdet.structures import Batch, Detections, box_conventions
+from ppdet.utils.cpu import usable_cores
 
 #: What an export can be run by; `paddle2x` is Paddle Inference with the outputs of PaddleDetection 2.x.
 Runtime = Literal["paddle", "onnx", "paddle2x"]
@@ -27,13 +27,6 @@ class Session(Protocol):
 
     def __call__(self, *arrays: np.ndarray) -> list[np.ndarray]:
         """Outputs for image, im_shape and scale_factor."""
-
-
-def usable_threads() -> int:
-    """Cores for this process: those of the container or `taskset`, shared among the processes of a launch."""
-    affinity = getattr(os, "sched_getaffinity", None)
-    cores = len(affinity(0)) if affinity is not None else os.cpu_count() or 1
-    return max(1, cores // int(os.environ.get("PADDLE_LOCAL_SIZE", "1")))
 
 
 def open_session(folder: Path, runtime: Runtime, *, bfloat16: bool = False) -> Session:
@@ -48,14 +41,14 @@ def open_session(folder: Path, runtime: Runtime, *, bfloat16: bool = False) -> S
         ExportError: If bfloat16 is wanted of a GPU.
     """
     if runtime == "onnx":
-        return OnnxSession(folder, threads=usable_threads())
+        return OnnxSession(folder, threads=usable_cores())
     place = paddle.get_device()
     gpu = int(place.partition(":")[2] or 0) if place.startswith("gpu") else None
     if bfloat16 and gpu is not None:
         raise ExportError("paddle-bf16 is for CPUs; on a GPU use --runtime native or paddle")
     if runtime == "paddle2x":
-        return Paddle2xSession(folder, threads=usable_threads(), gpu=gpu)
-    return PaddleSession(folder, threads=usable_threads(), gpu=gpu, bfloat16=bfloat16)
+        return Paddle2xSession(folder, threads=usable_cores(), gpu=gpu)
+    return PaddleSession(folder, threads=usable_cores(), gpu=gpu, bfloat16=bfloat16)
 
 
 class ExportedPredictor(Predictor):
@@ -96,8 +89,8 @@ def runtime_name(runtime: Runtime) -> str:
     if runtime == "onnx":
         import onnxruntime
 
-        return f"ONNX Runtime {onnxruntime.__version__}, {usable_threads()} threads"
-    return f"Paddle Inference {paddle.__version__}, {usable_threads()} threads"
+        return f"ONNX Runtime {onnxruntime.__version__}, {usable_cores()} threads"
+    return f"Paddle Inference {paddle.__version__}, {usable_cores()} threads"
 
 
 def arrays_of(batch: Batch) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

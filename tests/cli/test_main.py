@@ -87,20 +87,14 @@ def test_wrong_words_are_status_2(verb: types.ModuleType, words: list[str]) -> N
     assert caught.value.code == 2
 
 
-def test_threads_follow_the_cores_unless_the_user_says(verb: types.ModuleType) -> None:
+def test_debug_names_the_settings_of_the_processor(
+    verb: types.ModuleType, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     verb.run = lambda args: 0
-    cores = len(os.sched_getaffinity(0))
-    for given, expected in (
-        ({}, str(cores)),
-        ({"PADDLE_LOCAL_SIZE": str(cores)}, "1"),
-        ({"OMP_NUM_THREADS": "3"}, None),
-        ({"MKL_NUM_THREADS": "7"}, "7"),
-    ):
-        for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "PADDLE_LOCAL_SIZE"):
-            os.environ.pop(name, None)
-        os.environ.update(given)
-        cli.main(["fake"])
-        assert os.environ.get("MKL_NUM_THREADS") == expected
+    monkeypatch.setitem(os.environ, "MKL_DEBUG_CPU_TYPE", "5")
+    with caplog.at_level("DEBUG", logger="ppdet"):
+        assert cli.main(["fake", "--debug"]) == 0
+    assert "MKL_DEBUG_CPU_TYPE=5" in caplog.text
 
 
 def test_every_verb_has_a_module_and_help() -> None:
