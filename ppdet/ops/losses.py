@@ -108,3 +108,58 @@ def iou_loss(prediction: Tensor, target: Tensor, *, kind: str = "iou", squared: 
         raise ValueError(f"the squared loss is defined for iou, not for {kind}")
     similarity = paired_iou(prediction, target, kind=kind)
     return 1 - similarity**2 if squared else 1 - similarity
+
+
+def varifocal_loss(
+    logits: Tensor, targets: Tensor, positive: Tensor, *, alpha: float = 0.75, gamma: float = 2.0
+) -> Tensor:
+    """Cross entropy with the quality of a box as its target (Zhang et al. 2020, VarifocalNet, eq. 2).
+
+    Positives weigh as much as their target, so that good boxes count most; negatives fade as they become
+    right. The gradient also flows through the weights: published PP-YOLOE and RT-DETR weights were made so.
+
+    Args:
+        logits: ``[...]`` float, before the sigmoid.
+        targets: ``[...]`` float in 0..1, the IoU of a positive with its object.
+        positive: ``[...]`` float 0 or 1.
+        alpha: Weight of negatives.
+        gamma: Exponent of a negative's probability.
+
+    Returns:
+        ``[...]`` >= 0.
+    """
+    weights = alpha * functional.sigmoid(logits) ** gamma * (1 - positive) + targets * positive
+    return weights * functional.binary_cross_entropy_with_logits(logits, targets, reduction="none")
+
+
+def quality_focal_loss(logits: Tensor, targets: Tensor, *, alpha: float = -1.0, gamma: float = 2.0) -> Tensor:
+    """Cross entropy with a soft target that fades for what is already right (Li et al. 2020, GFL, eq. 3).
+
+    Args:
+        logits: ``[...]`` float, before the sigmoid.
+        targets: ``[...]`` float in 0..1.
+        alpha: Weight of a target of 1, that of a target of 0 being 1 - alpha; below 0: no weighting.
+        gamma: Exponent of abs(probability - target).
+
+    Returns:
+        ``[...]`` >= 0.
+    """
+    distance = functional.sigmoid(logits) - targets
+    loss = functional.binary_cross_entropy_with_logits(logits, targets, reduction="none")
+    loss = loss * paddle.abs(distance) ** gamma
+    return loss if alpha < 0 else loss * (alpha * targets + (1 - alpha) * (1 - targets))
+
+
+def distribution_focal_loss(logits: Tensor, targets: Tensor) -> Tensor:
+    """Cross entropy of a distribution over whole numbers with a number between two of them (GFL, eq. 6).
+
+    Args:
+        logits: ``[..., B]`` float, of the values 0..B-1.
+        targets: ``[...]`` float in 0..B-1.
+
+    Returns:
+        ``[...]`` >= 0. The two neighbours of a target share its weight linearly.
+    """
+    bins = paddle.arange(logits.shape[-1], dtype=logits.dtype)
+    share = functional.relu(1 - paddle.abs(bins - targets.unsqueeze(-1)))
+    return -(share * functional.log_softmax(logits, axis=-1)).sum(axis=-1)

@@ -9,6 +9,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from ppdet.ops import losses
 from tests.ops.test_boxes import check_gradient
+from tests.support import load_golden, requires_shared
 
 
 def t(array):
@@ -104,3 +105,66 @@ def test_iou_loss():
     assert_allclose(losses.iou_loss(a, a, kind="ciou").numpy(), [0.0], atol=1e-6)
     with pytest.raises(ValueError, match="giou"):
         losses.iou_loss(a, b, kind="giou", squared=True)
+
+
+def entropy(p, target):
+    return -(target * np.log(p) + (1 - target) * np.log(1 - p))
+
+
+def test_varifocal_loss():
+    rng = np.random.default_rng(0)
+    logits, positive = rng.normal(size=(4, 5)) * 2, rng.integers(0, 2, (4, 5)).astype(float)
+    targets = rng.random((4, 5)) * positive
+    p = 1 / (1 + np.exp(-logits))
+    expected = np.where(positive == 1, targets, 0.6 * p**1.5) * entropy(p, targets)
+    options = {"alpha": 0.6, "gamma": 1.5}
+    assert_allclose(losses.varifocal_loss(t(logits), t(targets), t(positive), **options).numpy(), expected)
+    check_gradient(lambda x: losses.varifocal_loss(x, t(targets), t(positive), **options), logits)
+
+
+@pytest.mark.parametrize("alpha", [-1, 0.25])
+def test_quality_focal_loss(alpha):
+    rng = np.random.default_rng(1)
+    logits, targets = rng.normal(size=(3, 4)) * 2, rng.random((3, 4))
+    p = 1 / (1 + np.exp(-logits))
+    weight = alpha * targets + (1 - alpha) * (1 - targets) if alpha >= 0 else 1
+    expected = weight * np.abs(p - targets) ** 2 * entropy(p, targets)
+    assert_allclose(losses.quality_focal_loss(t(logits), t(targets), alpha=alpha).numpy(), expected)
+
+
+def test_distribution_focal_loss():
+    rng = np.random.default_rng(2)
+    logits = rng.normal(size=(6, 4))
+    targets = np.array([0.0, 0.25, 1.0, 1.9, 2.5, 3.0])
+    log_p = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+    expected = []
+    for row, target in zip(log_p, targets):
+        left = min(int(target), 2)
+        expected.append(-(row[left] * (left + 1 - target) + row[left + 1] * (target - left)))
+    assert_allclose(losses.distribution_focal_loss(t(logits), t(targets)).numpy(), expected)
+    check_gradient(lambda x: losses.distribution_focal_loss(x, t(targets)), logits)
+
+
+@requires_shared
+def test_losses_of_one_stage_heads_equal_the_goldens():
+    """The goldens have scores; d loss / d score = d loss / d logit / (p (1 - p))."""
+    units, _ = load_golden("modern_units")
+    p = units["varifocal/score"].astype("float64")
+    targets, positive = t(units["varifocal/target"].astype("float64")), t(units["varifocal/label"] * 1.0)
+    alpha = float(units["focal_on_scores/alpha"])
+    for key, name, loss in (
+        ("varifocal", "sum", lambda z: losses.varifocal_loss(z, targets, positive.astype("float64"))),
+        ("focal_on_scores", "sum", lambda z: losses.quality_focal_loss(z, targets, alpha=alpha)),
+        ("focal_on_scores", "sum_alpha_minus_1", lambda z: losses.quality_focal_loss(z, targets)),
+    ):
+        logits = t(np.log(p / (1 - p)))
+        logits.stop_gradient = False
+        total = loss(logits).sum()
+        assert float(total) == pytest.approx(float(units[f"{key}/{name}"]), rel=1e-5)
+        if name == "sum":
+            total.backward()
+            expected = units[f"{key}/grad_score"]
+            ours = logits.grad.numpy() / (p * (1 - p))
+            assert_allclose(ours, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
+    ours = losses.distribution_focal_loss(t(units["dfl/logits"]), t(units["dfl/target"])).mean(axis=-1)
+    assert_allclose(ours.numpy(), units["dfl/loss"][:, 0], rtol=0, atol=1e-5 * units["dfl/loss"].max())
