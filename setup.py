@@ -23,8 +23,10 @@ setup(
     license="Apache-2.0",
     license_files=["LICENSE"],
     python_requires=">=3.9",
-    packages=find_packages(include=["ppdet", "ppdet.*"]),
-    package_data={"ppdet": ["py.typed"], "ppdet.zoo": ["*.yml"]},
+    packages=[*find_packages(include=["ppdet", "ppdet.*"]), "ppdet.configs"],
+    # The configurations stay at the top level of the checkout and travel inside of the wheel.
+    package_dir={"ppdet.configs": "configs"},
+    package_data={"ppdet": ["py.typed"], "ppdet.zoo": ["*.yml"], "ppdet.configs": ["**/*.yml"]},
     # PaddlePaddle (paddlepaddle or paddlepaddle-gpu) and OpenCV (four builds) come in several distributions
     # that overwrite each other. pip cannot say "any of these", so neither is required by name: naming the CPU
     # build here would put it on top of a user's GPU build. The extra `cpu` is the choice for a plain machine.

@@ -18,7 +18,7 @@ class Place:
     """Where something is written.
 
     Attributes:
-        file: The file as the user would name it, or ``command line``.
+        file: The file as the user would name it, or ``override``.
         line: Line, first = 1; 0 where there are no lines.
         path: Dotted path of the value, e.g. ``("ResNet", "depth")``.
     """

@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Union
 
 from ppdet.config.errors import ConfigError, Place, Problem, suggestion
-from ppdet.config.overrides import apply_override
+from ppdet.config.overrides import Overrides, apply_overrides
+from ppdet.config.packaged import base_of, config_path
 from ppdet.config.parse import MAX_NODES, parse
 from ppdet.config.tree import Block, Leaf, Listing, Node, leaves, merge, with_paths
 
 BASE_KEY = "_BASE_"
 
 
-def load_tree(path: Union[str, Path], overrides: Sequence[str], problems: list[Problem]) -> Block:
+def load_tree(path: Union[str, Path], overrides: Overrides, problems: list[Problem]) -> Block:
     """Read a configuration and everything it builds on.
 
     Args:
-        path: The YAML file.
-        overrides: ``a.b.c=value`` items, applied in this order on top of the files.
+        path: The YAML file, or the name of a packaged one.
+        overrides: ``a.b.c=value`` items, or a mapping of dotted keys to values, applied in their order on
+            top of the files.
         problems: Receives what is wrong but does not stop the reading.
 
     Returns:
@@ -29,9 +30,27 @@ def load_tree(path: Union[str, Path], overrides: Sequence[str], problems: list[P
     Raises:
         ConfigError: If a file cannot be read or parsed at all.
     """
-    root = _read(Path(path), (), problems, Place("command line"))
-    for text in overrides:
-        root = apply_override(root, text, problems)
+    root = _read(config_path(path), (), problems, Place(str(path)))
+    return _changed(root, overrides, problems)
+
+
+def load_text(text: str, name: str, overrides: Overrides, problems: list[Problem]) -> Block:
+    """Read a configuration from a string, which builds on no file. Arguments and errors as `load_tree`.
+
+    Args:
+        text: The YAML.
+        name: Stands for the file in messages.
+        overrides: As in `load_tree`.
+        problems: As in `load_tree`.
+    """
+    tree = parse(text, name, problems)
+    if not isinstance(tree, Block) or tree.tag or BASE_KEY in tree.items:
+        raise ConfigError([*problems, Problem(Place(name), "expected one mapping of keys without _BASE_")])
+    return _changed(tree, overrides, problems)
+
+
+def _changed(root: Block, overrides: Overrides, problems: list[Problem]) -> Block:
+    root = apply_overrides(root, overrides, problems)
     if sum(1 for _ in leaves(root)) > MAX_NODES:
         raise ConfigError([Problem(root.place, f"more than {MAX_NODES} values; aliases of aliases?")])
     tree = with_paths(root)
@@ -56,7 +75,7 @@ def _read(path: Path, chain: tuple[Path, ...], problems: list[Problem], asked_by
         raise ConfigError([*problems, Problem(tree.place, "a configuration file must be a mapping of keys")])
     merged: Node = Block({}, tree.place)
     for base in _bases(tree.items.get(BASE_KEY), problems):
-        base_path = path.parent / Path(base.value).expanduser()
+        base_path = base_of(path, base.value)
         merged = merge(merged, _read(base_path, (*chain, resolved), problems, base.place))
     own = Block({key: node for key, node in tree.items.items() if key != BASE_KEY}, tree.place)
     merged = merge(merged, own)

@@ -1,20 +1,51 @@
-"""``-o a.b.c=value``: changes to a tree before anything is resolved.
+"""``a.b.c=value``: changes to a tree before anything is resolved.
 
-Whether a key exists is not asked here: the changed tree is checked like a file, and what is wrong with
-a value that came from the command line is reported as ``command line``.
+Whether a key exists is not checked here: the changed tree is checked like a file, and what is wrong with
+a value that came from an override is reported as ``override``.
 """
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any, Union
 
 from ppdet.config.errors import ConfigError, Place, Problem
 from ppdet.config.parse import parse
-from ppdet.config.tree import COMMAND_LINE, Block, Leaf, Listing, Node, component_name, merge
+from ppdet.config.tree import OVERRIDE, Block, Leaf, Listing, Node, component_name, merge
+
+#: ``"a.b=value"`` items, or a mapping of dotted keys to Python values.
+Overrides = Union[Sequence[str], Mapping[str, Any]]
 
 
 class _UnreachableError(Exception):
     """Why a path leads nowhere."""
+
+
+def apply_overrides(root: Block, overrides: Overrides, problems: list[Problem]) -> Block:
+    """The tree with values set, in the order given; see `apply_override`.
+
+    Args:
+        root: The tree.
+        overrides: ``"path=value"`` items, or a mapping of paths to Python values (numbers, strings, lists,
+            dicts, None).
+        problems: Receives why an override cannot be applied.
+    """
+    if isinstance(overrides, str):
+        overrides = [overrides]
+    if not isinstance(overrides, Mapping):
+        for text in overrides:
+            root = apply_override(root, text, problems)
+        return root
+    for path, value in overrides.items():
+        try:
+            node = _node_of(value)
+        except TypeError as error:
+            problems.append(Problem(Place(OVERRIDE), f"{path}: {error}"))
+            continue
+        root = _apply(root, str(path), node, problems)
+    return root
 
 
 def apply_override(root: Block, text: str, problems: list[Problem]) -> Block:
@@ -29,26 +60,52 @@ def apply_override(root: Block, text: str, problems: list[Problem]) -> Block:
         problems: Receives why the override cannot be applied.
     """
     path, equals, value_text = text.partition("=")
-    steps = tuple(step.strip() for step in path.split("."))
-    if not equals or not all(steps):
-        problems.append(Problem(Place(COMMAND_LINE), f"-o {text}: expected key=value, as in -o epoch=12"))
+    if not equals:
+        problems.append(Problem(Place(OVERRIDE), f"{text!r}: expected key=value, as in epoch=12"))
         return root
     try:
-        value = parse(value_text, COMMAND_LINE, problems) if value_text.strip() else Leaf(None, Place(""))
+        value = parse(value_text, OVERRIDE, problems) if value_text.strip() else Leaf(None, Place(""))
     except ConfigError as error:
-        problems += [Problem(p.place, f"-o {text}: {p.message}") for p in error.problems]
+        problems += [Problem(p.place, f"{text}: {p.message}") for p in error.problems]
+        return root
+    return _apply(root, path, _from_here(value), problems)
+
+
+def _apply(root: Block, path: str, value: Node, problems: list[Problem]) -> Block:
+    steps = tuple(step.strip() for step in path.split("."))
+    if not all(steps):
+        message = f"{path!r} is not a key; expected names joined by dots, as in TrainReader.batch_size"
+        problems.append(Problem(Place(OVERRIDE), message))
         return root
     try:
-        changed = _set(root, steps, _from_here(value))
+        changed = _set(root, steps, value)
     except _UnreachableError as error:
-        problems.append(Problem(Place(COMMAND_LINE, 0, steps), str(error)))
+        problems.append(Problem(Place(OVERRIDE, 0, steps), str(error)))
         return root
     assert isinstance(changed, Block)
     return changed
 
 
+def _node_of(value: Any) -> Node:
+    """A Python value as a node.
+
+    Raises:
+        TypeError: If a configuration has no such value.
+    """
+    place = Place(OVERRIDE)
+    if isinstance(value, Mapping):
+        return Block({key: _node_of(part) for key, part in value.items()}, place)
+    if isinstance(value, (list, tuple)):
+        return Listing(tuple(_node_of(part) for part in value), place)
+    if isinstance(value, os.PathLike):
+        return Leaf(os.fspath(value), place)
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return Leaf(value, place)
+    raise TypeError(f"a {type(value).__name__} is no value of a configuration; use numbers, strings, lists")
+
+
 def _from_here(node: Node) -> Node:
-    place = Place(COMMAND_LINE)
+    place = Place(OVERRIDE)
     if isinstance(node, Block):
         return Block({key: _from_here(part) for key, part in node.items.items()}, place, node.tag)
     if isinstance(node, Listing):
@@ -68,7 +125,7 @@ def _set(node: Node, steps: tuple[str, ...], value: Node) -> Node:
     if key in node.items:
         changed = _set(node.items[key], rest, value)
     else:
-        changed = _set(Block({}, Place(COMMAND_LINE)), rest, value) if rest else value
+        changed = _set(Block({}, Place(OVERRIDE)), rest, value) if rest else value
     return Block({**node.items, key: changed}, node.place, node.tag)
 
 
@@ -76,7 +133,7 @@ def _opened(leaf: Leaf) -> Block:
     """A block in place of a value: of the component that the value names, or an empty one."""
     if isinstance(leaf.value, str):
         return Block({"name": leaf}, leaf.place)
-    return Block({}, replace(leaf.place, file=COMMAND_LINE, line=0))
+    return Block({}, replace(leaf.place, file=OVERRIDE, line=0))
 
 
 def _set_item(listing: Listing, steps: tuple[str, ...], value: Node) -> Node:

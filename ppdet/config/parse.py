@@ -20,7 +20,7 @@ from yaml.resolver import BaseResolver
 from yaml.scanner import Scanner
 
 from ppdet.config.errors import ConfigError, Place, Problem
-from ppdet.config.tree import Block, Leaf, Listing, Node
+from ppdet.config.tree import OVERRIDE, Block, Leaf, Listing, Node
 
 _STANDARD = "tag:yaml.org,2002:"
 #: Most nodes in a tree after aliases are followed; a large config has some thousands.
@@ -91,7 +91,7 @@ def parse(text: str, file: str, problems: list[Problem]) -> Node:
 
 def _error_place(error: MarkedYAMLError, file: str) -> Place:
     mark = error.problem_mark or error.context_mark
-    return Place(file, mark.line + 1 if mark is not None and file.find("command line") < 0 else 0)
+    return Place(file, mark.line + 1 if mark is not None and file != OVERRIDE else 0)
 
 
 def _explain(error: MarkedYAMLError) -> str:

@@ -15,7 +15,7 @@ from ppdet.config.errors import Place, Problem, nearest, suggestion
 from ppdet.config.registry import Table, fits, yaml_name
 from ppdet.config.schema import REQUIRED, Parameter, describe, is_spec, members, schema_of, spec_base
 from ppdet.config.spec import Spec
-from ppdet.config.tree import COMMAND_LINE, Block, Leaf, Node, component_name, from_command_line, merge, plain
+from ppdet.config.tree import OVERRIDE, Block, Leaf, Node, component_name, is_overridden, merge, plain
 from ppdet.config.values import DROPPED, INVALID, canonical, convert, mismatch, shown
 
 logger = logging.getLogger(__name__)
@@ -65,7 +65,7 @@ class Resolver:
             if key in schema or key in self.used or key not in self._table:
                 continue
             if isinstance(node, Block):
-                if from_command_line(node):
+                if is_overridden(node):
                     logger.warning("-o %s...: nothing in this configuration uses %s", key, key)
                 component = self._table.get(key)
                 self._arguments(component, schema_of(component), node, None, unused=True)
@@ -261,9 +261,9 @@ class Resolver:
 
 
 def _origin(node: Node, parameter: Parameter) -> Place:
-    """Where an argument is written; of a list or mapping in a file, that the command line changed it."""
-    if not _holds_specs(parameter.annotation) and from_command_line(node) and node.place.line:
-        return replace(node.place, file=f"{COMMAND_LINE}, {node.place}", line=0)
+    """Where an argument is written; of a list or mapping in a file, that an override changed it."""
+    if not _holds_specs(parameter.annotation) and is_overridden(node) and node.place.line:
+        return replace(node.place, file=f"{OVERRIDE}, {node.place}", line=0)
     return node.place
 
 

@@ -8,8 +8,8 @@ from typing import Any, Union
 
 from ppdet.config.errors import Place
 
-#: File of a place that is an option ``-o`` on the command line.
-COMMAND_LINE = "command line"
+#: File of a place that is an override: ``-o key=value``, or an item of `load_config`'s `overrides`.
+OVERRIDE = "override"
 
 
 @dataclass(frozen=True)
@@ -40,12 +40,12 @@ class Block:
 Node = Union[Leaf, Listing, Block]
 
 
-def from_command_line(node: Node) -> bool:
-    """Whether the node or anything in it was set on the command line."""
+def is_overridden(node: Node) -> bool:
+    """Whether the node or anything in it was set by an override."""
     if isinstance(node, Leaf):
-        return node.place.file == COMMAND_LINE
+        return node.place.file == OVERRIDE
     parts = node.items.values() if isinstance(node, Block) else node.items
-    return node.place.file == COMMAND_LINE or any(from_command_line(part) for part in parts)
+    return node.place.file == OVERRIDE or any(is_overridden(part) for part in parts)
 
 
 def component_name(node: Block) -> str:
@@ -61,17 +61,17 @@ def merge(base: Node, over: Node) -> Node:
 
     Mappings merge key by key; lists and values replace. A mapping also replaces another component's
     (other name), and one written as ``!Name {...}`` replaces everything: in 2.x such an object is whole.
-    What comes from the command line is never replaced by what comes from a file.
+    What comes from an override is never replaced by what comes from a file.
     """
     if isinstance(base, Block) and isinstance(over, Block):
         names = component_name(base), component_name(over)
-        by_tag_in_file = over.tag and not from_command_line(base)
+        by_tag_in_file = over.tag and not is_overridden(base)
         if not by_tag_in_file and (not names[1] or not names[0] or names[0] == names[1]):
             items = dict(base.items)
             for key, node in over.items.items():
                 items[key] = merge(items[key], node) if key in items else node
             return Block(items, over.place, over.tag or base.tag)
-    if from_command_line(base) and not from_command_line(over):
+    if is_overridden(base) and not is_overridden(over):
         return base
     return over
 

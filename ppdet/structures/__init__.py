@@ -4,13 +4,13 @@ from ppdet.structures.batch import (
     IGNORE_LABEL,
     Batch,
     BatchTargets,
-    Detections,
     DetectionTensors,
     PolygonBatch,
     Proposals,
 )
 from ppdet.structures.categories import Categories
 from ppdet.structures.conventions import BoxConventions, box_conventions
+from ppdet.structures.detections import Detection, Detections
 from ppdet.structures.feature_shape import FeatureShape
 from ppdet.structures.sample import Mask, Polygons, Rle, Sample, Target
 
@@ -20,6 +20,7 @@ __all__ = [
     "BatchTargets",
     "BoxConventions",
     "Categories",
+    "Detection",
     "DetectionTensors",
     "Detections",
     "FeatureShape",

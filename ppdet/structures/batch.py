@@ -12,8 +12,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Optional
 
-import numpy as np
-
 if TYPE_CHECKING:
     from paddle import Tensor
 
@@ -21,7 +19,12 @@ if TYPE_CHECKING:
 IGNORE_LABEL = -1
 
 
-def _check_shape(name: str, value: Any, shape: tuple[Optional[int], ...]) -> None:
+def check_shape(name: str, value: Any, shape: tuple[Optional[int], ...]) -> None:
+    """Compare the shape of an array or tensor with the expected one; None stands for any size.
+
+    Raises:
+        ValueError: If they differ; shows both.
+    """
     actual = tuple(value.shape)
     fits = len(actual) == len(shape) and all(n is None or m in (n, -1) for n, m in zip(shape, actual))
     if not fits:
@@ -43,8 +46,8 @@ class PolygonBatch:
     owner: Tensor
 
     def __post_init__(self) -> None:
-        _check_shape("vertices", self.vertices, (None, None, 2))
-        _check_shape("owner", self.owner, (self.vertices.shape[0],))
+        check_shape("vertices", self.vertices, (None, None, 2))
+        check_shape("owner", self.owner, (self.vertices.shape[0],))
 
 
 @dataclass(frozen=True)
@@ -66,10 +69,10 @@ class BatchTargets:
     polygons: Optional[PolygonBatch] = None
 
     def __post_init__(self) -> None:
-        _check_shape("boxes", self.boxes, (None, None, 4))
+        check_shape("boxes", self.boxes, (None, None, 4))
         rows = (self.boxes.shape[0], self.boxes.shape[1])
         for name in ("labels", "is_crowd", "weights"):
-            _check_shape(name, getattr(self, name), rows)
+            check_shape(name, getattr(self, name), rows)
 
 
 @dataclass(frozen=True)
@@ -93,10 +96,10 @@ class Batch:
     targets: Optional[BatchTargets] = None
 
     def __post_init__(self) -> None:
-        _check_shape("images", self.images, (None, 3, None, None))
+        check_shape("images", self.images, (None, 3, None, None))
         count = self.images.shape[0]
-        _check_shape("image_sizes", self.image_sizes, (count, 2))
-        _check_shape("scale_factors", self.scale_factors, (count, 2))
+        check_shape("image_sizes", self.image_sizes, (count, 2))
+        check_shape("scale_factors", self.scale_factors, (count, 2))
         if count >= 0 and not len(self.image_ids) == len(self.paths) == count:
             raise ValueError(f"{count} images, {len(self.image_ids)} image_ids, {len(self.paths)} paths")
 
@@ -119,10 +122,10 @@ class Proposals:
     valid: Tensor
 
     def __post_init__(self) -> None:
-        _check_shape("boxes", self.boxes, (None, None, 4))
+        check_shape("boxes", self.boxes, (None, None, 4))
         rows = (self.boxes.shape[0], self.boxes.shape[1])
-        _check_shape("objectness_logits", self.objectness_logits, rows)
-        _check_shape("valid", self.valid, rows)
+        check_shape("objectness_logits", self.objectness_logits, rows)
+        check_shape("valid", self.valid, rows)
 
 
 @dataclass(frozen=True)
@@ -142,50 +145,7 @@ class DetectionTensors:
     mask_probs: Optional[Tensor] = None
 
     def __post_init__(self) -> None:
-        _check_shape("boxes", self.boxes, (None, None, 4))
+        check_shape("boxes", self.boxes, (None, None, 4))
         rows = (self.boxes.shape[0], self.boxes.shape[1])
-        _check_shape("scores", self.scores, rows)
-        _check_shape("labels", self.labels, rows)
-
-
-@dataclass(frozen=True)
-class Detections:
-    """Detections of one image, on the host, sorted by falling score.
-
-    Attributes:
-        image_id: Id from the annotation file.
-        boxes: ``[D, 4]`` float32 xyxy in pixels of the original image.
-        scores: ``[D]`` float32.
-        labels: ``[D]`` int64 in 0..K-1.
-        masks: D COCO run-length masks of the original image's size, or None.
-    """
-
-    image_id: int
-    boxes: np.ndarray
-    scores: np.ndarray
-    labels: np.ndarray
-    masks: Optional[tuple[dict[str, Any], ...]] = None
-
-    def __post_init__(self) -> None:
-        _check_shape("boxes", self.boxes, (None, 4))
-        count = len(self.boxes)
-        _check_shape("scores", self.scores, (count,))
-        _check_shape("labels", self.labels, (count,))
-        if self.masks is not None and len(self.masks) != count:
-            raise ValueError(f"masks: expected {count}, got {len(self.masks)}")
-
-    def __len__(self) -> int:
-        return len(self.boxes)
-
-    def __getitem__(self, index: Any) -> Detections:
-        """The detections that a bool mask, slice or integer array names."""
-        rows = np.arange(len(self))[index]
-        if rows.ndim != 1:
-            raise TypeError("index Detections with a bool mask, a slice or an integer array")
-        return Detections(
-            image_id=self.image_id,
-            boxes=self.boxes[rows],
-            scores=self.scores[rows],
-            labels=self.labels[rows],
-            masks=None if self.masks is None else tuple(self.masks[i] for i in rows),
-        )
+        check_shape("scores", self.scores, rows)
+        check_shape("labels", self.labels, rows)

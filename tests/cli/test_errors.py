@@ -110,7 +110,7 @@ def test_debug_shows_where_it_happened(tmp_path: Path) -> None:
     done = command("train", "-c", "small.yml", "-o", "epoch=two", "--debug", cwd=tmp_path)
     assert done.returncode == 2
     assert "Traceback" in done.stderr
-    assert "command line" in done.stderr
+    assert "override" in done.stderr
 
 
 @pytest.mark.slow

@@ -9,6 +9,7 @@ import pytest
 
 from ppdet.config.errors import ConfigError, Problem
 from ppdet.config.load import load_tree
+from ppdet.config.packaged import config_path, packaged_configs
 from ppdet.config.tree import Block, Node, plain
 from tests.config.toys import write
 
@@ -190,7 +191,7 @@ def test_overridden_places(tmp_path: Path) -> None:
     tree = tree_of(tmp_path, READER, "TrainReader.sample_transforms.RandomFlip.prob=0")
     transforms = at(tree, "TrainReader", "sample_transforms")
     prob = at(transforms, 1, "RandomFlip", "prob")
-    assert str(prob.place) == "command line"
+    assert str(prob.place) == "override"
     assert prob.place.path == ("TrainReader", "sample_transforms", "1", "RandomFlip", "prob")
     assert str(at(transforms, 0).place).endswith("x.yml:4")
 
@@ -204,8 +205,8 @@ def test_overridden_places(tmp_path: Path) -> None:
             "no RandomFlap in the list; its items: 0 Decode, 1 Rand",
         ),
         ("epoch", "expected key=value"),
-        ("=3", "expected key=value"),
-        ("a..b=3", "expected key=value"),
+        ("=3", "is not a key"),
+        ("a..b=3", "is not a key"),
         ("a=[1", "not YAML"),
         ("a=!!python/object:x {}", "run code"),
         ("a={b: 1, b: 2}", "written twice"),
@@ -213,7 +214,7 @@ def test_overridden_places(tmp_path: Path) -> None:
 )
 def test_overrides_that_cannot_be(tmp_path: Path, override: str, words: str) -> None:
     message = failure(tmp_path, READER, override)
-    assert message.startswith("command line")
+    assert message.startswith("override")
     assert words in message
 
 
@@ -223,3 +224,43 @@ def test_name_that_is_twice_in_a_list_needs_an_index(tmp_path: Path) -> None:
     assert plain(tree_of(tmp_path, text, "t.1.Resize.x=3")) == {
         "t": [{"Resize": {"x": 1}}, {"Resize": {"x": 3}}]
     }
+
+
+def test_overrides_as_a_mapping(tmp_path: Path) -> None:
+    problems: list[Problem] = []
+    path = tmp_path / "x.yml"
+    path.write_text(READER, "utf-8")
+    values = {"epoch": 3, "TrainReader.sample_transforms.RandomFlip.prob": 0.25, "list": (1, 2), "none": None}
+    tree = plain(load_tree(path, values, problems))
+    assert not problems
+    assert (tree["epoch"], tree["list"], tree["none"]) == (3, [1, 2], None)
+    assert tree["TrainReader"]["sample_transforms"][1]["RandomFlip"]["prob"] == 0.25
+    load_tree(path, {"epoch": object(), "a..b": 1}, problems)
+    assert [str(problem) for problem in problems] == [
+        "override: epoch: a object is no value of a configuration; use numbers, strings, lists",
+        "override: 'a..b' is not a key; expected names joined by dots, as in TrainReader.batch_size",
+    ]
+
+
+def test_packaged_configurations_are_found_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    expected = packaged_configs()["quickstart_faster_rcnn"]
+    assert config_path("quickstart_faster_rcnn") == config_path("quickstart_faster_rcnn.yml") == expected
+    with pytest.raises(ConfigError, match="quickstart_faster_rcnn"):
+        config_path("quickstart_faster_rcn")
+    (tmp_path / "quickstart_faster_rcnn.yml").write_text("epoch: 1\n", "utf-8")
+    assert config_path("quickstart_faster_rcnn.yml") == Path("quickstart_faster_rcnn.yml")
+
+
+def test_a_base_is_looked_for_beside_the_file_first(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yml"
+    path.write_text("_BASE_: quickstart_faster_rcnn.yml\nepoch: 7\n", "utf-8")
+    problems: list[Problem] = []
+    tree = plain(load_tree(path, (), problems))
+    assert (tree["epoch"], tree["architecture"]) == (7, "FasterRCNN")
+    (tmp_path / "quickstart_faster_rcnn.yml").write_text("architecture: Mine\n", "utf-8")
+    assert plain(load_tree(path, (), problems)) == {"epoch": 7, "architecture": "Mine"}
+    outside = tmp_path / "outside.yml"
+    outside.write_text("_BASE_: ../setup.yml\n", "utf-8")
+    with pytest.raises(ConfigError, match="no such file"):
+        load_tree(outside, (), problems)

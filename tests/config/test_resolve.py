@@ -211,10 +211,10 @@ def test_command_line_reaches_components_of_every_form(tmp_path: Path) -> None:
     )
     assert toy(tmp_path, "", "Toy.backbone.depth=6")["backbone"].arguments["depth"] == 6
     assert problems_of(tmp_path, "", "Toy.backbone.dpeth=6") == [
-        "command line: Toy.backbone.dpeth: ToyBackbone has no argument 'dpeth'; did you mean 'depth'?"
+        "override: Toy.backbone.dpeth: ToyBackbone has no argument 'dpeth'; did you mean 'depth'?"
     ]
     assert problems_of(tmp_path, "", "Tyo.number=1") == [
-        "command line: Tyo: there is no key 'Tyo'; did you mean 'Toy'?"
+        "override: Tyo: there is no key 'Tyo'; did you mean 'Toy'?"
     ]
 
 

@@ -78,9 +78,7 @@ def test_predict_names_an_image_it_cannot_use(image: object, told: str) -> None:
 
 def test_classes_must_be_as_many_as_the_config_says() -> None:
     experiment = ppdet.load_config("small.yml", overrides=["num_classes=4"])
-    with pytest.raises(
-        DataError, match=r"3 categories \(cat, dog, bird\).* num_classes is 4 \(command line\)"
-    ):
+    with pytest.raises(DataError, match=r"3 categories \(cat, dog, bird\).* num_classes is 4 \(override\)"):
         build_dataset(experiment, "TrainDataset")
 
 

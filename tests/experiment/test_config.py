@@ -175,13 +175,13 @@ def test_origins_are_written(tmp_path: Path) -> None:
     }
     assert origin["word"].endswith("x.yml:6")
     assert origin["num_classes"].endswith(("head.yml:3", "x.yml:5"))
-    assert origin["depth"] == "command line"
+    assert origin["depth"] == "override"
     assert origin["fg_thresh"] == "default"
     assert origin["prob"].endswith("x.yml:4")
     assert origin["- !ToyFlip"].endswith("x.yml:4")
     lines = load(tmp_path, WRITTEN, "Toy.free.a.1=2").to_yaml(origins=True).splitlines()
     (free,) = [line for line in lines if line.strip().startswith("free:")]
-    assert re.search(r"# command line, .*x.yml:7$", free)
+    assert re.search(r"# override, .*x.yml:7$", free)
 
 
 def test_command_prints_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -189,13 +189,13 @@ def test_command_prints_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     file = str(tmp_path / "x.yml")
     assert main(["config", file, "-o", "epoch=3", "Toy.word=a"]) == 0
     out = capsys.readouterr().out
-    assert re.search(r"^epoch: 3 +# command line$", out, re.M)
+    assert re.search(r"^epoch: 3 +# override$", out, re.M)
     assert re.search(r"^architecture: Toy +# .*x.yml:1$", out, re.M)
     assert main(["config", "-c", file, "--no-origins"]) == 0
     assert "#" not in capsys.readouterr().out
     assert main(["config", file, "-o", "Toy.wrod=1"]) == 2
     assert capsys.readouterr().err == (
-        "error: command line: Toy.wrod: Toy has no argument 'wrod'; did you mean 'word'?\n"
+        "error: override: Toy.wrod: Toy has no argument 'wrod'; did you mean 'word'?\n"
     )
     assert main(["config"]) == 2
 
