@@ -5,22 +5,24 @@ Letters: N images, G most objects of an image in the batch, P polygon parts, V m
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Optional
 
 import numpy as np
 
+from ppdet.data.finish import Finish, differing_sizes
 from ppdet.data.geometry import decode_runs, trace_bitmap
 from ppdet.data.transforms.base import pixels
 from ppdet.structures import IGNORE_LABEL, Sample, Target
 from ppdet.utils.errors import DataError
 
 
-def collate(samples: list[Sample], *, with_masks: bool) -> dict[str, Any]:
+def collate(samples: list[Sample], *, with_masks: bool, finish: Optional[Finish] = None) -> dict[str, Any]:
     """Stack samples.
 
     Args:
         samples: N >= 1 transformed samples with images of one shape.
         with_masks: Add the polygons.
+        finish: The steps on pixels that are left for `to_batch`; then images may differ in size.
 
     Returns:
         Arrays by the names of the fields of `Batch`, `BatchTargets` and `PolygonBatch`; ``image_ids`` and
@@ -30,16 +32,9 @@ def collate(samples: list[Sample], *, with_masks: bool) -> dict[str, Any]:
         DataError: If images differ in shape or layout.
     """
     images = [pixels(sample) for sample in samples]
-    if len({image.shape for image in images}) > 1:
-        shapes = ", ".join(str(image.shape) for image in images[:4])
-        raise DataError(f"images of one batch differ in shape: {shapes}. Add PadBatch to batch_transforms")
-    if images[0].shape[0] != 3 or images[0].dtype != np.float32:
-        raise DataError(
-            f"{samples[0].path}: image is {images[0].dtype} {images[0].shape}, a batch needs "
-            "float32 [3, H, W]: add NormalizeImage and Permute to the transforms"
-        )
+    stacked = _stack(images, samples[0].path) if finish is None else finish.stack(images)
     batch: dict[str, Any] = {
-        "images": np.stack(images),
+        **stacked,
         "image_sizes": np.array([sample.image_size for sample in samples], np.float32),
         "scale_factors": np.array([sample.scale_factor for sample in samples], np.float32),
         "image_ids": [int(sample.image_id) for sample in samples],
@@ -51,6 +46,18 @@ def collate(samples: list[Sample], *, with_masks: bool) -> dict[str, Any]:
         if with_masks:
             batch.update(collate_polygons(targets))
     return batch
+
+
+def _stack(images: list[np.ndarray], path: str) -> dict[str, np.ndarray]:
+    """Images that are ready for the model, as one array; `path` is of the first."""
+    if len({image.shape for image in images}) > 1:
+        raise differing_sizes([image.shape for image in images])
+    if images[0].shape[0] != 3 or images[0].dtype != np.float32:
+        raise DataError(
+            f"{path}: image is {images[0].dtype} {images[0].shape}, a batch needs float32 [3, H, W]: add "
+            "NormalizeImage and Permute to the transforms"
+        )
+    return {"images": np.stack(images)}
 
 
 def _collate_targets(targets: list[Target]) -> dict[str, np.ndarray]:

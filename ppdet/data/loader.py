@@ -14,6 +14,7 @@ from collections.abc import Iterator, MutableSequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional, cast
 
+from ppdet.data.finish import Finish
 from ppdet.data.sampler import BatchPlan, Sampler
 from ppdet.data.source import IDLE, BatchSource, WorkerSource, only, start_worker
 from ppdet.structures import Batch, BatchTargets, PolygonBatch
@@ -97,7 +98,7 @@ class Loader:
                 self.skipped += 1
                 logger.warning("skipped (%d so far): %s", self.skipped, message)
             if "images" in arrays:
-                yield to_batch(arrays)
+                yield to_batch(arrays, self._source.finish)
 
     def _load_here(self, epoch: int, first: int) -> Iterator[dict[str, Any]]:
         for plan in self._sampler.batches(epoch, first):
@@ -290,8 +291,8 @@ def shared_memory_suffices(batch_size: int, num_workers: int) -> bool:
     return False
 
 
-def to_batch(arrays: dict[str, Any]) -> Batch:
-    """A batch from the arrays or tensors that `collate` names."""
+def to_batch(arrays: dict[str, Any], finish: Optional[Finish] = None) -> Batch:
+    """A batch from the arrays or tensors that `collate` names, given the same `finish`."""
 
     def tensor(name: str) -> Tensor:
         import paddle
@@ -311,8 +312,9 @@ def to_batch(arrays: dict[str, Any]) -> Batch:
             weights=tensor("weights"),
             polygons=polygons,
         )
+    images = tensor("images") if finish is None else finish(arrays["images"], arrays["content_sizes"])
     return Batch(
-        images=tensor("images"),
+        images=images,
         image_sizes=tensor("image_sizes"),
         scale_factors=tensor("scale_factors"),
         image_ids=tuple(arrays["image_ids"]),

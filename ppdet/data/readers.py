@@ -7,6 +7,7 @@ from typing import Optional, TypeVar
 
 from ppdet.config.spec import Spec
 from ppdet.data.datasets.base import Dataset
+from ppdet.data.finish import Parts, parts_of
 from ppdet.data.loader import Loader
 from ppdet.data.sampler import Sampler
 from ppdet.data.source import BatchSource
@@ -51,6 +52,11 @@ class Reader:
         self._drop_last = drop_last
         self.skips_corrupt = skip_corrupt
         self._mixup_epoch = -1
+
+    @property
+    def parts(self) -> Parts:
+        """The transforms by where they run."""
+        return parts_of(self.sample_transforms, self.batch_transforms)
 
     def find(self, kind: type[S]) -> Iterator[S]:
         """The transforms of one class, e.g. to check what they state against the model."""
@@ -105,8 +111,7 @@ class Reader:
             )
         source = BatchSource(
             dataset=dataset,
-            sample_transforms=self.sample_transforms,
-            batch_transforms=self.batch_transforms,
+            parts=self.parts,
             seed=seed,
             with_masks=with_masks,
             mixup_epoch=self._mixup_epoch,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import traceback
-from collections.abc import MutableSequence, Sequence
+from collections.abc import MutableSequence
 from types import FrameType
 from typing import Any, Callable, Optional
 
@@ -12,8 +12,8 @@ import numpy as np
 
 from ppdet.data.batching import collate
 from ppdet.data.datasets.base import Dataset
+from ppdet.data.finish import Parts
 from ppdet.data.sampler import BatchPlan, batch_rng, sample_rng
-from ppdet.data.transforms.base import Step, Transform
 from ppdet.structures import Sample
 from ppdet.utils.errors import DataError
 
@@ -30,8 +30,7 @@ class BatchSource:
 
     Args:
         dataset: Where images come from.
-        sample_transforms: Steps on each image.
-        batch_transforms: Steps on the batch.
+        parts: Steps on each image, steps on the batch, and those that are left for `to_batch`.
         seed: Seed of all draws.
         with_masks: Collate masks.
         mixup_epoch: As in `TrainReader`.
@@ -43,8 +42,7 @@ class BatchSource:
         self,
         *,
         dataset: Dataset,
-        sample_transforms: Sequence[Transform],
-        batch_transforms: Sequence[Step],
+        parts: Parts,
         seed: int,
         with_masks: bool,
         mixup_epoch: int,
@@ -52,8 +50,7 @@ class BatchSource:
         replace_corrupt: bool,
     ) -> None:
         self._dataset = dataset
-        self._sample_transforms = list(sample_transforms)
-        self._batch_transforms = list(batch_transforms)
+        self._sample_transforms, self._batch_transforms, self.finish = parts
         self.seed = seed
         self._with_masks = with_masks
         self._mixup_epoch = mixup_epoch
@@ -99,7 +96,7 @@ class BatchSource:
             raise RuntimeError(
                 f"{type(error).__name__} in {type(step).__name__} on {paths}: {error}"
             ) from error
-        return {**collate(samples, with_masks=self._with_masks), "skipped": skipped}
+        return {**collate(samples, with_masks=self._with_masks, finish=self.finish), "skipped": skipped}
 
     def _sample(self, index: int, epoch: int, position: int, skipped: list[str]) -> Optional[Sample]:
         rng = sample_rng(self.seed, epoch, position)

@@ -17,6 +17,7 @@ from paddle.nn import functional
 from paddle.static import InputSpec
 from paddle.vision import ops as kernels
 
+from ppdet.data.finish import normalize_batch
 from ppdet.export.info import Preprocess
 from ppdet.modeling.interfaces import Detector
 
@@ -52,23 +53,16 @@ class DetectionProgram(nn.Layer):
             Boxes ``[N, D, 4]`` float32 xyxy in original pixels, scores ``[N, D]``, labels ``[N, D]`` int64
             with -1 in padded rows, and mask probabilities ``[N, D, M, M]`` where there are masks.
         """
-        images = image if self._normalize is None else normalized(image, im_shape, self._normalize)
+        steps = self._normalize
+        if steps is None:
+            images = image
+        else:
+            images = normalize_batch(image, im_shape, steps.mean, steps.std, steps.scale)
         found = self.detector.detect(images, im_shape, scale_factor)
         results = [found.boxes, found.scores, found.labels]
         if found.mask_probs is not None:
             results.append(found.mask_probs)
         return results
-
-
-def normalized(image: Tensor, sizes: Tensor, steps: Preprocess) -> Tensor:
-    """``[N, H, W, 3]`` uint8 to ``[N, 3, H, W]`` float32 as the readers make it: zeros in the padding."""
-    pixels = paddle.transpose(image, [0, 3, 1, 2]).astype("float32")
-    mean, std = (paddle.to_tensor(v, dtype="float32").reshape([1, 3, 1, 1]) for v in (steps.mean, steps.std))
-    pixels = (pixels * steps.scale - mean) / std
-    rows = paddle.arange(paddle.shape(image)[1], dtype="float32").reshape([1, 1, -1, 1])
-    columns = paddle.arange(paddle.shape(image)[2], dtype="float32").reshape([1, 1, 1, -1])
-    inside = (rows < sizes[:, 0].reshape([-1, 1, 1, 1])) & (columns < sizes[:, 1].reshape([-1, 1, 1, 1]))
-    return pixels * inside.astype("float32")
 
 
 def save_program(program: DetectionProgram, prefix: Path, *, uint8_input: bool) -> None:

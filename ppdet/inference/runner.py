@@ -87,8 +87,9 @@ class ImageRunner:
         self._predictor = predictor
         # Preparation draws nothing; transforms want a generator nevertheless.
         self._rng = np.random.default_rng(0)
-        self._rest = [step for step in reader.sample_transforms if not isinstance(step, Decode)]
-        self._decode = [step for step in reader.sample_transforms if isinstance(step, Decode)]
+        samples, self._batch_steps, self._finish = reader.parts
+        self._rest = [step for step in samples if not isinstance(step, Decode)]
+        self._decode = [step for step in samples if isinstance(step, Decode)]
 
     def stream(self, samples: Iterable[Sample]) -> Iterator[Found]:
         """Detections of images one after the other, with few of them in memory at a time.
@@ -166,9 +167,9 @@ class ImageRunner:
         return _Input(sample, view, prepared, last)
 
     def _batch(self, samples: list[Sample]) -> Batch:
-        for step in self._reader.batch_transforms:
+        for step in self._batch_steps:
             samples = step.run(samples, self._rng)
-        return to_batch(collate(samples, with_masks=False))
+        return to_batch(collate(samples, with_masks=False, finish=self._finish), self._finish)
 
     def _merged(self, sample: Sample, found: list[Detections], views: list[View]) -> Detections:
         return merge(found, views, self.views, image_id=sample.image_id, size=sample.original_size)

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from ppdet.data.datasets.coco import COCODataSet
+from ppdet.data.finish import Finish
 from ppdet.data.transforms.base import Transform
 from ppdet.data.transforms.decode import Decode
 from ppdet.data.transforms.expand import ExpandParams, RandomExpand
@@ -136,6 +137,10 @@ def test_batches_of_three(reader: str) -> None:
         samples = step.run(samples, RNG)
     padded = PadBatch(pad_to_stride=stride).run(samples, RNG)
     batch = np.stack([s.image for s in padded if s.image is not None])
+    finish = Finish(NormalizeImage(), PadBatch(pad_to_stride=stride))
+    travelled = finish.stack([steps[0](sample(name), RNG).image for name in meta["files"]])  # type: ignore[misc]
+    assert travelled["images"].dtype == np.uint8
+    np.testing.assert_array_equal(finish(**travelled).numpy(), batch)
     assert list(batch.shape) == meta["hashes"][f"{reader}/batch3"]["shape"]
     check_floats(batch, f"{reader}/batch3")
 

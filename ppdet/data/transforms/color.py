@@ -11,7 +11,7 @@ from ppdet.data.transforms.base import Transform, pixels_hwc
 from ppdet.structures import Sample
 
 #: Weights of R, G, B in the brightness of a pixel (ITU-R BT.601).
-_LUMA = np.array([0.299, 0.587, 0.114], np.float32)
+_LUMA = np.array([0.299, 0.587, 0.114])
 #: RGB to YIQ, the colour space of NTSC television, in which hue is an angle; and back.
 _TO_YIQ = np.array([[0.299, 0.587, 0.114], [0.596, -0.274, -0.321], [0.211, -0.523, 0.311]])
 _FROM_YIQ = np.array([[1.0, 0.956, 0.621], [1.0, -0.272, -0.647], [1.0, -1.107, 1.705]])
@@ -81,25 +81,40 @@ class RandomDistort(Transform[DistortParams]):
 
     def apply(self, sample: Sample, params: DistortParams) -> Sample:
         """Apply the operations in order."""
-        image = pixels_hwc(sample)
-        for name, amount in params.operations:
-            image = distort(image.astype(np.float32, copy=False), name, amount)
+        image = distort(pixels_hwc(sample), params.operations)
         if params.channels != (0, 1, 2):
             image = np.ascontiguousarray(image[..., list(params.channels)])
         return sample.replace(image=image)
 
 
-def distort(image: np.ndarray, name: str, amount: float) -> np.ndarray:
-    """One operation on ``[H, W, 3]`` float32; see `RandomDistort` for what the amounts mean."""
+def distort(image: np.ndarray, operations: Sequence[tuple[str, float]]) -> np.ndarray:
+    """Operations on ``[H, W, 3]``, float32 if there are any; see `RandomDistort` for what the amounts mean.
+
+    Each is an affine map of a pixel's colour, so all of them are one.
+    """
+    import cv2
+
+    if not operations:
+        return image
+    matrix, offset = np.eye(3), np.zeros(3)
+    for name, amount in operations:
+        step, shift = _affine(name, amount)
+        matrix, offset = step @ matrix, step @ offset + shift
+    mapped: np.ndarray = cv2.transform(
+        image.astype(np.float32, copy=False), np.column_stack([matrix, offset])
+    )
+    return mapped
+
+
+def _affine(name: str, amount: float) -> tuple[np.ndarray, float]:
+    """Matrix ``[3, 3]`` and shift of one operation."""
     if name == "hue":
         cos, sin = np.cos(amount * np.pi), np.sin(amount * np.pi)
         turn = np.array([[1.0, 0.0, 0.0], [0.0, cos, -sin], [0.0, sin, cos]])
-        matrix = (_FROM_YIQ @ turn @ _TO_YIQ).astype(np.float32)
-        turned: np.ndarray = image @ matrix.T
-        return turned
+        return _FROM_YIQ @ turn @ _TO_YIQ, 0.0
     if name == "saturation":
-        gray = (image @ _LUMA)[..., None]
-        return gray + np.float32(amount) * (image - gray)
+        gray = np.tile(_LUMA, (3, 1))
+        return gray + amount * (np.eye(3) - gray), 0.0
     if name == "contrast":
-        return image * np.float32(amount)
-    return image + np.float32(amount)
+        return np.eye(3) * amount, 0.0
+    return np.eye(3), amount

@@ -56,8 +56,9 @@ class RandomExpand(Transform[Optional[ExpandParams]]):
             return sample
         image = pixels_hwc(sample)
         (height, width), (y, x) = params.size, params.offset
+        # Filled row by row: a colour at a time is ten times as slow.
         canvas = np.empty((height, width, 3), np.float32)
-        canvas[:] = self.fill_value
+        canvas.reshape(height, -1)[:] = np.tile(self.fill_value, width)
         canvas[y : y + image.shape[0], x : x + image.shape[1]] = image
         target = sample.target
         return sample.replace(

@@ -30,9 +30,11 @@ class RandomFlip(Transform[bool]):
         """Mirror image, boxes and masks if `params`."""
         if not params:
             return sample
+        import cv2
+
         image = pixels_hwc(sample)
         target = sample.target
         return sample.replace(
-            image=np.ascontiguousarray(image[:, ::-1]),
+            image=cv2.flip(image, 1),
             target=None if target is None else flip_target(target, image.shape[1]),
         )

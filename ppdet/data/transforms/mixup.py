@@ -38,8 +38,8 @@ class Mixup(Transform[float]):
         first, second = pixels_hwc(sample), pixels_hwc(partner)
         height, width = np.maximum(first.shape[:2], second.shape[:2]).tolist()
         canvas = np.zeros((height, width, 3), np.float32)
-        canvas[: first.shape[0], : first.shape[1]] = first.astype(np.float32) * params
-        canvas[: second.shape[0], : second.shape[1]] += second.astype(np.float32) * (1 - params)
+        np.multiply(first, np.float32(params), out=canvas[: first.shape[0], : first.shape[1]])
+        canvas[: second.shape[0], : second.shape[1]] += np.multiply(second, np.float32(1 - params))
         target = None
         if sample.target is not None and partner.target is not None:
             target = _join(sample.target, partner.target, params)

@@ -56,6 +56,24 @@ class NormalizeImage(Transform[None]):
             return sample.replace(image=cv2.LUT(image, self._table))
         return sample.replace(image=self._normalize(image.astype(np.float32)))
 
+    def to_planes(self, image: np.ndarray, planes: np.ndarray) -> None:
+        """Normalise and permute at once.
+
+        Args:
+            image: ``[H, W, 3]`` uint8 or float32.
+            planes: ``[3, H, W]`` float32; receives what `apply` and then `Permute` give, bit for bit.
+        """
+        import cv2
+
+        for channel, plane in enumerate(planes):
+            values = cv2.extractChannel(image, channel)
+            if image.dtype == np.uint8:
+                plane[:] = cv2.LUT(values, self._table[:, :, channel])
+            else:
+                np.multiply(values, self.scale, out=plane)
+                plane -= self.mean[channel]
+                plane /= self.std[channel]
+
 
 class Permute(Transform[None]):
     """``[H, W, 3]`` to ``[3, H, W]`` float32."""

@@ -13,7 +13,11 @@ from ppdet.structures import Sample
 from ppdet.utils.errors import DataError
 
 
-class _NothingLeft(Transform[None]):
+class TargetStep(Transform[None]):
+    """A step that leaves the pixels alone."""
+
+
+class _NothingLeft(TargetStep):
     def apply(self, sample: Sample, params: None) -> Sample:
         """Leave the sample as it is."""
         del params
@@ -32,7 +36,7 @@ class PadGT(_NothingLeft):
     """In 2.x: pads ground truth to one length. Batching always does; nothing is left to do."""
 
 
-class PadBox(Transform[None]):
+class PadBox(TargetStep):
     """In 2.x: pads or cuts the objects of an image to one number. Batching pads; the cutting is left.
 
     Args:
