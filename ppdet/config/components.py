@@ -71,6 +71,9 @@ COMPONENTS: dict[str, str] = {
     "FasterRCNN": "ppdet.modeling.detectors.two_stage:FasterRCNN",
     "MaskRCNN": "ppdet.modeling.detectors.two_stage:MaskRCNN",
     "CascadeRCNN": "ppdet.modeling.detectors.two_stage:CascadeRCNN",
+    # metrics
+    "COCO": "ppdet.metrics.coco:CocoMetric",
+    "VOC": "ppdet.metrics.voc:VocMetric",
     # engine
     "LearningRate": "ppdet.engine.schedules:LearningRate",
     "PiecewiseDecay": "ppdet.engine.schedules:PiecewiseDecay",

@@ -14,6 +14,7 @@ from yaml.serializer import Serializer
 from ppdet.config.errors import Place
 from ppdet.config.parse import PlainWords
 from ppdet.config.registry import yaml_name
+from ppdet.config.schema import schema_of
 from ppdet.config.spec import Spec
 
 _INDENT = "  "
@@ -31,7 +32,7 @@ def dump(experiment: Any, places: Mapping[str, Place], *, origins: bool) -> str:
         origins: Add the origin of each value as a comment.
     """
     values = {f.name: getattr(experiment, f.name) for f in fields(experiment) if f.init}
-    writer = _Writer(origins, _blocks(values))
+    writer = _Writer(origins, _blocks(values), values)
     for key, value in values.items():
         writer.entry(key, value, places.get(key), "", top=True)
     for name, spec in writer.blocks.items():
@@ -66,10 +67,11 @@ def _specs(values: Any, in_list: bool) -> Iterator[tuple[Spec[Any], bool]]:
 
 
 class _Writer:
-    def __init__(self, origins: bool, blocks: Mapping[str, Spec[Any]]) -> None:
+    def __init__(self, origins: bool, blocks: Mapping[str, Spec[Any]], top_level: Mapping[str, Any]) -> None:
         self.lines: list[str] = []
         self.blocks = blocks
         self._origins = origins
+        self._top_level = top_level
 
     def entry(self, key: str, value: Any, place: Any, indent: str, top: bool = False) -> None:
         """One ``key: value``, over as many lines as it needs."""
@@ -81,7 +83,7 @@ class _Writer:
             elif name in self.blocks:
                 self._line(f"{head} {name}", place)
             else:
-                self._line(f"{head} !{name}" + ("" if value.arguments else " {}"), place)
+                self._line(f"{head} !{name}" + ("" if self._own(value) else " {}"), place)
                 self._arguments(value, indent + _INDENT)
         elif isinstance(value, (list, tuple)) and any(isinstance(item, Spec) for item in value):
             self._line(head, place)
@@ -92,7 +94,7 @@ class _Writer:
 
     def block(self, name: str, spec: Spec[Any]) -> None:
         """A component's own block at the top level."""
-        self._line(f"{name}:" + ("" if spec.arguments else " {}"), None)
+        self._line(f"{name}:" + ("" if self._own(spec) else " {}"), None)
         self._arguments(spec, _INDENT)
 
     def _item(self, item: Any, indent: str) -> None:
@@ -100,14 +102,23 @@ class _Writer:
             self._line(f"{indent}- {plain_text(item)}", None)
             return
         self._line(
-            f"{indent}- !{yaml_name(item.component)}" + ("" if item.arguments else " {}"),
+            f"{indent}- !{yaml_name(item.component)}" + ("" if self._own(item) else " {}"),
             item.origin,
         )
         self._arguments(item, indent + _INDENT)
 
     def _arguments(self, spec: Spec[Any], indent: str) -> None:
-        for key, value in spec.arguments.items():
+        for key, value in self._own(spec).items():
             self.entry(key, value, spec.origins.get(key), indent)
+
+    def _own(self, spec: Spec[Any]) -> dict[str, Any]:
+        """Arguments without the shared facts that the top level states: each can be changed in one place."""
+        schema = schema_of(spec.component)
+        return {
+            key: value
+            for key, value in spec.arguments.items()
+            if not (schema[key].shared and key in self._top_level and self._top_level[key] == value)
+        }
 
     def _line(self, text: str, place: Any) -> None:
         if self._origins and not text.endswith(":"):

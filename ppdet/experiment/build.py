@@ -18,8 +18,9 @@ import paddle.distributed as dist
 from paddle.optimizer import Optimizer
 
 from ppdet.config import ConfigError, Place, Problem, Spec
+from ppdet.config.schema import schema_of
 from ppdet.data.datasets.base import Dataset
-from ppdet.data.datasets.coco import COCODataSet
+from ppdet.data.datasets.samples import as_dataset
 from ppdet.data.loader import Loader
 from ppdet.data.readers import Reader
 from ppdet.engine.amp import AmpSettings
@@ -32,8 +33,6 @@ from ppdet.inference.predictors import NativePredictor, Predictor
 from ppdet.inference.runner import ImageRunner
 from ppdet.inference.views import Views, fitted, views_of
 from ppdet.metrics.base import Metric
-from ppdet.metrics.coco import CocoMetric
-from ppdet.metrics.voc import VocMetric
 from ppdet.modeling.interfaces import Detector
 from ppdet.structures import Categories, Detections, Sample
 from ppdet.structures.conventions import NORMAL
@@ -120,7 +119,9 @@ def build_dataset(experiment: Experiment, key: str, categories: Optional[Categor
         DataError: If the dataset is not in order, or its number of categories is not `num_classes`.
     """
     spec = require(experiment, key)
-    dataset: Dataset = spec.build(categories=categories)
+    takes_categories = "categories" in schema_of(spec.component)
+    built = spec.build(categories=categories) if takes_categories else spec.build()
+    dataset = as_dataset(built, name=key, categories=categories)
     found = dataset.categories
     if len(found) != experiment.num_classes:
         shown = ", ".join(found.names[:5]) + (", ..." if len(found) > 5 else "")
@@ -168,32 +169,20 @@ def build_loader(
     return loader
 
 
-def build_metric(experiment: Experiment, dataset: Dataset, *, with_masks: bool) -> Metric:
-    """What the evaluation of a dataset reports.
+def build_metric(experiment: Optional[Experiment], dataset: Dataset, *, with_masks: bool) -> Metric:
+    """Build the metric of an experiment for a dataset.
 
     Args:
-        experiment: Says which metric.
-        dataset: An annotated dataset; only its images count.
+        experiment: Names the metric; None for COCO's.
+        dataset: Provides the ground truth.
         with_masks: Score masks too.
 
     Raises:
-        DataError: If the dataset has no ground truth that this metric reads.
+        DataError: If the dataset has no ground truth, or no masks and they are scored.
     """
-    if experiment.metric == "VOC":
-        samples = (dataset[index] for index in range(len(dataset)))
-        return VocMetric(samples, dataset.categories, map_type=experiment.map_type)
-    if not isinstance(dataset, COCODataSet):
-        raise DataError(
-            f"metric COCO needs an EvalDataset with a COCO annotation file, not a {type(dataset).__name__}; "
-            "metric: VOC scores it as it is, tools/x2coco.py converts it"
-        )
-    return CocoMetric(
-        dataset.anno_path,
-        dataset.categories,
-        with_masks=with_masks,
-        engine=experiment.coco_engine,
-        image_ids=[int(i) for i in dataset.packed.image_ids],
-    )
+    spec = Experiment.metric if experiment is None else experiment.metric
+    metric: Metric = spec.build(truth=dataset.ground_truth(with_masks=with_masks))
+    return metric
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,11 @@ from ppdet.data import readers
 from ppdet.data.datasets.base import Dataset
 from ppdet.engine import optim, schedules
 from ppdet.engine.hooks import Hook
+from ppdet.metrics.base import Metric
+from ppdet.metrics.coco import CocoMetric
 from ppdet.modeling.interfaces import Detector
+
+_COCO: Spec[Metric] = Spec.of(CocoMetric)
 
 
 @dataclass(frozen=True)
@@ -34,7 +38,7 @@ class Experiment:
     Attributes:
         architecture: The detector.
         num_classes: Object classes, without background.
-        metric: What evaluation reports.
+        metric: What evaluation reports: ``COCO``, ``VOC``, or a metric of your own.
         map_type: How VOC averages precision: at 11 recalls (2007), or over the whole curve (2010 on).
         coco_engine: What computes COCO's numbers; ``fast`` is hotcoco (``ppdet[fast]``), equal to 1e-6.
         TrainDataset: Images to train on.
@@ -89,7 +93,7 @@ class Experiment:
 
     architecture: Spec[Detector]
     num_classes: int
-    metric: Literal["COCO", "VOC"] = "COCO"
+    metric: Spec[Metric] = _COCO
     map_type: Literal["11point", "integral"] = "11point"
     coco_engine: Literal["pycocotools", "fast"] = "pycocotools"
     TrainDataset: Optional[Spec[Dataset]] = None

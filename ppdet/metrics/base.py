@@ -1,4 +1,4 @@
-"""What every metric is: fed with detections, asked for numbers."""
+"""The interface of a metric: it receives ground truth and detections, and computes numbers."""
 
 from __future__ import annotations
 
@@ -6,17 +6,27 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from typing import Any, Optional
 
-from ppdet.structures import Detections
+from ppdet.structures import Detections, GroundTruth
 
 
 class Metric(ABC):
     """Collects detections and scores them against ground truth.
 
+    A metric of your own overrides `compute`, and `names` and `classwise` where it can. Its constructor takes
+    ``truth: Derived[GroundTruth]``, which the evaluation derives from the dataset, and its own arguments.
+
     Detections are kept once, as the arrays they came in, by image. An image that comes twice (a sampler
     that pads the last batch, a rank that repeats) counts once: the last one stays.
+
+    Args:
+        truth: Annotated objects of every image.
+
+    Attributes:
+        truth: The same.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, truth: GroundTruth) -> None:
+        self.truth = truth
         self._detections: dict[int, Detections] = {}
 
     def update(self, detections: Iterable[Detections]) -> None:
@@ -43,26 +53,33 @@ class Metric(ABC):
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Full names of the numbers of `compute`, known before it; empty where they are not."""
+        """Full names of the numbers of `compute`, e.g. ``("bbox.AP",)``, before it has run.
+
+        `best_metric` is checked against them when training starts. Empty if they cannot be listed; a misspelt
+        `best_metric` is then reported by the first evaluation.
+        """
         return ()
 
-    @abstractmethod
     def classwise(self) -> dict[str, dict[str, Optional[float]]]:
-        """AP by task and class name, as of the last `compute`; None for a class without objects."""
+        """AP by task and class name, as of the last `compute`; None for a class without objects.
 
-    @abstractmethod
+        Empty for a metric without numbers by class.
+        """
+        return {}
+
     def results(self) -> list[dict[str, Any]]:
         """The detections in COCO's results format: plain lists and numbers, ready for JSON."""
+        return coco_results(self.detections, self.truth.category_ids, with_masks=self.truth.with_masks)
 
 
 def coco_results(
-    detections: Sequence[Detections], category_ids: Sequence[int], *, with_masks: bool
+    detections: Sequence[Detections], category_ids: Sequence[Optional[int]], *, with_masks: bool
 ) -> list[dict[str, Any]]:
-    """Detections as COCO results.
+    """Convert detections to COCO results.
 
     Args:
         detections: Per image.
-        category_ids: Id of each label in the annotation file.
+        category_ids: Id of each label in the annotation file; detections of a label without id are left out.
         with_masks: Add ``segmentation``, with ``counts`` as text.
 
     Returns:
@@ -76,6 +93,8 @@ def coco_results(
         for i, (box, score, label) in enumerate(
             zip(boxes.tolist(), found.scores.tolist(), found.labels.tolist())
         ):
+            if category_ids[label] is None:
+                continue
             row = {
                 "image_id": found.image_id,
                 "category_id": category_ids[label],

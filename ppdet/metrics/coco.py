@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import io
-import json
 import logging
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any, Literal, Optional, Union
+from typing import Any, Literal, Optional
 
 import numpy as np
 
-from ppdet.metrics.base import Metric, coco_results
-from ppdet.structures import Categories, Detections
+from ppdet.config import Derived, Shared
+from ppdet.metrics.base import Metric
+from ppdet.structures import Detections, GroundTruth, Mask
 from ppdet.utils.errors import DataError
 
 logger = logging.getLogger(__name__)
@@ -25,53 +23,25 @@ Engine = Literal["pycocotools", "fast"]
 
 
 class CocoMetric(Metric):
-    """Box and mask AP on COCO-format ground truth.
+    """Box and mask AP as COCO counts them (`metric: COCO`).
 
-    Detections of a class that the annotation file does not list cannot be scored; they are left out and
-    counted in the log. All images of the file count, also those without a detection, unless `image_ids`
-    says which.
+    All images of the ground truth count, also those without a detection. Detections of a class that the
+    annotations do not have cannot be scored; they are left out and counted in the log. Objects marked
+    difficult count like any other.
 
     Args:
-        annotations: Annotation file, or its content.
-        categories: The table that labels refer to; classes are matched with the file by name.
-        with_masks: Score masks too.
-        engine: ``pycocotools``, the reference; ``fast`` takes hotcoco (``pip install "ppdet[fast]"``), which
-            agrees to 1e-6 and is some twenty times faster.
-        image_ids: Images to score; None for all of the file.
-
-    Raises:
-        DataError: If the file is missing or broken, or shares no class with `categories`.
+        truth: Annotated objects of every image; masks are scored if it has masks.
+        coco_engine: ``pycocotools``, the reference; ``fast`` is hotcoco (``pip install "ppdet[fast]"``),
+            which agrees to 1e-6 and is some twenty times faster.
     """
 
-    def __init__(
-        self,
-        annotations: Union[str, Path, Mapping[str, Any]],
-        categories: Categories,
-        *,
-        with_masks: bool = False,
-        engine: Engine = "pycocotools",
-        image_ids: Optional[Sequence[int]] = None,
-    ) -> None:
-        super().__init__()
-        self._source = "the annotations" if isinstance(annotations, Mapping) else str(annotations)
-        self._truth = _checked(_read(annotations), self._source, with_masks=with_masks)
-        self._categories = categories
-        self._id_of_label = self._match_categories()
-        self._tasks = ("bbox", "segm") if with_masks else ("bbox",)
-        self._engine = engine
-        self._image_ids = None if image_ids is None else sorted({int(i) for i in image_ids})
+    def __init__(self, *, truth: Derived[GroundTruth], coco_engine: Shared[Engine] = "pycocotools") -> None:
+        super().__init__(truth)
+        self._content = _coco_content(truth)
+        self._tasks = ("bbox", "segm") if truth.with_masks else ("bbox",)
+        self._engine = coco_engine
         self._reference: Any = None
         self._per_class: dict[str, dict[str, Optional[float]]] = {}
-
-    def _match_categories(self) -> list[Optional[int]]:
-        id_of_name = {row["name"]: row["id"] for row in self._truth["categories"]}
-        ids = [id_of_name.get(name) for name in self._categories.names]
-        if not any(i is not None for i in ids):
-            raise DataError(
-                f"{self._source}: none of its classes ({', '.join(list(id_of_name)[:5])}, ...) is one of "
-                f"the model's ({', '.join(self._categories.names[:5])}, ...); is it the right dataset?"
-            )
-        return ids
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -81,7 +51,7 @@ class CocoMetric(Metric):
     def compute(self) -> dict[str, dict[str, float]]:
         """COCO's twelve numbers per task; -1 where there is no ground truth (say, no small objects)."""
         detections = self._scorable()
-        unseen = len(self._image_ids or self._truth["images"]) - len(detections)
+        unseen = len(self.truth.images) - len(detections)
         if unseen > 0:
             logger.warning("%d images were not run; their objects count as missed", unseen)
         found = {}
@@ -95,19 +65,17 @@ class CocoMetric(Metric):
         """AP by task and class name, as of the last `compute`; None for a class without objects."""
         return self._per_class
 
-    def results(self) -> list[dict[str, Any]]:
-        """Detections in COCO's results format, with the category ids of the annotation file."""
-        ids = [-1 if i is None else i for i in self._id_of_label]
-        return coco_results(self._scorable(), ids, with_masks="segm" in self._tasks)
-
     def _scorable(self) -> list[Detections]:
-        known = np.array([i is not None for i in self._id_of_label])
-        detections = [found[known[found.labels]] for found in self.detections]
-        dropped = sum(map(len, self._detections.values())) - sum(map(len, detections))
+        """Detections of images and classes that the ground truth has."""
+        images = {image.image_id for image in self.truth.images}
+        has_class = np.array([i is not None for i in self.truth.category_ids])
+        kept = [one for one in self.detections if one.image_id in images]
+        detections = [one[has_class[one.labels]] for one in kept]
+        dropped = sum(map(len, kept)) - sum(map(len, detections))
         if dropped:
-            missing = [n for n, i in zip(self._categories.names, self._id_of_label) if i is None]
+            missing = [n for n, i in zip(self.truth.class_names, self.truth.category_ids) if i is None]
             logger.warning(
-                "%d detections left out: %s does not know %s", dropped, self._source, ", ".join(missing)
+                "%d detections left out: %s has no class %s", dropped, self.truth.source, ", ".join(missing)
             )
         return detections
 
@@ -117,19 +85,17 @@ class CocoMetric(Metric):
         with contextlib.redirect_stdout(io.StringIO()):  # both engines print
             if self._reference is None:
                 self._reference = coco_class()
-                self._reference.dataset = self._truth
+                self._reference.dataset = self._content
                 self._reference.createIndex()
             rows = self._rows(detections, task)
             if len(rows):
                 found = self._reference.loadRes(rows)
             else:  # loadRes looks at the first one
                 found = coco_class()
-                found.dataset = {**self._truth, "annotations": []}
+                found.dataset = {**self._content, "annotations": []}
                 found.createIndex()
             del rows
             evaluation = eval_class(self._reference, found, task)
-            if self._image_ids is not None:
-                evaluation.params.imgIds = self._image_ids
             evaluation.evaluate()
             evaluation.accumulate()
             evaluation.summarize()
@@ -145,7 +111,11 @@ class CocoMetric(Metric):
             if found.masks is None:
                 raise DataError(f"image {found.image_id}: no masks to score; the model has no mask head")
             for mask, score, label in zip(found.masks, found.scores.tolist(), found.labels.tolist()):
-                row = {"image_id": found.image_id, "category_id": self._id_of_label[label], "score": score}
+                row = {
+                    "image_id": found.image_id,
+                    "category_id": self.truth.category_ids[label],
+                    "score": score,
+                }
                 row["segmentation"] = {"size": list(mask["size"]), "counts": mask["counts"]}
                 rows.append(row)
         return rows
@@ -153,7 +123,7 @@ class CocoMetric(Metric):
     def _box_rows(self, detections: list[Detections]) -> np.ndarray:
         """``[D, 7]`` float64: image id, x, y, width, height, score, category id."""
         table = np.zeros((sum(map(len, detections)), 7))
-        ids = np.array([-1 if i is None else i for i in self._id_of_label])
+        ids = np.array([-1 if i is None else i for i in self.truth.category_ids])
         start = 0
         for found in detections:
             rows = table[start : start + len(found)]
@@ -169,7 +139,7 @@ class CocoMetric(Metric):
         """Mean precision over thresholds and recalls, all areas, 100 detections: ``stats[0]`` per class."""
         column = {category: k for k, category in enumerate(category_ids)}
         table: dict[str, Optional[float]] = {}
-        for name, category in zip(self._categories.names, self._id_of_label):
+        for name, category in zip(self.truth.class_names, self.truth.category_ids):
             table[name] = None
             if category is not None and category in column:
                 values = precision[:, :, column[category], 0, -1]
@@ -193,43 +163,32 @@ def _engine(name: Engine) -> tuple[Any, Any]:
     return COCO, COCOeval
 
 
-def _read(annotations: Union[str, Path, Mapping[str, Any]]) -> dict[str, Any]:
-    if isinstance(annotations, Mapping):
-        return dict(annotations)
-    path = Path(annotations)
-    try:
-        content = json.loads(path.read_text("utf-8"))
-    except OSError as error:
-        raise DataError(
-            f"{path}: cannot be read: {error.strerror}; evaluation needs the annotations"
-        ) from error
-    except ValueError as error:
-        raise DataError(f"{path}: is not JSON: {error}") from None
-    if not isinstance(content, dict):
-        raise DataError(f"{path}: is not a COCO annotation file: it holds a {type(content).__name__}")
-    return content
-
-
-def _checked(content: dict[str, Any], source: str, *, with_masks: bool) -> dict[str, Any]:
-    """The ground truth with what tools often leave out, and with ids that the evaluation can use."""
-    for key in ("images", "annotations", "categories"):
-        if not isinstance(content.get(key), list):
-            raise DataError(f'{source}: no list "{key}"; is it a COCO annotation file with objects?')
-    annotations = []
-    for number, row in enumerate(content["annotations"]):
-        if with_masks and not row.get("segmentation"):
-            raise DataError(
-                f"{source}: annotation {row.get('id', number)} has no segmentation to score masks"
-            )
-        # Ids anew: COCOeval takes a match with id 0 for no match, and some files repeat ids.
-        filled = {**row, "id": number + 1, "iscrowd": row.get("iscrowd", 0)}
-        if "area" not in filled:
-            filled["area"] = row["bbox"][2] * row["bbox"][3]
-        annotations.append(filled)
-    # createIndex and loadRes want these two.
+def _coco_content(truth: GroundTruth) -> dict[str, Any]:
+    """The ground truth as an annotation file would have it."""
+    annotations: list[dict[str, Any]] = []
+    for image in truth.images:
+        rows = zip(
+            image.labels.tolist(), image.boxes_xywh.tolist(), image.areas.tolist(), image.is_crowd.tolist()
+        )
+        for i, (label, box, area, crowd) in enumerate(rows):
+            category = truth.category_ids[label]
+            # Ids from 1: COCOeval takes a match with id 0 for no match.
+            row = {"id": len(annotations) + 1, "image_id": image.image_id, "category_id": category}
+            row |= {"bbox": box, "area": area, "iscrowd": int(crowd)}
+            if image.masks is not None:
+                row["segmentation"] = _segmentation(image.masks[i])
+            annotations.append(row)
+    sizes = ((image.image_id, *image.size) for image in truth.images)
+    classes = zip(truth.category_ids, truth.class_names)
     return {
-        "info": content.get("info", {}),
-        "images": content["images"],
+        "info": {},  # createIndex and loadRes read it
+        "images": [{"id": id_, "height": height, "width": width} for id_, height, width in sizes],
         "annotations": annotations,
-        "categories": content["categories"],
+        "categories": [{"id": id_, "name": name} for id_, name in classes if id_ is not None],
     }
+
+
+def _segmentation(mask: Mask) -> Any:
+    if isinstance(mask, tuple):
+        return [part.ravel().tolist() for part in mask]
+    return {"size": list(mask["size"]), "counts": mask["counts"]}

@@ -5,53 +5,40 @@ Letters: G objects, D detections of a class.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any, Literal, Optional
+from typing import Literal, NamedTuple, Optional
 
 import numpy as np
 
-from ppdet.metrics.base import Metric, coco_results
-from ppdet.structures import Categories, Sample
-from ppdet.utils.errors import DataError
+from ppdet.config import Derived, Shared
+from ppdet.metrics.base import Metric
+from ppdet.structures import GroundTruth, ImageTruth
 
 MapType = Literal["11point", "integral"]
 
 
 class VocMetric(Metric):
-    """VOC's mAP: detections match the object they overlap most, each object once.
+    """VOC's mAP (`metric: VOC`): a detection matches the object that it overlaps most, each object once.
 
-    A detection on a ``difficult`` object counts neither for nor against. Classes without objects do not
-    enter the mean. Boxes are continuous; the devkit's integer boxes, whose last pixel counts, give the same
-    overlaps once their first pixel is taken as its left edge.
+    A detection on a ``difficult`` object or a crowd region counts neither for nor against. Classes without
+    objects do not enter the mean. Boxes are continuous; the devkit's integer boxes, whose last pixel counts,
+    give the same overlaps once their first pixel is taken as its left edge.
 
     Args:
-        samples: Ground truth: every image with `target` in pixels of the original image.
-        categories: The table that labels refer to.
+        truth: Annotated objects of every image.
         map_type: ``11point``, the mean precision at recalls 0, 0.1, ..., 1 (VOC 2007); ``integral``, the area
             under the curve made monotone (VOC 2010 on).
-        iou_threshold: Least overlap of a match, exclusive.
-
-    Raises:
-        DataError: If an image has no ground truth.
+        iou_threshold: A match has a larger overlap than this.
     """
 
     def __init__(
         self,
-        samples: Iterable[Sample],
-        categories: Categories,
         *,
-        map_type: MapType = "11point",
+        truth: Derived[GroundTruth],
+        map_type: Shared[MapType] = "11point",
         iou_threshold: float = 0.5,
     ) -> None:
-        super().__init__()
-        if map_type not in ("11point", "integral"):
-            raise DataError(f"map_type {map_type!r}: there are 11point and integral")
-        self._targets = {}
-        for sample in samples:
-            if sample.target is None:
-                raise DataError(f"{sample.path}: no ground truth to score detections against")
-            self._targets[sample.image_id] = sample.target
-        self._categories = categories
+        super().__init__(truth)
+        self._objects = {image.image_id: _Objects.of(image) for image in truth.images}
         self._map_type = map_type
         self._iou_threshold = iou_threshold
         self._per_class: dict[str, Optional[float]] = {}
@@ -64,7 +51,7 @@ class VocMetric(Metric):
     def compute(self) -> dict[str, dict[str, float]]:
         """``{"bbox": {"mAP": value}}``; 0.0 where nothing is found, -1 if there are no objects at all."""
         images = self._grouped()
-        for label, name in enumerate(self._categories.names):
+        for label, name in enumerate(self.truth.class_names):
             correct, objects = self._match(label, images[label])
             self._per_class[name] = None if not objects else _average(correct, objects, self._map_type)
         values = [value for value in self._per_class.values() if value is not None]
@@ -72,9 +59,9 @@ class VocMetric(Metric):
 
     def _grouped(self) -> list[list[tuple[int, np.ndarray, np.ndarray]]]:
         """Per label: image id, boxes, scores of every image with detections of it."""
-        groups: list[list[tuple[int, np.ndarray, np.ndarray]]] = [[] for _ in self._categories.names]
+        groups: list[list[tuple[int, np.ndarray, np.ndarray]]] = [[] for _ in self.truth.class_names]
         for found in self.detections:
-            if found.image_id not in self._targets:
+            if found.image_id not in self._objects:
                 continue
             for label in np.unique(found.labels):
                 rows = found.labels == label
@@ -84,9 +71,8 @@ class VocMetric(Metric):
     def _match(self, label: int, images: list[tuple[int, np.ndarray, np.ndarray]]) -> tuple[np.ndarray, int]:
         """Whether each detection that counts is right, best score first, and the number of objects."""
         objects = 0
-        for target in self._targets.values():
-            mine = target.labels == label
-            objects += int(mine.sum() if target.difficult is None else (mine & ~target.difficult).sum())
+        for image in self._objects.values():
+            objects += int(((image.labels == label) & ~image.ignored).sum())
         scores, verdicts = [np.zeros(0)], [np.zeros(0, np.int8)]
         for image_id, boxes, image_scores in images:
             order = np.argsort(-image_scores, kind="stable")
@@ -98,18 +84,18 @@ class VocMetric(Metric):
 
     def _judge(self, label: int, image_id: int, boxes: np.ndarray) -> np.ndarray:
         """1 right, 0 wrong, -1 does not count, for ``[D, 4]`` boxes by falling score."""
-        target = self._targets[image_id]
-        rows = np.flatnonzero(target.labels == label)
+        objects = self._objects[image_id]
+        rows = np.flatnonzero(objects.labels == label)
         verdict = np.zeros(len(boxes), np.int8)
         if not len(rows):
             return verdict
-        overlaps = _iou(boxes, target.boxes[rows])
+        overlaps = _iou(boxes, objects.boxes[rows])
         best = overlaps.argmax(axis=1)
         taken = np.zeros(len(rows), bool)
         for i, (column, overlap) in enumerate(zip(best, overlaps.max(axis=1))):
             if overlap <= self._iou_threshold:
                 continue
-            if target.difficult is not None and target.difficult[rows[column]]:
+            if objects.ignored[rows[column]]:
                 verdict[i] = -1
             elif not taken[column]:
                 taken[column], verdict[i] = True, 1
@@ -119,9 +105,19 @@ class VocMetric(Metric):
         """AP by class name, as of the last `compute`; None for a class without objects."""
         return {"bbox": self._per_class}
 
-    def results(self) -> list[dict[str, Any]]:
-        """Detections in COCO's results format, with the ids of the category table."""
-        return coco_results(self.detections, self._categories.ids, with_masks=False)
+
+class _Objects(NamedTuple):
+    """Objects of one image: ``[G, 4]`` xyxy boxes, ``[G]`` labels, and which of them do not count."""
+
+    boxes: np.ndarray
+    labels: np.ndarray
+    ignored: np.ndarray
+
+    @classmethod
+    def of(cls, image: ImageTruth) -> _Objects:
+        # A box without area cannot be matched: nothing overlaps it.
+        flat = (image.boxes_xywh[:, 2:] <= 0).any(axis=1)
+        return cls(image.boxes, image.labels, image.difficult | image.is_crowd | flat)
 
 
 def _iou(one: np.ndarray, other: np.ndarray) -> np.ndarray:

@@ -12,6 +12,7 @@ from ppdet.structures.categories import Categories
 from ppdet.structures.conventions import BoxConventions, box_conventions
 from ppdet.structures.detections import Detection, Detections
 from ppdet.structures.feature_shape import FeatureShape
+from ppdet.structures.ground_truth import GroundTruth, ImageTruth
 from ppdet.structures.sample import Mask, Polygons, Rle, Sample, Target
 
 __all__ = [
@@ -24,6 +25,8 @@ __all__ = [
     "DetectionTensors",
     "Detections",
     "FeatureShape",
+    "GroundTruth",
+    "ImageTruth",
     "Mask",
     "PolygonBatch",
     "Polygons",

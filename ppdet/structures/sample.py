@@ -18,7 +18,12 @@ Rle = dict[str, Any]
 Mask = Union[Polygons, Rle]
 
 
-def _check(name: str, array: np.ndarray, shape: tuple[Optional[int], ...]) -> None:
+def check_array(name: str, array: np.ndarray, shape: tuple[Optional[int], ...]) -> None:
+    """Check the shape of an array; None in `shape` stands for any length.
+
+    Raises:
+        ValueError: If it differs; says what was expected.
+    """
     expected = tuple("any" if n is None else n for n in shape)
     if array.ndim != len(shape) or any(n is not None and n != m for n, m in zip(shape, array.shape)):
         raise ValueError(f"{name}: expected shape {expected}, got {array.shape}")
@@ -48,12 +53,12 @@ class Target:
     weights: Optional[np.ndarray] = None
 
     def __post_init__(self) -> None:
-        _check("boxes", self.boxes, (None, 4))
+        check_array("boxes", self.boxes, (None, 4))
         count = len(self.boxes)
         for name in ("labels", "is_crowd", "difficult", "weights"):
             value = getattr(self, name)
             if value is not None:
-                _check(name, value, (count,))
+                check_array(name, value, (count,))
         if self.masks is not None and len(self.masks) != count:
             raise ValueError(f"masks: expected {count}, got {len(self.masks)}")
 

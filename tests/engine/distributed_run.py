@@ -110,7 +110,7 @@ def run_score(folder: Path, rank: int, world: int) -> None:
         seen.extend(batch.image_ids)
         return [near_the_truth(dataset, image_id) for image_id in batch.image_ids]
 
-    metric = CocoMetric(folder / "anno.json", dataset.categories)
+    metric = CocoMetric(truth=dataset.ground_truth())
     scores = evaluate(predict, loader, metric)["bbox"]
     (folder / f"ap_{world}_{rank}.json").write_text(json.dumps({"scores": scores, "seen": seen}))
 

@@ -11,6 +11,8 @@ import pytest
 
 import ppdet
 from ppdet.config import ConfigError
+from ppdet.data.datasets.samples import as_dataset
+from ppdet.data.transforms.decode import Decode
 from ppdet.engine.hooks import Run
 from ppdet.experiment.build import (
     DeviceError,
@@ -22,6 +24,7 @@ from ppdet.experiment.build import (
     require,
     set_device,
 )
+from ppdet.experiment.evaluate import Evaluation
 from ppdet.experiment.train import build_hooks, build_trainer
 from ppdet.structures import Categories
 from ppdet.utils.errors import DataError, TrainingError
@@ -111,6 +114,19 @@ def test_perfect_detections_score_one() -> None:
             ]
         )
     assert metric.compute()["bbox"]["AP"] == pytest.approx(1.0)
+
+
+def test_samples_in_memory_are_evaluated_like_the_files_they_come_from() -> None:
+    experiment = ppdet.load_config("small.yml")
+    model = ppdet.build_model(experiment)
+    files = build_dataset(experiment, "EvalDataset")
+    decode = Decode()
+    samples = [decode(files[i], np.random.default_rng(0)) for i in range(len(files))]
+    in_memory = as_dataset(samples, categories=files.categories)
+    one, other = (Evaluation(experiment, model, dataset) for dataset in (in_memory, files))
+    assert one() == other()
+    assert [row["score"] for row in one.metric.results()] == [row["score"] for row in other.metric.results()]
+    assert len(one.metric.results()) > 0
 
 
 def test_loader_gives_every_image_once() -> None:

@@ -65,7 +65,8 @@ slice_infer: false
 def test_runtime_keys_of_2x(tmp_path: Path) -> None:
     exp = load(tmp_path, RUNTIME)
     assert (exp.log_iter, exp.save_dir, exp.snapshot_epoch, exp.worker_num) == (50, "elsewhere", 2, 4)
-    assert (exp.epoch, exp.metric, exp.map_type, exp.amp_level) == (24, "VOC", "integral", "O2")
+    assert (exp.epoch, exp.metric.name, exp.map_type, exp.amp_level) == (24, "VocMetric", "integral", "O2")
+    assert exp.metric.arguments["map_type"] == "integral"
     assert (exp.use_ema, exp.ema_decay_type, exp.find_unused_parameters) == (True, "exponential", True)
     assert exp.export == {"post_process": True, "nms": True, "benchmark": False, "fuse_conv_bn": False}
     assert (exp.weights, exp.name, exp.norm_type) == ("output/x/model_final", "mine", "sync_bn")
@@ -85,7 +86,7 @@ def test_hardware_that_is_not_served(tmp_path: Path, key: str) -> None:
     ("line", "message"),
     [
         ("epoch: twelve", "epoch: expected an integer, got the string 'twelve'"),
-        ("metric: WiderFace", "metric: expected one of 'COCO', 'VOC', got the string 'WiderFace'"),
+        ("metric: WiderFace", "metric: not provided: WiderFace (architecture Toy); Metrics here: COCO, VOC"),
         ("use_gpu: 1", "use_gpu: expected true or false, got 1"),
         ("log_itr: 1", "log_itr: there is no key 'log_itr'; did you mean 'log_iter'?"),
         ("slim: {x: 1}", "slim: expected null, got a mapping (x): model compression is not provided"),

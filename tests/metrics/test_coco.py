@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ppdet.data.ground_truth import truth_of_coco
 from ppdet.metrics.coco import STAT_NAMES, CocoMetric
 from ppdet.structures import Categories, Detections
 from ppdet.utils.errors import DataError, UserError
@@ -35,6 +36,13 @@ def dets(image_id: int, rows: list[tuple[float, ...]]) -> Detections:
     """Rows of label, score, x1, y1, x2, y2."""
     table = np.array(rows, np.float32).reshape(-1, 6)
     return Detections(image_id, table[:, 2:], table[:, 1], table[:, 0].astype(np.int64))
+
+
+def coco_metric(
+    annotations: Any, categories: Categories, *, engine: Any = "pycocotools", **options: Any
+) -> CocoMetric:
+    """A metric on the ground truth of an annotation file or its content."""
+    return CocoMetric(truth=truth_of_coco(annotations, categories, **options), coco_engine=engine)
 
 
 PERFECT = [
@@ -77,7 +85,7 @@ def test_golden(task: str, engine: Any) -> None:
     path = GOLDENS / "coco_gt_tiny_val2017.json"
     listed = json.loads(path.read_text())["categories"]
     categories = Categories(tuple(c["name"] for c in listed), tuple(c["id"] for c in listed))
-    metric = CocoMetric(path, categories, with_masks=task == "segm", engine=engine)
+    metric = coco_metric(path, categories, with_masks=task == "segm", engine=engine)
     metric.update(golden_detections(task, categories))
     numbers = metric.compute()[task]
     expected = json.loads((GOLDENS / "coco_eval.json").read_text())[task]
@@ -88,7 +96,7 @@ def test_golden(task: str, engine: Any) -> None:
 
 
 def test_perfect_detections_with_sparse_ids_and_an_annotation_of_id_zero(engine: Any) -> None:
-    metric = CocoMetric(truth(), CATS, engine=engine)
+    metric = coco_metric(truth(), CATS, engine=engine)
     metric.update(PERFECT)
     numbers = metric.compute()["bbox"]
     assert numbers["AP"] == pytest.approx(1.0)
@@ -101,7 +109,7 @@ def test_perfect_detections_with_sparse_ids_and_an_annotation_of_id_zero(engine:
 
 
 def test_no_detections_is_zero(engine: Any) -> None:
-    metric = CocoMetric(truth(), CATS, engine=engine)
+    metric = coco_metric(truth(), CATS, engine=engine)
     metric.update([dets(11, []), dets(5, [])])
     numbers = metric.compute()["bbox"]
     assert numbers["AP"] == 0.0
@@ -111,12 +119,12 @@ def test_no_detections_is_zero(engine: Any) -> None:
 
 
 def test_nothing_run_at_all_is_zero_too(engine: Any, caplog: pytest.LogCaptureFixture) -> None:
-    assert CocoMetric(truth(), CATS, engine=engine).compute()["bbox"]["AP"] == 0.0
+    assert coco_metric(truth(), CATS, engine=engine).compute()["bbox"]["AP"] == 0.0
     assert "2 images were not run" in caplog.text
 
 
 def test_an_image_that_comes_twice_counts_once_and_order_does_not_matter(engine: Any) -> None:
-    once, twice = (CocoMetric(truth(), CATS, engine=engine) for _ in range(2))
+    once, twice = (coco_metric(truth(), CATS, engine=engine) for _ in range(2))
     noisy = [*PERFECT[:1], dets(5, [(1, 0.95, 60, 60, 90, 90), (1, 0.7, 0, 0, 20, 30)])]
     once.update(noisy)
     twice.update([*noisy[::-1], noisy[1]])
@@ -126,7 +134,7 @@ def test_an_image_that_comes_twice_counts_once_and_order_does_not_matter(engine:
 
 def test_classes_are_matched_by_name_not_by_place() -> None:
     shuffled = Categories(("bird", "dog", "cat"), (1, 2, 3))
-    metric = CocoMetric(truth(), shuffled)
+    metric = coco_metric(truth(), shuffled)
     relabel = np.array([2, 1, 0])
     metric.update(Detections(d.image_id, d.boxes, d.scores, relabel[d.labels]) for d in PERFECT)
     assert metric.compute()["bbox"]["AP"] == pytest.approx(1.0)
@@ -134,27 +142,27 @@ def test_classes_are_matched_by_name_not_by_place() -> None:
 
 
 def test_class_unknown_to_the_file_is_left_out_with_a_word(caplog: pytest.LogCaptureFixture) -> None:
-    metric = CocoMetric(truth(), Categories((*CATS.names, "unicorn"), (*CATS.ids, 91)))
+    metric = coco_metric(truth(), Categories((*CATS.names, "unicorn"), (*CATS.ids, 91)))
     metric.update([*PERFECT[:1], dets(5, [(3, 0.99, 0, 0, 20, 30), (1, 0.7, 0, 0, 20, 30)])])
     assert metric.compute()["bbox"]["AP"] == pytest.approx(1.0)
     assert "unicorn" in caplog.text
 
 
 def test_only_chosen_images_count() -> None:
-    metric = CocoMetric(truth(), CATS, image_ids=[11])
+    metric = coco_metric(truth(), CATS, image_ids=[11])
     metric.update(PERFECT[:1])
     assert metric.compute()["bbox"]["AP"] == pytest.approx(1.0)
 
 
 def test_area_and_crowd_flag_may_be_left_out() -> None:
     bare = [{k: a[k] for k in ("image_id", "category_id", "bbox")} for a in truth()["annotations"]]
-    metric = CocoMetric(truth(annotations=bare), CATS)
+    metric = coco_metric(truth(annotations=bare), CATS)
     metric.update(PERFECT)
     assert metric.compute()["bbox"]["AP"] == pytest.approx(1.0)
 
 
 def test_results_are_xywh_and_json() -> None:
-    metric = CocoMetric(truth(), CATS)
+    metric = coco_metric(truth(), CATS)
     metric.update(PERFECT)
     rows = json.loads(json.dumps(metric.results()))
     assert rows[0] == {
@@ -174,17 +182,17 @@ def test_results_are_xywh_and_json() -> None:
 )
 def test_broken_ground_truth_is_named(content: dict[str, Any], text: str) -> None:
     with pytest.raises(DataError, match=text):
-        CocoMetric(content, CATS)
+        coco_metric(content, CATS)
 
 
 def test_missing_or_torn_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"gone\.json"):
-        CocoMetric(tmp_path / "gone.json", CATS)
+        coco_metric(tmp_path / "gone.json", CATS)
     (tmp_path / "torn.json").write_text('{"images": [')
-    with pytest.raises(DataError, match=r"torn\.json: is not JSON"):
-        CocoMetric(tmp_path / "torn.json", CATS)
+    with pytest.raises(DataError, match=r"torn\.json: not valid JSON"):
+        coco_metric(tmp_path / "torn.json", CATS)
     with pytest.raises(DataError, match="no segmentation"):
-        CocoMetric(truth(), CATS, with_masks=True)
+        coco_metric(truth(), CATS, with_masks=True)
 
 
 def test_one_number_by_name() -> None:

@@ -10,8 +10,9 @@ import numpy as np
 
 from ppdet.data.annotation_files import missing_files
 from ppdet.data.datasets.packed import PackedAnnotations
+from ppdet.data.ground_truth import truth_of_samples
 from ppdet.data.problems import DatasetProblemsError, Problem
-from ppdet.structures import Categories, Sample
+from ppdet.structures import Categories, GroundTruth, Sample
 from ppdet.utils.errors import DataError
 
 #: What 2.x lets a dataset list in `data_fields`. Only ``gt_poly`` costs anything: it loads the masks.
@@ -38,6 +39,18 @@ class Dataset(ABC):
     def has_masks(self) -> bool:
         """Whether samples carry masks."""
         return False
+
+    def ground_truth(self, *, with_masks: bool = False) -> GroundTruth:
+        """Everything that detections are scored against; from the samples, unless a dataset knows better.
+
+        Args:
+            with_masks: Whether masks are scored.
+
+        Raises:
+            DataError: If a sample has no target, or has no masks and needs them.
+        """
+        samples = (self[index] for index in range(len(self)))
+        return truth_of_samples(samples, self.categories, source=type(self).__name__, with_masks=with_masks)
 
 
 class AnnotatedDataset(Dataset):
@@ -69,6 +82,11 @@ class AnnotatedDataset(Dataset):
     def categories(self) -> Categories:
         """The table that labels refer to; ids are those of the training annotations."""
         return self._categories
+
+    def ground_truth(self, *, with_masks: bool = False) -> GroundTruth:
+        """As of `Dataset`; every image once, whatever `repeat` says."""
+        samples = (self[index] for index in range(len(self.packed)))
+        return truth_of_samples(samples, self.categories, source=type(self).__name__, with_masks=with_masks)
 
     def require_image_files(self, source: str) -> None:
         """Check that every image file exists, by listing folders rather than asking for each file.

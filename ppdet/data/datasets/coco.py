@@ -24,8 +24,9 @@ from ppdet.data.datasets.base import (
 from ppdet.data.datasets.cache import ParsedFile, cached
 from ppdet.data.datasets.coco_check import problems_of
 from ppdet.data.datasets.packed import PackedAnnotations, PackedMasks, offsets_of, pack_strings
+from ppdet.data.ground_truth import mask_of_coco, truth_of_coco
 from ppdet.data.problems import DatasetProblemsError
-from ppdet.structures import Categories, Mask
+from ppdet.structures import Categories, GroundTruth, Mask
 
 logger = logging.getLogger(__name__)
 
@@ -93,6 +94,14 @@ class COCODataSet(AnnotatedDataset):
         self._repeat = repeat
         self.packed = parsed.packed
         self.require_image_files(source)
+
+    def ground_truth(self, *, with_masks: bool = False) -> GroundTruth:
+        """The annotations exactly as the file has them, with what training leaves out, of the images in use.
+
+        So the numbers are those of pycocotools on the file.
+        """
+        ids = self.packed.image_ids.tolist()
+        return truth_of_coco(self.anno_path, self.categories, image_ids=ids, with_masks=with_masks)
 
 
 def _parse(
@@ -166,7 +175,7 @@ class _Rows:
             self.dropped["objects outside of their image"] += 1
             return None
         box = [round(value, _BOX_DECIMALS) for value in (x, y, x + width, y + height)]
-        mask = _read_mask(annotation.get("segmentation")) if self._with_masks else ()
+        mask = mask_of_coco(annotation.get("segmentation")) if self._with_masks else ()
         return box, self._label_of_id[annotation["category_id"]], crowd, mask
 
     def pack(self, chosen: np.ndarray) -> PackedAnnotations:
@@ -186,15 +195,3 @@ class _Rows:
             is_crowd=np.array([crowd for _, _, crowd, _ in objects], bool),
             masks=PackedMasks.pack([mask for *_, mask in objects]) if self._with_masks else None,
         )
-
-
-def _read_mask(segmentation: Any) -> Mask:
-    """A COCO segmentation: a list of polygons, or run lengths, compressed or not."""
-    from pycocotools import mask as coco_mask
-
-    if not isinstance(segmentation, dict):
-        return tuple(np.asarray(polygon, np.float32).reshape(-1, 2) for polygon in segmentation or ())
-    size, counts = segmentation["size"], segmentation["counts"]
-    if isinstance(counts, list):
-        return dict(coco_mask.frPyObjects({"size": size, "counts": counts}, size[0], size[1]))
-    return {"size": list(size), "counts": counts.encode("ascii") if isinstance(counts, str) else counts}
