@@ -1,7 +1,7 @@
 """From YAML files to a checked, frozen description of an experiment."""
 
-from ppdet.config.errors import ConfigError, Place, Problem
+from ppdet.config.errors import ArgumentError, ConfigError, Place, Problem
 from ppdet.config.registry import register
 from ppdet.config.spec import Derived, Shared, Spec
 
-__all__ = ["ConfigError", "Derived", "Place", "Problem", "Shared", "Spec", "register"]
+__all__ = ["ArgumentError", "ConfigError", "Derived", "Place", "Problem", "Shared", "Spec", "register"]

@@ -64,6 +64,7 @@ _READER: Mapping[str, Rule] = {
 }
 
 _NO_OTHER_BLOCKS = "this kind of residual block is not provided"
+_STRIDES_FOLLOW = "strides follow from the neck"
 _NO_BOX_LOSS = "another box loss is not provided for this head"
 
 #: Component -> key -> rule. Of a key that the constructor takes, only `Agrees` has a meaning.
@@ -91,7 +92,14 @@ COMPONENT_KEYS: Mapping[str, Mapping[str, Rule]] = {
     "YOLOv3TinyFPN": {"in_channels": _FOLLOWS},
     "YOLOv3": {"for_mot": Only((False,), "tracking is not provided")},
     "YOLOv3Head": {"in_channels": _FOLLOWS},
-    "YOLOBox": {"num_classes": Agrees(("num_classes",))},
+    "YOLOBox": {
+        "num_classes": Agrees(("num_classes",)),
+        "downsample_ratio": Only((32,), _STRIDES_FOLLOW),
+    },
+    "YOLOv3Loss": {
+        "num_classes": Agrees(("num_classes",)),
+        "downsample": Only(([32, 16, 8], [32, 16]), _STRIDES_FOLLOW),
+    },
     "BBoxPostProcess": {"num_classes": Agrees(("num_classes",))},
     "AnchorGenerator": {
         "variance": Only(([1.0, 1.0, 1.0, 1.0],), "anchors carry no variance; deltas have their weights"),
@@ -162,7 +170,7 @@ COMPONENT_KEYS: Mapping[str, Mapping[str, Rule]] = {
         "anchors": Agrees(("YOLOv3Head.anchors",)),
         "anchor_masks": Agrees(("YOLOv3Head.anchor_masks",)),
         "num_classes": Agrees(("num_classes",)),
-        "downsample_ratios": Only(([32, 16, 8], [32, 16]), "strides follow from the neck"),
+        "downsample_ratios": Only(([32, 16, 8], [32, 16]), _STRIDES_FOLLOW),
     },
 }
 

@@ -43,6 +43,25 @@ class Problem:
         return ": ".join(part for part in (str(self.place), path, self.message) if part)
 
 
+class ArgumentError(ValueError):
+    """A component refuses one of the arguments of its constructor.
+
+    `Spec.build` reports it at the line where the argument is written.
+
+    Attributes:
+        argument: Name of the argument.
+        message: What was expected and what it is, without the name.
+    """
+
+    def __init__(self, argument: str, message: str) -> None:
+        super().__init__(argument, message)
+        self.argument = argument
+        self.message = message
+
+    def __str__(self) -> str:
+        return f"{self.argument}: {self.message}"
+
+
 class ConfigError(UserError):
     """A configuration that cannot be used.
 

@@ -22,15 +22,15 @@ the parent can derive what the child needs::
 from __future__ import annotations
 
 import inspect
-import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Annotated, Any, Callable, Generic, Optional, TypeVar
 
-from ppdet.config.errors import ConfigError, Place, Problem
+from ppdet.config.errors import ArgumentError, ConfigError, Place, Problem
 
 T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 
 #: Annotation markers; compare by identity with the metadata of ``Annotated``.
 SHARED = object()
@@ -41,7 +41,7 @@ Derived = Annotated[T, DERIVED]
 
 
 @dataclass(frozen=True)
-class Spec(Generic[T]):
+class Spec(Generic[T_co]):
     """A component and its checked arguments, not built yet. Immutable, so it can be a default.
 
     Attributes:
@@ -51,7 +51,7 @@ class Spec(Generic[T]):
         origins: Where each argument is written; without those that have their default.
     """
 
-    component: Callable[..., T]
+    component: Callable[..., T_co]
     arguments: Mapping[str, Any] = field(default_factory=dict)
     origin: Optional[Place] = field(default=None, compare=False, repr=False)
     origins: Mapping[str, Place] = field(default_factory=dict, compare=False, repr=False)
@@ -63,60 +63,77 @@ class Spec(Generic[T]):
     def __reduce__(self) -> tuple[Any, ...]:  # a MappingProxyType cannot be copied or pickled
         return Spec, (self.component, dict(self.arguments), self.origin, dict(self.origins))
 
-    @classmethod
-    def of(cls, component: Callable[..., T], **arguments: Any) -> Spec[T]:
+    @staticmethod
+    def of(component: Callable[..., T], **arguments: Any) -> Spec[T]:
         """Describe a component in Python: ``Spec.of(FPN, out_channel=128)``."""
-        return cls(component, arguments)
+        return Spec(component, arguments)
 
     @property
     def name(self) -> str:
         """Name of the component's class."""
         return self.component.__name__
 
-    def build(self, **derived: Any) -> T:
+    def bind(self, **derived: Any) -> Spec[T_co]:
+        """The same component with some of its derived arguments; `build` adds the others.
+
+        Raises:
+            ConfigError: If the component does not take one of them, or a YAML states another value; names the
+                line.
+            ValueError: The same of a component made in Python.
+        """
+        try:
+            return replace(self, arguments={**self.arguments, **self._checked(derived)})
+        except ValueError as error:
+            if self.origin is None:
+                raise
+            raise self._located(error, self.origin) from error
+
+    def build(self, **derived: Any) -> T_co:
         """Build the component.
 
         Args:
-            **derived: What the parent knows; arguments the component does not take are left out.
+            **derived: Arguments that the parent derives.
 
         Returns:
             The component.
 
         Raises:
-            ConfigError: If a component made from a YAML refuses an argument, or states one that the parent
-                derives otherwise; names the line.
+            ConfigError: If a component made from a YAML refuses an argument, does not take one that the
+                parent derives, or states another value for it; names the line.
             ValueError: The same of a component made in Python.
         """
-        accepted = inspect.signature(self.component).parameters
         # Copies: what a component does to its lists must not reach the next one built from here.
         arguments = {name: _copied(value) for name, value in self.arguments.items()}
         try:
-            for name, value in derived.items():
-                if name not in accepted:
-                    continue
-                if name in arguments and not _agree(arguments[name], value):
-                    raise ValueError(
-                        f"{self.name}.{name} is {arguments[name]!r}, but the rest of the configuration "
-                        f"makes it {value!r}; remove the line or make them agree"
-                    )
-                arguments[name] = value
-            return self.component(**arguments)
+            return self.component(**{**arguments, **self._checked(derived)})
         except ValueError as error:
             if self.origin is None:
                 raise
-            place, message = self._place_of(str(error)), str(error)
-            path = ".".join(place.path) + ":"  # which many messages begin with, and a problem says itself
-            message = message[len(path) :].strip() if message.startswith(path) else message
-            raise ConfigError([Problem(place, message)]) from error
+            raise self._located(error, self.origin) from error
 
-    def _place_of(self, message: str) -> Place:
-        """Where the argument is written that a message is about; the component's own place if unclear."""
-        assert self.origin is not None
-        for pattern in (rf"\b{self.name}\.{{}}\b", r"(?<![\w.]){}\b"):
-            named = [a for a in self.origins if re.search(pattern.format(re.escape(a)), message)]
-            if len(named) == 1:
-                return self.origins[named[0]]
-        return self.origin
+    def _checked(self, derived: Mapping[str, Any]) -> Mapping[str, Any]:
+        accepted = inspect.signature(self.component).parameters
+        for name, value in derived.items():
+            if name not in accepted:
+                raise ValueError(
+                    f"{self.name} takes no argument {name!r}, which its parent derives for it; add "
+                    f"`{name}: Derived[...]` to its constructor"
+                )
+            if name in self.arguments and not _agree(self.arguments[name], value):
+                raise ArgumentError(
+                    name,
+                    f"{self.name}.{name} is {self.arguments[name]!r}, but the rest of the configuration "
+                    f"makes it {value!r}; remove the line or make them agree",
+                )
+        return derived
+
+    def _located(self, error: ValueError, origin: Place) -> ConfigError:
+        """The error at the line of the argument that it is about, else at that of the component."""
+        if not isinstance(error, ArgumentError):
+            return ConfigError([Problem(origin, str(error))])
+        if error.argument in self.origins:  # a problem begins with the path of its place
+            return ConfigError([Problem(self.origins[error.argument], error.message)])
+        return ConfigError([Problem(origin, str(error))])
 
 
 def _agree(written: Any, derived: Any) -> bool:

@@ -156,6 +156,7 @@ def replay(path: Path, model: nn.Layer) -> Replay:
         raise CheckpointError(f"{path}: not a whole replay file: {error}") from error
     set_model_state(model, content["model"], str(path))
     model.train()
+    model.begin_epoch(where.epoch)
     seed_step(where.seed, where.step, where.rank)
     losses = []
     for batch in batches:

@@ -68,7 +68,8 @@ class Trainer:
     """Trains a model.
 
     Args:
-        model: Gives named losses for a batch.
+        model: Gives named losses for a batch; its `begin_epoch` is called before each epoch, and before the
+            rest of one after a resume.
         optimizer: Of its parameters, over `schedule`.
         schedule: Learning rate by step.
         loader: Batches of an epoch, for this process.
@@ -143,6 +144,7 @@ class Trainer:
             try:
                 self._begin()
                 while not self._done:
+                    self.model.begin_epoch(self.progress.epoch)
                     self.loader.set_epoch(self.progress.epoch, self.progress.batch)
                     for window in self._windows():
                         self._take_step(window)

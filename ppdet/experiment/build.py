@@ -88,11 +88,6 @@ def build_model(experiment: Experiment) -> Detector:
     return model
 
 
-def needs_masks(model: Detector) -> bool:
-    """Whether a detector trains on masks."""
-    return getattr(model, "mask_head", None) is not None
-
-
 def require(experiment: Experiment, key: str) -> Spec[Any]:
     """The component at a top-level key.
 
@@ -229,7 +224,7 @@ def build_training(experiment: Experiment) -> Training:
                 )
             ]
         )
-    loader = build_loader(experiment, "TrainReader", dataset, with_masks=needs_masks(model))
+    loader = build_loader(experiment, "TrainReader", dataset, with_masks=model.has_masks)
     total_batch = loader.batch_size * dist.get_world_size() * experiment.accumulate
     scale = batch_scale(total_batch, experiment.reference_batch_size)
     steps_per_epoch = math.ceil(len(loader) / experiment.accumulate)

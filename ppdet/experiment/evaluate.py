@@ -11,7 +11,7 @@ from ppdet.data.datasets.base import Dataset
 from ppdet.data.readers import Reader
 from ppdet.engine import distributed
 from ppdet.engine.evaluator import SpeedReport, Stage, evaluate, evaluate_single
-from ppdet.experiment.build import build_loader, build_metric, needs_masks, require
+from ppdet.experiment.build import build_loader, build_metric, require
 from ppdet.experiment.config import Experiment
 from ppdet.inference.predictors import NativePredictor, Predictor
 from ppdet.inference.runner import ImageRunner
@@ -48,7 +48,7 @@ class Evaluation:
         predictor: Optional[Predictor] = None,
         views: Optional[Views] = None,
     ) -> None:
-        self.metric = build_metric(experiment, dataset, with_masks=needs_masks(model))
+        self.metric = build_metric(experiment, dataset, with_masks=model.has_masks)
         self.speed: Optional[SpeedReport] = None
         self._predictor = NativePredictor(model) if predictor is None else predictor
         self.dataset = dataset

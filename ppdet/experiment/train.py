@@ -18,7 +18,7 @@ from ppdet.engine.profiling import Profile
 from ppdet.engine.replay import Replay, replay
 from ppdet.engine.sinks import Sink, SinkHook, TensorBoardSink, VisualDlSink
 from ppdet.engine.trainer import Metrics, Trainer
-from ppdet.experiment.build import Training, build_loader, build_model, needs_masks, train_settings
+from ppdet.experiment.build import Training, build_loader, build_model, train_settings
 from ppdet.experiment.config import Experiment
 from ppdet.experiment.evaluate import Evaluation
 from ppdet.inference.drawing import draw_detections
@@ -157,9 +157,7 @@ class Pictures:
 
 
 def _with_losses(experiment: Experiment, training: Training, evaluation: Evaluation) -> Callable[[], Metrics]:
-    loader = build_loader(
-        experiment, "EvalReader", evaluation.dataset, with_masks=needs_masks(training.model)
-    )
+    loader = build_loader(experiment, "EvalReader", evaluation.dataset, with_masks=training.model.has_masks)
 
     def evaluate() -> Metrics:
         return {**evaluation(), **mean_losses(training.model, loader, seed=experiment.seed or 0)}

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ppdet.data.datasets.base import Dataset
 from ppdet.engine.evaluator import evaluate
-from ppdet.experiment.build import build_loader, build_metric, needs_masks
+from ppdet.experiment.build import build_loader, build_metric
 from ppdet.experiment.config import Experiment
 from ppdet.export.errors import VerifyError
 from ppdet.export.info import FILE_NAME
@@ -39,7 +39,7 @@ def verify_ap(
         VerifyError: With the table, if a difference is larger than `AP`. The folder is no export then: it has
             no ``export.json``.
     """
-    with_masks = needs_masks(model)
+    with_masks = model.has_masks
     metric = build_metric(experiment, dataset, with_masks=with_masks)
     predictors: dict[str, Predictor] = {"native": NativePredictor(model)}
     predictors.update({runtime: ExportedPredictor(folder, runtime) for runtime in runtimes})

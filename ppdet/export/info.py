@@ -18,7 +18,6 @@ from ppdet.data.transforms.normalize import NormalizeImage, Permute
 from ppdet.data.transforms.pad import PadBatch
 from ppdet.data.transforms.resize import Resize
 from ppdet.export.errors import ExportError
-from ppdet.modeling.heads.post_process import MultiClassNMS, final_nms
 from ppdet.modeling.interfaces import Detector
 
 #: Key of the JSON among the properties of an ONNX file.
@@ -63,9 +62,10 @@ class ExportInfo:
         preprocess: How images are prepared.
         uint8_input: The input is ``[N, H, W, 3]`` uint8 RGB, resized and padded, not normalised.
         has_masks: There is a fourth output, mask probabilities.
-        score_threshold: Detections below are not put out.
-        nms_threshold: IoU of the class-wise NMS inside.
-        keep_top_k: Detections per image; shorter lists are padded with label -1.
+        score_threshold: Detections have greater scores than this; None without a final NMS.
+        nms_threshold: IoU of the class-wise NMS inside; None where there is none.
+        keep_top_k: Length at which the final NMS cuts the list of an image; None without one. Shorter lists
+            are padded with label -1.
         mask_threshold: Probability from which on a pixel belongs to an object.
         conventions: Name of the box conventions; they say how masks are pasted.
         version: Version of ppdet that exported.
@@ -77,9 +77,9 @@ class ExportInfo:
     preprocess: Preprocess
     uint8_input: bool
     has_masks: bool
-    score_threshold: float
-    nms_threshold: float
-    keep_top_k: int
+    score_threshold: Optional[float]
+    nms_threshold: Optional[float]
+    keep_top_k: Optional[int]
     mask_threshold: float
     conventions: str
     version: str
@@ -187,29 +187,17 @@ def describe(
         raise ExportError(
             f"weights in the {model.conventions.name} conventions resize images in floats; leave out --uint8"
         )
-    nms = nms_of(model)
+    nms = model.final_nms
     return ExportInfo(
         architecture=type(model).__name__,
         class_names=tuple(class_names),
         preprocess=steps,
         uint8_input=uint8_input,
-        has_masks=getattr(model, "mask_head", None) is not None,
-        score_threshold=nms.score_threshold,
-        nms_threshold=nms.nms_threshold,
-        keep_top_k=nms.keep_top_k,
+        has_masks=model.has_masks,
+        score_threshold=None if nms is None else nms.score_threshold,
+        nms_threshold=None if nms is None else nms.nms_threshold,
+        keep_top_k=None if nms is None else nms.keep_top_k,
         mask_threshold=model.mask_threshold,
         conventions=model.conventions.name,
         version=__version__,
     )
-
-
-def nms_of(model: Detector) -> MultiClassNMS:
-    """The final NMS of a detector, wherever it keeps it.
-
-    Raises:
-        ExportError: If it has none.
-    """
-    nms = final_nms(model)
-    if nms is None:
-        raise ExportError(f"{type(model).__name__} has no MultiClassNMS; an export says what it keeps")
-    return nms

@@ -139,7 +139,8 @@ def compare(
         for raw, batch in zip(ran.outputs, batches)
         for listed in _listed(as_detections(raw, batch, info), raw[2], raw[3] if len(raw) > 3 else None)
     ]
-    parts = [difference(a, b, info.keep_top_k) for a, b in zip(wanted, found)]
+    length = max(raw[2].shape[1] for raw in ran.outputs)
+    parts = [difference(a, b, length) for a, b in zip(wanted, found)]
     return Comparison(
         runtime=runtime,
         images=len(wanted),
@@ -193,7 +194,7 @@ class Difference:
     mask_prob: float
 
 
-def difference(ours: Listed, theirs: Listed, keep_top_k: int) -> Difference:
+def difference(ours: Listed, theirs: Listed, length: int) -> Difference:
     """Match the detections of an image, best first, each with the nearest box of its label that is left.
 
     A detection without a partner within `BOX_PIXELS` and `SCORE` is paired with the nearest there is, so that
@@ -203,10 +204,10 @@ def difference(ours: Listed, theirs: Listed, keep_top_k: int) -> Difference:
     Args:
         ours: Of the model.
         theirs: Of the export.
-        keep_top_k: Length at which lists are cut.
+        length: D, at which lists are cut.
     """
     wanted, found = ours.detections, theirs.detections
-    limits = [_end(d, keep_top_k) + SCORE for d in (wanted, found)]
+    limits = [_end(d, length) + SCORE for d in (wanted, found)]
     left = list(range(len(found)))
     unmatched, box_pixels, score, mask_iou, mask_prob = 0, 0.0, 0.0, 1.0, 0.0
     for i in range(len(wanted)):
@@ -230,9 +231,9 @@ def difference(ours: Listed, theirs: Listed, keep_top_k: int) -> Difference:
     return Difference(unmatched, box_pixels, score, mask_iou, mask_prob)
 
 
-def _end(detections: Detections, keep_top_k: int) -> float:
+def _end(detections: Detections, length: int) -> float:
     """Score below which a list says nothing."""
-    full = len(detections) >= keep_top_k
+    full = len(detections) >= length
     return max(COUNTED_FROM, float(detections.scores[-1]) if full else 0.0)
 
 

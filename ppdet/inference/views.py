@@ -10,7 +10,6 @@ import numpy as np
 from ppdet.data.readers import Reader
 from ppdet.data.transforms.base import pixels_hwc
 from ppdet.data.transforms.resize import MultiscaleTestResize, Resize, ResizeParams
-from ppdet.modeling.heads.post_process import final_nms
 from ppdet.modeling.interfaces import Detector
 from ppdet.structures import Sample
 from ppdet.utils.errors import UserError
@@ -163,7 +162,7 @@ def fitted(views: Views, model: Detector) -> Views:
 
     Tiles have no common limit of detections: each may hold as many as the detector finds at once.
     """
-    nms = final_nms(model)
+    nms = model.final_nms
     if nms is None:
         return views
     most = nms.keep_top_k if views.tiling is None else None

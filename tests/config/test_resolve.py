@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from ppdet.config import ConfigError, Spec
+from ppdet.config import ArgumentError, ConfigError, Spec
 from tests.config.toys import Toy, ToyAssigner, ToyBackbone, ToyFlip, ToyHead, ToyStep, load, toy, write
 
 
@@ -190,8 +191,29 @@ def test_what_a_constructor_refuses_has_its_line(tmp_path: Path) -> None:
     exp = load(tmp_path, "ToyBackbone:\n  widths: [1]\n  depth: 0\n")
     with pytest.raises(ConfigError, match=r"x.yml:4: ToyBackbone.depth: expected >= 1, got 0$"):
         exp.architecture.build()
-    with pytest.raises(ValueError, match="expected >= 1"):
+    with pytest.raises(ArgumentError, match="depth: expected >= 1, got 0") as caught:
         Spec.of(ToyBackbone, depth=0).build()
+    assert caught.value.argument == "depth"
+    copy = pickle.loads(pickle.dumps(caught.value))
+    assert (copy.argument, copy.message) == ("depth", "expected >= 1, got 0")
+
+
+def test_a_derived_argument_that_a_component_does_not_take(tmp_path: Path) -> None:
+    exp = load(tmp_path, "Toy:\n  head: ToyLoop\nToyLoop: {child: ToyHead}\n")
+    with pytest.raises(ConfigError, match=r"x.yml:3: Toy.head: ToyLoop takes no argument 'in_channel'"):
+        exp.architecture.build()
+    with pytest.raises(ValueError, match=r"ToyFlip takes no argument 'size'.*`size: Derived\[...\]`"):
+        Spec.of(ToyFlip).build(size=1)
+
+
+def test_bind_gives_some_of_the_derived_arguments() -> None:
+    spec = Spec.of(ToyHead, num_classes=2)
+    assert spec.bind(in_channel=8).build().in_channel == 8
+    assert "in_channel" not in spec.arguments
+    with pytest.raises(ValueError, match="takes no argument 'width'"):
+        spec.bind(width=1)
+    with pytest.raises(ValueError, match=r"ToyHead.in_channel is 8, but .* makes it 9"):
+        spec.bind(in_channel=8).build(in_channel=9)
 
 
 def test_a_build_does_not_reach_the_next(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from textwrap import dedent
 from typing import Any, Literal, Optional, Union
 
-from ppdet.config import Derived, Shared, Spec, register
+from ppdet.config import ArgumentError, Derived, Shared, Spec, register
 from ppdet.config.components import COMPONENTS
 from ppdet.experiment.config import Experiment, load_config
 from ppdet.modeling.interfaces import Backbone, Detector
@@ -31,7 +31,7 @@ class ToyBackbone(Backbone):
     ) -> None:
         super().__init__()
         if depth < 1:
-            raise ValueError(f"ToyBackbone.depth: expected >= 1, got {depth}")
+            raise ArgumentError("depth", f"expected >= 1, got {depth}")
         self.depth = depth
         self.norm_type = norm_type
         self.widths = widths

@@ -173,7 +173,7 @@ def test_flip_probability() -> None:
     for prob in (0.0, 0.25, 1.0):
         draws = [RandomFlip(prob=prob).draw(sample, np.random.default_rng(k)) for k in range(400)]
         assert abs(np.mean(draws) - prob) < 0.08
-    with pytest.raises(ValueError, match="prob 2"):
+    with pytest.raises(ValueError, match=r"prob: expected 0\.\.1, got 2"):
         RandomFlip(prob=2)
 
 
@@ -320,7 +320,7 @@ def test_resize_refuses_bad_sizes(bad: object) -> None:
 
 
 def test_resize_refuses_unknown_interpolation() -> None:
-    with pytest.raises(ValueError, match="interp 9"):
+    with pytest.raises(ValueError, match=r"interp: .*got 9"):
         Resize(target_size=9, keep_ratio=True, interp=9)
 
 

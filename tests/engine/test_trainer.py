@@ -120,6 +120,20 @@ def test_the_loader_is_told_every_epoch() -> None:
     assert loader.seen == [(e, b) for e in range(2) for b in range(3)]
 
 
+def test_the_model_learns_of_every_epoch_after_a_resume_too(tmp_path: Path) -> None:
+    first = make_trainer(
+        settings=TrainSettings(epochs=3, max_iters=7), loader=ToyLoader(batches=3), folder=RunFolder(tmp_path)
+    )
+    first.train()
+    assert first.model.epochs == [0, 1, 2]
+    second = make_trainer(
+        settings=TrainSettings(epochs=4), loader=ToyLoader(batches=3), folder=RunFolder(tmp_path)
+    )
+    second.resume("auto")
+    second.train()
+    assert second.model.epochs == [2, 3]
+
+
 def test_snapshots_and_evaluations_by_step(tmp_path: Path) -> None:
     recorder = Recorder()
     make_trainer(

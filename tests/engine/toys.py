@@ -72,6 +72,10 @@ class ToyDetector(nn.Layer):
         self.frozen.weight.trainable = self.frozen.bias.trainable = False
         self.head = nn.Linear(4, 5)
         self._noise = noise
+        self.epochs: list[int] = []
+
+    def begin_epoch(self, epoch: int) -> None:
+        self.epochs.append(epoch)
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         features = nn.functional.relu(self.norm(self.conv(batch.images))).mean([2, 3])

@@ -20,7 +20,6 @@ from ppdet.experiment.build import (
     build_loader,
     build_metric,
     build_training,
-    needs_masks,
     require,
     set_device,
 )
@@ -137,7 +136,7 @@ def test_loader_gives_every_image_once() -> None:
 
 
 def test_missing_parts_are_named(tmp_path: Path) -> None:
-    assert not needs_masks(ppdet.build_model(ppdet.load_config("small.yml")))
+    assert not ppdet.build_model(ppdet.load_config("small.yml")).has_masks
     text = Path("small.yml").read_text("utf-8").replace("TestReader: *eval\n", "")
     (tmp_path / "short.yml").write_text(text, "utf-8")
     with pytest.raises(ConfigError, match="TestReader is missing"):

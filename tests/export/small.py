@@ -22,7 +22,6 @@ from ppdet.modeling.heads.bbox_decode import RCNNBox
 from ppdet.modeling.heads.bbox_head import BBoxHead
 from ppdet.modeling.heads.cascade_head import CascadeHead, CascadeTwoFCHead
 from ppdet.modeling.heads.mask_head import MaskFeat, MaskHead, MaskPostProcess
-from ppdet.modeling.heads.post_process import BBoxPostProcess, MultiClassNMS
 from ppdet.modeling.heads.retina import RetinaHead
 from ppdet.modeling.heads.retina_features import RetinaFeat
 from ppdet.modeling.heads.roi_extractor import RoIAlign
@@ -32,6 +31,7 @@ from ppdet.modeling.heads.yolo import YOLOv3Head
 from ppdet.modeling.interfaces import Detector
 from ppdet.modeling.necks.fpn import FPN
 from ppdet.modeling.necks.yolo_fpn import YOLOv3TinyFPN
+from ppdet.modeling.post_process import BBoxPostProcess, MultiClassNMS
 
 NAMES = ("cat", "dog", "bird")
 FAMILIES = (

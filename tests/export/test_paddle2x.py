@@ -16,7 +16,6 @@ from ppdet.export.paddle_inference import PaddleSession
 from ppdet.export.runtime import arrays_of
 from ppdet.export.verify import made_up_images, prepare
 from ppdet.inference.host import predict
-from ppdet.modeling.heads.post_process import final_nms
 from tests.export.small import NAMES, reader, small_model
 
 
@@ -46,7 +45,7 @@ def test_the_table_of_2x(name: str, tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_images_without_objects(tmp_path: Path) -> None:
     model = small_model("faster_fpn")
-    nms = final_nms(model)
+    nms = model.final_nms
     assert nms is not None
     nms.score_threshold = 0.9999
     batches = prepare(reader(), made_up_images())

@@ -145,6 +145,16 @@ def test_description_survives_its_text(model: Detector) -> None:
         ExportInfo.from_json("{}", "x.json")
 
 
+def test_a_detector_without_nms_has_a_description() -> None:
+    class WithoutNms(Detector):
+        """As a detector that predicts a set."""
+
+    info = describe(WithoutNms(), reader(), NAMES)
+    assert (info.score_threshold, info.nms_threshold, info.keep_top_k) == (None, None, None)
+    assert not info.has_masks
+    assert ExportInfo.from_json(info.to_json(), "x") == info
+
+
 def test_a_transform_that_no_export_knows_is_named() -> None:
     images = reader()
     images.sample_transforms.append(Spec.of(RandomFlip, prob=0.5).build())

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ppdet.inference.views import Tiling, View, ViewError, Views, augmented, fitted, look, views_of
+from ppdet.modeling.interfaces import Detector
 from tests.export.small import small_model
 from tests.inference.support import picture, reader
 
@@ -93,3 +94,11 @@ def test_merging_follows_the_nms_of_the_model() -> None:
         20,
     )
     assert fitted(Views(tiling=Tiling()), model).keep_top_k is None
+
+
+def test_a_detector_without_nms_leaves_the_views_as_they_are() -> None:
+    class WithoutNms(Detector):
+        """As a detector that predicts a set."""
+
+    views = Views(flip=True, match_threshold=0.3, keep_top_k=7)
+    assert fitted(views, WithoutNms()) == views

@@ -16,11 +16,11 @@ from ppdet.modeling.heads.bbox_decode import RCNNBox
 from ppdet.modeling.heads.bbox_head import BBoxHead
 from ppdet.modeling.heads.cascade_head import CascadeHead
 from ppdet.modeling.heads.mask_head import MaskFeat, MaskHead
-from ppdet.modeling.heads.post_process import BBoxPostProcess, MultiClassNMS
 from ppdet.modeling.heads.roi_extractor import RoIAlign
 from ppdet.modeling.heads.roi_features import CascadeTwoFCHead, Res5Head, TwoFCHead
 from ppdet.modeling.heads.rpn_head import ProposalGenerator, RPNHead
 from ppdet.modeling.necks.fpn import FPN
+from ppdet.modeling.post_process import BBoxPostProcess, MultiClassNMS
 from ppdet.structures import Batch, BatchTargets, PolygonBatch
 
 KINDS = ["faster", "c4", "mask", "mask_c4", "cascade", "cascade_mask"]

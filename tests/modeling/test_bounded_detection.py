@@ -13,7 +13,6 @@ import pytest
 from paddle.vision import ops as kernels
 
 from ppdet.inference.host import predict
-from ppdet.modeling.heads.post_process import final_nms
 from ppdet.modeling.interfaces import Detector
 from ppdet.ops.nms import class_wise_nms
 from tests.modeling.small_rcnn import small_batch
@@ -27,7 +26,7 @@ KEEP_TOP_K = 10
 
 def work(model: Detector, *, score_threshold: float) -> tuple[list[int], list[int], int]:
     """Rows that enter each NMS, regions that enter each pooling, and detections, of one batch."""
-    nms = final_nms(model)
+    nms = model.final_nms
     assert nms is not None
     nms.score_threshold = score_threshold
     suppressed: list[int] = []

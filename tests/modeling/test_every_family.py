@@ -17,13 +17,13 @@ from ppdet.modeling.backbones.darknet import DarkNetTiny
 from ppdet.modeling.backbones.resnet import ResNet
 from ppdet.modeling.detectors.retinanet import RetinaNet
 from ppdet.modeling.detectors.yolov3 import YOLOv3
-from ppdet.modeling.heads.post_process import BBoxPostProcess, MultiClassNMS
 from ppdet.modeling.heads.retina import RetinaHead
 from ppdet.modeling.heads.retina_features import RetinaFeat
 from ppdet.modeling.heads.yolo import YOLOBox, YOLOv3Head
 from ppdet.modeling.interfaces import Detector
 from ppdet.modeling.necks.fpn import FPN
 from ppdet.modeling.necks.yolo_fpn import YOLOv3TinyFPN
+from ppdet.modeling.post_process import BBoxPostProcess, MultiClassNMS
 from ppdet.structures import Batch
 from tests.modeling.small_rcnn import KINDS, small_batch, small_rcnn
 from tests.support_sync import count_host_syncs

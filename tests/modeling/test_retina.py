@@ -17,11 +17,11 @@ from ppdet.experiment.config import load_config
 from ppdet.inference.host import predict
 from ppdet.modeling.backbones.resnet import ResNet
 from ppdet.modeling.detectors.retinanet import RetinaNet
-from ppdet.modeling.heads.post_process import MultiClassNMS
 from ppdet.modeling.heads.retina import RetinaHead, RetinaOutputs
 from ppdet.modeling.heads.retina_features import RetinaFeat
 from ppdet.modeling.losses.dense import FocalLoss, SmoothL1Loss
 from ppdet.modeling.necks.fpn import FPN
+from ppdet.modeling.post_process import MultiClassNMS
 from ppdet.structures import Batch, BatchTargets, FeatureShape
 from tests.oracles import retina as oracle
 from tests.support_sync import count_host_syncs
@@ -105,9 +105,9 @@ def test_losses_have_weights_and_smooth_l1_its_beta() -> None:
 def test_decoding_takes_the_best_anchors_of_each_level() -> None:
     outputs = random_outputs(3)
     scales = paddle.to_tensor([[0.5, 2.0], [1.0, 1.0]])
-    everything = head_of(nms_pre=1000).decode(outputs, scales)
+    everything = head_of(nms_pre=1000).decode_boxes(outputs, scales)
     assert everything.boxes.shape == [2, 9 * (24 + 6), 1, 4]
-    best = head_of(nms_pre=60).decode(outputs, scales)
+    best = head_of(nms_pre=60).decode_boxes(outputs, scales)
     # 216 anchors at the first level, cut to 60; 54 at the second, all kept.
     assert best.boxes.shape == [2, 60 + 54, 1, 4]
     for i in range(2):
@@ -120,7 +120,7 @@ def test_boxes_of_zero_deltas_are_the_anchors_in_original_pixels() -> None:
     outputs = random_outputs(4)
     outputs = RetinaOutputs(outputs.class_logits, [paddle.zeros_like(d) for d in outputs.deltas])
     head = head_of()
-    decoded = head.decode(outputs, paddle.to_tensor([[0.5, 2.0], [1.0, 1.0]]))
+    decoded = head.decode_boxes(outputs, paddle.to_tensor([[0.5, 2.0], [1.0, 1.0]]))
     anchors = paddle.concat(head._anchors(outputs.deltas)).numpy()
     np.testing.assert_allclose(decoded.boxes[1, :, 0].numpy(), anchors, atol=1e-4)
     np.testing.assert_allclose(decoded.boxes[0, :, 0].numpy(), anchors * [0.5, 2, 0.5, 2], atol=1e-4)
@@ -129,7 +129,7 @@ def test_boxes_of_zero_deltas_are_the_anchors_in_original_pixels() -> None:
 def test_detections_are_clipped_to_the_original_image() -> None:
     head = head_of(nms=Spec.of(MultiClassNMS, score_threshold=0.1, keep_top_k=50))
     sizes, scales = paddle.to_tensor([[32.0, 48.0], [20.0, 30.0]]), paddle.full([2, 2], 0.5)
-    found = head.post_process(random_outputs(5), sizes, scales)
+    found = head.decode(random_outputs(5), sizes, scales)
     boxes = found.boxes.numpy()
     assert (found.labels.numpy() >= 0).sum() > 50
     assert boxes.min() == 0
@@ -179,7 +179,7 @@ def test_training_is_finite_and_reaches_every_parameter(case: str, num_classes: 
 def test_an_untrained_head_gives_every_class_the_prior() -> None:
     head = head_of(prior_prob=0.02)
     assert float(head.retina_cls.bias[0]) == pytest.approx(-math.log(0.98 / 0.02))
-    scores = head.decode(head([paddle.zeros([1, 8, *g]) for g in GRIDS]), paddle.ones([1, 2])).scores
+    scores = head.decode_boxes(head([paddle.zeros([1, 8, *g]) for g in GRIDS]), paddle.ones([1, 2])).scores
     np.testing.assert_allclose(scores.numpy(), 0.02, rtol=1e-4)
     with pytest.raises(ValueError, match="prior_prob: expected between 0 and 1, got 1"):
         head_of(prior_prob=1.0)

@@ -160,7 +160,7 @@ def test_masks_without_polygons_say_what_to_change() -> None:
 
 def test_parts_that_do_not_fit_say_so() -> None:
     shapes = [FeatureShape(256, 16)]
-    with pytest.raises(ValueError, match=r"with_pool is False.*set it to True"):
+    with pytest.raises(ValueError, match=r"with_pool: got False.*set it to True"):
         BBoxHead(in_shapes=shapes, head=Spec.of(Res5Head, depth=18))
     with pytest.raises(ValueError, match="return_idx"):
         BBoxHead(in_shapes=shapes, head=Spec.of(Res5Head), with_pool=True)
@@ -168,7 +168,7 @@ def test_parts_that_do_not_fit_say_so() -> None:
         small = small_rcnn("faster").bbox_head.stages[0].body
         MaskHead(
             in_shapes=shapes,
-            shared_features=type("S", (), {"channels": small.out_channels, "shrink": small.shrink})(),
+            shared_features=type("S", (), {"channels": small.out_channels, "resolution": 0})(),
             share_bbox_feat=True,
         )
     with pytest.raises(ValueError, match=r"spatial_scales.*16"):

@@ -19,12 +19,13 @@ from ppdet.experiment.config import load_config
 from ppdet.inference.host import predict
 from ppdet.modeling.backbones.darknet import DarkNetTiny
 from ppdet.modeling.detectors.yolov3 import YOLOv3
-from ppdet.modeling.heads.post_process import BBoxPostProcess, MultiClassNMS
 from ppdet.modeling.heads.yolo import YOLOBox, YOLOv3Head
+from ppdet.modeling.layers.yolo_grid import YoloLayout, yolo_layout
 from ppdet.modeling.losses.iou import IouAwareLoss, IouLoss
 from ppdet.modeling.losses.yolo import YOLOv3Loss
 from ppdet.modeling.necks.yolo_fpn import YOLOv3TinyFPN
-from ppdet.structures import Batch, BatchTargets
+from ppdet.modeling.post_process import BBoxPostProcess, MultiClassNMS
+from ppdet.structures import Batch, BatchTargets, box_conventions
 from tests.oracles import yolo as oracle
 from tests.support_sync import count_host_syncs
 
@@ -64,6 +65,10 @@ def tiny(num_classes: int = 3, **head: Any) -> YOLOv3:
     )
 
 
+def one_anchor(*, iou_aware: bool = False) -> YoloLayout:
+    return yolo_layout([[16, 8]], [[0]], [32], num_classes=2, iou_aware=iou_aware)
+
+
 #: The object, one on the border, one pixel, empty, padding; and all in one cell.
 HARD = {
     "none": ([[[0, 0, 0, 0]], [[0, 0, 0, 0]]], [[-1], [-1]]),
@@ -83,8 +88,9 @@ HARD = {
 }
 
 
-def make_loss(**options: Any) -> YOLOv3Loss:
-    return YOLOv3Loss(anchors=ANCHORS, anchor_masks=MASKS, downsample=STRIDES, num_classes=3, **options)
+def make_loss(*, iou_aware: bool = False, **options: Any) -> YOLOv3Loss:
+    layout = yolo_layout(ANCHORS, MASKS, STRIDES, num_classes=3, iou_aware=iou_aware)
+    return YOLOv3Loss(layout=layout, **options)
 
 
 def assert_equal_to_oracle(
@@ -218,7 +224,7 @@ def one_box_outputs(confidence: float) -> list[paddle.Tensor]:
 
 
 def test_decoding_by_hand() -> None:
-    decode = YOLOBox(anchors=[[16, 8]], anchor_masks=[[0]])
+    decode = YOLOBox(layout=one_anchor())
     sizes, scales = paddle.to_tensor([[64.0, 96.0]]), paddle.to_tensor([[0.5, 2.0]])
     decoded = decode(one_box_outputs(20.0), sizes, scales)
     # Centre (80, 48), 16 x 8 in the input; x is halved and y doubled on the way to the original.
@@ -227,19 +233,19 @@ def test_decoding_by_hand() -> None:
 
 
 def test_conventions_whose_boxes_end_with_their_last_pixel() -> None:
-    decode = YOLOBox(anchors=[[16, 8]], anchor_masks=[[0]], conventions="dygraph2020-yolo")
+    decode = YOLOBox(layout=one_anchor(), conventions=box_conventions("dygraph2020-yolo"))
     decoded = decode(one_box_outputs(20.0), paddle.to_tensor([[50.0, 82.0]]), paddle.ones([1, 2]))
     np.testing.assert_allclose(decoded.boxes.numpy()[0, 5, 0], [72, 44, 82, 50])
 
 
 def test_padding_beside_the_image_does_not_shift_boxes() -> None:
-    decode = YOLOBox(anchors=[[16, 8]], anchor_masks=[[0]])
+    decode = YOLOBox(layout=one_anchor())
     decoded = decode(one_box_outputs(20.0), paddle.to_tensor([[50.0, 82.0]]), paddle.ones([1, 2]))
     np.testing.assert_allclose(decoded.boxes.numpy()[0, 5, 0], [72, 44, 81, 49])
 
 
 def test_low_objectness_is_dropped_and_empty_boxes_with_it() -> None:
-    decode = YOLOBox(anchors=[[16, 8]], anchor_masks=[[0]], conf_thresh=0.3)
+    decode = YOLOBox(layout=one_anchor(), conf_thresh=0.3)
     ones = paddle.ones([1, 2])
     assert not decode(one_box_outputs(-1.0), paddle.to_tensor([[64.0, 96.0]]), ones).scores.numpy().any()
     assert decode(one_box_outputs(1.0), paddle.to_tensor([[64.0, 96.0]]), ones).scores.numpy().any()
@@ -250,7 +256,7 @@ def test_low_objectness_is_dropped_and_empty_boxes_with_it() -> None:
 def test_iou_weighs_in_the_score() -> None:
     plain = one_box_outputs(0.0)[0].numpy()
     iou = np.full((1, 1, 2, 3), 2.0, np.float32)
-    decode = YOLOBox(anchors=[[16, 8]], anchor_masks=[[0]], iou_aware=True, iou_aware_factor=0.4)
+    decode = YOLOBox(layout=one_anchor(iou_aware=True), iou_aware_factor=0.4)
     outputs = [paddle.to_tensor(np.concatenate([iou, plain], axis=1))]
     decoded = decode(outputs, paddle.to_tensor([[64.0, 96.0]]), paddle.ones([1, 2]))
     expected = 0.5**0.6 * oracle.sigmoid(2.0) ** 0.4
@@ -262,7 +268,7 @@ def test_predictions_do_not_depend_on_the_batch() -> None:
     model = tiny()
     nms = Spec.of(MultiClassNMS, score_threshold=0.0, nms_top_k=50, keep_top_k=20, nms_threshold=0.45)
     post = Spec.of(BBoxPostProcess, decode=Spec.of(YOLOBox, conf_thresh=0.0), nms=nms)
-    model._post_process = post.build(decode_facts=model.yolo_head.decode_facts)
+    model.yolo_head.post_process = post.build(decode_arguments={"layout": model.yolo_head.layout})
     batch = batch_of(targets_of(*HARD["none"]))
     together = predict(model, batch)
     for i in range(2):
@@ -305,12 +311,11 @@ def test_exports_with_sizes_unknown(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"anchor_masks": [[0]]}, "1 anchor_masks for 2 output levels"),
+        ({"anchor_masks": [[0]]}, "anchor_masks: there are 1 for 2 output levels"),
         ({"anchor_masks": [[0], [6]]}, r"expected numbers 0\.\.5"),
         ({"anchor_masks": [[0], []]}, "at least one per level"),
-        ({"anchors": [[1, 2], [3]]}, r"anchor \[3\]: expected \[width, height\]"),
+        ({"anchors": [[1, 2], [3]]}, r"anchors: got \[3\], expected \[width, height\]"),
         ({"loss": Spec.of(YOLOv3Loss, iou_aware_loss=Spec.of(IouAwareLoss))}, "needs YOLOv3Head.iou_aware"),
-        ({"loss": Spec.of(YOLOv3Loss, downsample=[32, 8])}, r"downsample is \[32, 8\].*makes it \[32, 16\]"),
     ],
 )
 def test_facts_that_disagree(arguments: dict[str, Any], message: str) -> None:
@@ -363,7 +368,17 @@ def test_a_yaml_of_2x_builds(tmp_path: Path) -> None:
     assert model.yolo_head.loss.scale_x_y == 1.05
 
 
-def test_a_yaml_that_says_a_fact_twice_differently_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "yolo.yml").write_text(YAML.replace("clip_bbox: true, scale_x_y: 1.05", "scale_x_y: 1.0"))
-    with pytest.raises(ConfigError, match=r"yolo.yml:\d+: .*YOLOBox\.scale_x_y is 1\.0.*makes it 1\.05"):
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("true, scale_x_y: 1.05", "true, scale_x_y: 1.0", r"YOLOBox\.scale_x_y is 1\.0.*makes it 1\.05"),
+        ("[32, 16, 8]", "[32, 8]", r"downsample: expected \[32, 16, 8\].*got the list \[32, 8\]"),
+        ("downsample_ratio: 32", "downsample_ratio: 64", r"downsample_ratio: expected 32, got 64"),
+    ],
+)
+def test_a_yaml_that_states_a_fact_twice_differently_is_refused(
+    tmp_path: Path, old: str, new: str, message: str
+) -> None:
+    (tmp_path / "yolo.yml").write_text(YAML.replace(old, new))
+    with pytest.raises(ConfigError, match=rf"yolo.yml:\d+: .*{message}"):
         load_config(tmp_path / "yolo.yml").architecture.build()

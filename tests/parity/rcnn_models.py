@@ -14,11 +14,11 @@ from ppdet.modeling.heads.bbox_decode import RCNNBox
 from ppdet.modeling.heads.bbox_head import BBoxHead
 from ppdet.modeling.heads.cascade_head import CascadeHead
 from ppdet.modeling.heads.mask_head import MaskFeat, MaskHead, MaskPostProcess
-from ppdet.modeling.heads.post_process import BBoxPostProcess, MultiClassNMS
 from ppdet.modeling.heads.roi_extractor import RoIAlign
 from ppdet.modeling.heads.roi_features import Res5Head
 from ppdet.modeling.heads.rpn_head import ProposalGenerator, RPNHead
 from ppdet.modeling.necks.fpn import FPN
+from ppdet.modeling.post_process import BBoxPostProcess, MultiClassNMS
 from tests.support import load_reference_weights
 
 PYRAMID_SIZES = [[32], [64], [128], [256], [512]]

@@ -17,16 +17,16 @@ from numpy.testing import assert_allclose
 from pycocotools import mask as coco_mask
 
 from ppdet import load_config, load_weights
-from ppdet.config import Spec
 from ppdet.data.transforms.normalize import NormalizeImage
 from ppdet.data.transforms.resize import Resize
 from ppdet.inference.host import predict
 from ppdet.modeling.assign.anchors import AnchorGenerator
 from ppdet.modeling.assign.box_coder import DeltaCoder
+from ppdet.modeling.detectors.yolov3 import YOLOv3
 from ppdet.modeling.heads.bbox_decode import RCNNBox
 from ppdet.modeling.heads.bbox_head import BoxPredictions
-from ppdet.modeling.heads.post_process import DecodedBoxes, MultiClassNMS
 from ppdet.modeling.heads.rpn_head import ProposalGenerator, RpnOutputs
+from ppdet.modeling.post_process import DecodedBoxes, MultiClassNMS
 from ppdet.ops.boxes import inset_boxes
 from ppdet.ops.roi_align import assign_levels
 from ppdet.ops.whole_pixel_masks import expanded_boxes, paste_whole_pixels
@@ -55,7 +55,7 @@ def units() -> Any:
 
 
 def _generator(strides: list[int], sizes: Any) -> AnchorGenerator:
-    return AnchorGenerator(strides=strides, anchor_sizes=sizes, conventions=NAME)
+    return AnchorGenerator(strides=strides, anchor_sizes=sizes, conventions=CONVENTIONS)
 
 
 def _as_size_then_ratio(anchors: np.ndarray) -> np.ndarray:
@@ -91,7 +91,7 @@ def test_proposals(units: Any) -> None:
         [paddle.to_tensor(logits)], [paddle.to_tensor(deltas)], [paddle.to_tensor(_exclusive(anchors))]
     )
     generator = ProposalGenerator(
-        pre_nms_top_n=6000, post_nms_top_n=1000, nms_thresh=0.7, min_size=0.0, conventions=NAME
+        pre_nms_top_n=6000, post_nms_top_n=1000, nms_thresh=0.7, min_size=0.0, conventions=CONVENTIONS
     )
     found = generator(outputs, paddle.to_tensor(units["proposals/im_shape"]).unsqueeze(0))
     ours = _inclusive(found.boxes.numpy()[0])[found.valid.numpy()[0]]
@@ -119,7 +119,7 @@ def test_decoding(units: Any) -> None:
         probs=paddle.ones([1, rows, 5]),
         valid=paddle.ones([1, rows], dtype="bool"),
     )
-    decode = RCNNBox(prior_box_var=[10.0, 10.0, 5.0, 5.0], conventions=NAME)
+    decode = RCNNBox(prior_box_var=[10.0, 10.0, 5.0, 5.0], conventions=CONVENTIONS)
     found = decode(predictions, paddle.to_tensor(units["decode/im_shape"]).unsqueeze(0), scale)
     assert_allclose(_inclusive(found.boxes.numpy()[0]), units["decode/boxes"], atol=2e-3)
     assert (found.scores.numpy() == 1).all()
@@ -305,7 +305,7 @@ def test_widened_boxes() -> None:
 
 def test_unknown_conventions_are_named() -> None:
     with pytest.raises(ValueError, match=r"conventions 'dygraph2021' are unknown; there are .*'dygraph2020'"):
-        Spec.of(AnchorGenerator, conventions="dygraph2021").build(strides=[16])
+        YOLOv3(num_classes=3, conventions="dygraph2021")
 
 
 def test_training_in_these_conventions_is_refused() -> None:

@@ -97,7 +97,7 @@ def sizes_of_eval() -> tuple[paddle.Tensor, paddle.Tensor]:
 
 def test_decoding() -> None:
     arrays, _ = golden(EVAL)
-    decoded = reference_model().head.decode(eval_outputs()[1], sizes_of_eval()[1])
+    decoded = reference_model().head.decode_boxes(eval_outputs()[1], sizes_of_eval()[1])
     assert [*decoded.boxes.shape[:2], 4] == arrays["decoded_boxes/shape"].tolist()
     for key, value in (
         ("decoded_boxes", decoded.boxes.squeeze(2).numpy()),
@@ -115,7 +115,7 @@ def test_detections() -> None:
     arrays, _ = golden(EVAL)
     sizes, scales = sizes_of_eval()
     with paddle.no_grad():
-        found = reference_model().head.post_process(eval_outputs()[1], sizes, scales)
+        found = reference_model().head.decode(eval_outputs()[1], sizes, scales)
     original = np.floor((sizes / scales).numpy() + 0.5)
     ends = np.cumsum(arrays["bbox_num"])
     for i, (start, end) in enumerate(zip([0, *ends[:-1]], ends)):

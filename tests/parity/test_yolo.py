@@ -16,11 +16,11 @@ import pytest
 from ppdet.config.spec import Spec
 from ppdet.modeling.assign.yolo_targets import assign_yolo_targets, best_anchors
 from ppdet.modeling.detectors.yolov3 import YOLOv3
-from ppdet.modeling.heads.post_process import MultiClassNMS
 from ppdet.modeling.heads.yolo import COCO_ANCHORS, YOLOBox, YOLOv3Head
-from ppdet.modeling.layers.yolo_grid import yolo_levels
+from ppdet.modeling.layers.yolo_grid import yolo_layout
 from ppdet.modeling.losses.iou import IouLoss
 from ppdet.modeling.losses.yolo import YOLOv3Loss
+from ppdet.modeling.post_process import MultiClassNMS
 from ppdet.structures import Batch, BatchTargets
 from tests.parity.rcnn_support import assert_sampled, golden, normalised_batch, resized_image
 from tests.support import GOLDENS, SHARED, load_reference_weights, reference_module, requires_shared
@@ -30,7 +30,7 @@ pytestmark = requires_shared
 EVAL, TRAIN = "yolov3_darknet53_270e_coco", "yolov3_darknet53_270e_coco_train"
 MASKS = ((6, 7, 8), (3, 4, 5), (0, 1, 2))
 STRIDES = (32, 16, 8)
-HEAD_FACTS: dict[str, Any] = {"anchors": COCO_ANCHORS, "anchor_masks": MASKS}
+LAYOUT = yolo_layout(COCO_ANCHORS, MASKS, STRIDES, num_classes=80)
 VARIANTS: dict[str, dict[str, Any]] = {
     "plain": {},
     "label_smooth": {"label_smooth": True},
@@ -80,13 +80,14 @@ def unit_targets() -> BatchTargets:
 
 def dense_targets(targets: BatchTargets, level: int, grid: tuple[int, int]) -> np.ndarray:
     """The reference's ``[N, 3, 86, h, w]`` form of a level's targets: x y w h weight score classes."""
-    geometry = yolo_levels(COCO_ANCHORS, MASKS, STRIDES)[level]
-    asked = assign_yolo_targets(targets, best_anchors(targets.boxes, COCO_ANCHORS), geometry, grid, 80)
+    geometry = LAYOUT.levels[level]
+    assigned = assign_yolo_targets(targets, best_anchors(targets.boxes, COCO_ANCHORS), geometry, grid, 80)
     dense = np.zeros((len(targets.boxes), 3, 86, *grid), np.float32)
-    parts = [asked.offsets, asked.log_sizes, asked.box_weights.unsqueeze(-1), targets.weights.unsqueeze(-1)]
-    values = paddle.concat([*parts, asked.classes], axis=-1).numpy()
-    for n, g in zip(*np.nonzero(asked.responsible.numpy())):
-        anchor, row, column = np.unravel_index(int(asked.cells[n, g]), (3, *grid))
+    weights = paddle.stack([assigned.box_weights, targets.weights], axis=-1)
+    parts = [assigned.offsets, assigned.log_sizes, weights, assigned.classes]
+    values = paddle.concat(parts, axis=-1).numpy()
+    for n, g in zip(*np.nonzero(assigned.responsible.numpy())):
+        anchor, row, column = np.unravel_index(int(assigned.cells[n, g]), (3, *grid))
         assert not dense[n, anchor, :, row, column].any(), "two objects answer for one cell"
         dense[n, anchor, :, row, column] = values[n, g]
     return dense
@@ -155,8 +156,8 @@ def test_evaluation() -> None:
         backbone = model.backbone(images_of(meta))
         neck = model.neck(backbone)
         outputs = model.yolo_head(neck)
-        decoded = model.post_process().decode(outputs, *sizes)
-        detections = model.post_process().nms(decoded)
+        decoded = model.yolo_head.post_process.decode(outputs, *sizes)
+        detections = model.yolo_head.post_process.nms(decoded)
     for i in range(3):
         assert_sampled(backbone[i], arrays, f"backbone/{i}")
         # 75 layers deep, the reference itself is 1.2e-4 off what float64 gives, and so are we.
@@ -175,7 +176,7 @@ def test_decoding_and_nms_alone() -> None:
     arrays, _ = golden("unit_ops")
     outputs = [paddle.to_tensor(arrays[f"yolo/out{i}"]) for i in range(3)]
     sizes = paddle.to_tensor(arrays["yolo/im_shape"]), paddle.to_tensor(arrays["yolo/scale_factor"])
-    decoded = YOLOBox(**HEAD_FACTS)(outputs, *sizes)
+    decoded = YOLOBox(layout=LAYOUT)(outputs, *sizes)
     # The reference writes zeros for boxes of low objectness; ours keep their place and have score 0.
     shown = arrays["yolo/boxes"].any(axis=-1)
     assert shown.sum() == 604
@@ -195,7 +196,7 @@ def test_decoding_and_nms_alone() -> None:
 def test_original_sizes_are_exact_where_the_reference_loses_a_pixel() -> None:
     table = golden("unit_ops")[0]["yolo/truncated_sizes"]
     assert len(table) == 95
-    decode = YOLOBox(anchors=[[1000, 1000]], anchor_masks=[[0]])
+    decode = YOLOBox(layout=yolo_layout([[1000, 1000]], [[0]], [32], num_classes=1))
     resized = paddle.to_tensor(table[:, :1].repeat(2, axis=1).astype(np.float32))
     scales = resized / paddle.to_tensor(table[:, 1:2].astype(np.float32))
     confident = paddle.full([len(table), 6, 1, 1], 4.0)
@@ -216,7 +217,7 @@ def test_targets(level: int) -> None:
 def test_loss_alone(variant: str) -> None:
     arrays, _ = golden("unit_ops")
     outputs = [paddle.to_tensor(arrays[f"yolo/out{i}"], stop_gradient=False) for i in range(3)]
-    loss = YOLOv3Loss(**HEAD_FACTS, downsample=STRIDES, num_classes=80, **VARIANTS[variant])
+    loss = YOLOv3Loss(layout=LAYOUT, **VARIANTS[variant])
     losses = loss(outputs, unit_targets())
     assert_losses(losses, arrays, f"yolo_loss/{variant}/")
     if variant == "plain":
@@ -307,13 +308,13 @@ def test_training_outputs_and_losses(trained: Trained) -> None:
     ],
 )
 def test_training_loss_variants(trained: Trained, key: str, options: dict[str, Any]) -> None:
-    loss = YOLOv3Loss(**HEAD_FACTS, downsample=STRIDES, num_classes=80, **options)
+    loss = YOLOv3Loss(layout=LAYOUT, **options)
     assert_losses(loss(trained.outputs, train_targets()), golden(TRAIN)[0], f"{key}/loss/")
 
 
 @pytest.mark.slow
 def test_training_loss_per_output(trained: Trained) -> None:
-    loss = YOLOv3Loss(**HEAD_FACTS, downsample=STRIDES, num_classes=80)
+    loss = YOLOv3Loss(layout=LAYOUT)
     for i, losses in enumerate(loss.per_level(trained.outputs, train_targets())):
         assert_losses(losses, golden(TRAIN)[0], f"per_output/{i}/")
 

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ppdet.config.errors import ArgumentError
 from ppdet.data.transforms.base import Transform, pixels_hwc
 from ppdet.structures import Sample
 
@@ -55,7 +56,7 @@ class RandomDistort(Transform[DistortParams]):
         self.ranges = {"hue": hue, "saturation": saturation, "contrast": contrast, "brightness": brightness}
         for name, values in self.ranges.items():
             if len(values) != 3 or values[0] > values[1] or not 0 <= values[2] <= 1:
-                raise ValueError(f"{name} {values}: give [low, high, probability of doing nothing]")
+                raise ArgumentError(name, f"expected [low, high, probability of doing nothing], got {values}")
         self.random_apply = random_apply
         self.count = count
         self.random_channel = random_channel

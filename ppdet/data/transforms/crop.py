@@ -8,6 +8,7 @@ from typing import NamedTuple, Optional
 
 import numpy as np
 
+from ppdet.config.errors import ArgumentError
 from ppdet.data.geometry import crop_target
 from ppdet.data.transforms.base import Transform, pixels_hwc
 from ppdet.structures import Sample
@@ -48,7 +49,7 @@ class RandomCrop(Transform[Optional[CropParams]]):
     ) -> None:
         for name, pair in (("aspect_ratio", aspect_ratio), ("scaling", scaling)):
             if len(pair) != 2 or not 0 < pair[0] <= pair[1]:
-                raise ValueError(f"{name} {pair}: give [smallest, largest], both above 0")
+                raise ArgumentError(name, f"expected [smallest, largest], both > 0, got {pair}")
         self.aspect_ratio = aspect_ratio
         self.thresholds: list[Optional[float]] = list(thresholds)
         if allow_no_crop:

@@ -7,6 +7,7 @@ from typing import NamedTuple, Optional
 
 import numpy as np
 
+from ppdet.config.errors import ArgumentError
 from ppdet.data.geometry import paste_target
 from ppdet.data.transforms.base import Transform, pixels_hwc
 from ppdet.structures import Sample
@@ -31,10 +32,12 @@ class RandomExpand(Transform[Optional[ExpandParams]]):
     def __init__(
         self, *, ratio: float = 4.0, prob: float = 0.5, fill_value: Sequence[float] = (127.5, 127.5, 127.5)
     ) -> None:
-        if ratio <= 1 or not 0 <= prob <= 1 or len(fill_value) != 3:
-            raise ValueError(
-                f"ratio {ratio} must be above 1, prob {prob} in 0..1, fill_value {fill_value} three values"
-            )
+        if ratio <= 1:
+            raise ArgumentError("ratio", f"expected > 1, got {ratio}")
+        if not 0 <= prob <= 1:
+            raise ArgumentError("prob", f"expected 0..1, got {prob}")
+        if len(fill_value) != 3:
+            raise ArgumentError("fill_value", f"expected a colour (R, G, B), got {list(fill_value)}")
         self.ratio = ratio
         self.prob = prob
         self.fill_value = np.array(fill_value, np.float32)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ppdet.config.errors import ArgumentError
 from ppdet.data.geometry import flip_target
 from ppdet.data.transforms.base import Transform, pixels_hwc
 from ppdet.structures import Sample
@@ -18,7 +19,7 @@ class RandomFlip(Transform[bool]):
 
     def __init__(self, *, prob: float = 0.5) -> None:
         if not 0 <= prob <= 1:
-            raise ValueError(f"prob {prob} is not in 0..1")
+            raise ArgumentError("prob", f"expected 0..1, got {prob}")
         self.prob = prob
 
     def draw(self, sample: Sample, rng: np.random.Generator) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ppdet.config.errors import ArgumentError
 from ppdet.data.transforms.base import Transform, pixels_hwc
 from ppdet.structures import Sample, Target
 
@@ -19,8 +20,9 @@ class Mixup(Transform[float]):
     """
 
     def __init__(self, *, alpha: float = 1.5, beta: float = 1.5) -> None:
-        if alpha <= 0 or beta <= 0:
-            raise ValueError(f"alpha {alpha} and beta {beta} must be above 0")
+        for name, value in (("alpha", alpha), ("beta", beta)):
+            if value <= 0:
+                raise ArgumentError(name, f"expected > 0, got {value}")
         self.alpha = alpha
         self.beta = beta
 

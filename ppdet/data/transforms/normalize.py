@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ppdet.config.errors import ArgumentError
 from ppdet.data.transforms.base import Transform, pixels, pixels_hwc
 from ppdet.structures import Sample
 
@@ -31,9 +32,11 @@ class NormalizeImage(Transform[None]):
         norm_type: str = "mean_std",
     ) -> None:
         if norm_type not in ("mean_std", "none"):
-            raise ValueError(f"norm_type {norm_type!r}: use mean_std or none")
-        if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
-            raise ValueError(f"mean {mean} and std {std} need three values each, std above 0")
+            raise ArgumentError("norm_type", f"expected mean_std or none, got {norm_type!r}")
+        if len(mean) != 3:
+            raise ArgumentError("mean", f"expected three numbers, got {mean}")
+        if len(std) != 3 or min(std) <= 0:
+            raise ArgumentError("std", f"expected three numbers > 0, got {std}")
         plain = norm_type == "none"
         self.mean = np.zeros(3, np.float32) if plain else np.array(mean, np.float32)
         self.std = np.ones(3, np.float32) if plain else np.array(std, np.float32)

@@ -7,6 +7,7 @@ from typing import Optional
 
 import numpy as np
 
+from ppdet.config.errors import ArgumentError
 from ppdet.data.transforms.base import BatchTransform, Transform, pixels, pixels_hwc
 from ppdet.data.transforms.resize import Size, as_size
 from ppdet.structures import Sample
@@ -33,10 +34,10 @@ class Pad(Transform[None]):
         fill_value: Sequence[float] = (127.5, 127.5, 127.5),
     ) -> None:
         if size_divisor < 1:
-            raise ValueError(f"Pad.size_divisor: expected 1 or more, got {size_divisor}")
+            raise ArgumentError("size_divisor", f"expected 1 or more, got {size_divisor}")
         if len(fill_value) != 3:
-            raise ValueError(f"Pad.fill_value: expected a colour (R, G, B), got {list(fill_value)}")
-        self.size = None if size is None else as_size(size)
+            raise ArgumentError("fill_value", f"expected a colour (R, G, B), got {list(fill_value)}")
+        self.size = None if size is None else as_size(size, "size")
         self.size_divisor = size_divisor
         self.fill_value = fill_value
 

@@ -7,6 +7,7 @@ from typing import NamedTuple, Union
 
 import numpy as np
 
+from ppdet.config.errors import ArgumentError
 from ppdet.config.spec import Shared
 from ppdet.data.geometry import resize_target
 from ppdet.data.transforms.base import BatchTransform, Transform, pixels_hwc
@@ -32,15 +33,19 @@ class ResizeParams(NamedTuple):
     unrounded: bool = False
 
 
-def as_size(value: Size) -> tuple[int, int]:
+def as_size(value: Size, argument: str = "target_size") -> tuple[int, int]:
     """``640`` or ``[480, 640]`` as a pair.
 
+    Args:
+        value: The size.
+        argument: Name of the argument that it is, for the error.
+
     Raises:
-        ValueError: If it is neither, or not positive.
+        ArgumentError: If it is neither, or not positive.
     """
     pair = (value, value) if isinstance(value, int) else tuple(value)
     if len(pair) != 2 or min(pair) <= 0:
-        raise ValueError(f"a target_size is one positive number or [height, width], not {value!r}")
+        raise ArgumentError(argument, f"expected one positive number or [height, width], got {value!r}")
     return int(pair[0]), int(pair[1])
 
 
@@ -48,10 +53,12 @@ def check_interp(interp: int) -> int:
     """Check an interpolation number.
 
     Raises:
-        ValueError: If OpenCV has no such interpolation.
+        ArgumentError: If OpenCV has no such interpolation.
     """
     if interp not in INTERPOLATIONS:
-        raise ValueError(f"interp {interp}: use 0 nearest, 1 linear, 2 cubic, 3 area, 4 Lanczos")
+        raise ArgumentError(
+            "interp", f"expected 0 nearest, 1 linear, 2 cubic, 3 area or 4 Lanczos, got {interp}"
+        )
     return interp
 
 
@@ -190,11 +197,12 @@ class _DrawnSize:
     ) -> None:
         many = random_size or random_range
         if many and (isinstance(target_size, int) or not target_size):
-            raise ValueError(f"target_size {target_size!r}: give a list of sizes to draw from")
+            raise ArgumentError("target_size", f"expected a list of sizes to draw from, got {target_size!r}")
         self.sizes = [as_size(s) for s in target_size] if many else [as_size(target_size)]  # type: ignore[union-attr,arg-type]  # told apart by `many`
         if random_range and len(self.sizes) != 2:
-            raise ValueError(
-                f"random_range: target_size needs two sizes, the smallest and the largest: {target_size!r}"
+            raise ArgumentError(
+                "target_size",
+                f"random_range needs two sizes, the smallest and the largest, got {target_size!r}",
             )
         self.keep_ratio = keep_ratio
         self.interp = check_interp(interp)

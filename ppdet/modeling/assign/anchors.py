@@ -14,9 +14,11 @@ from typing import Optional, Union
 import paddle
 from paddle import Tensor
 
-from ppdet.config.spec import Derived, Shared
+from ppdet.config.errors import ArgumentError
+from ppdet.config.spec import Derived
 from ppdet.ops.indexing import dim
-from ppdet.structures import box_conventions
+from ppdet.structures import BoxConventions
+from ppdet.structures.conventions import NORMAL
 
 
 class AnchorGenerator:
@@ -34,7 +36,7 @@ class AnchorGenerator:
         anchor_sizes: Union[list[float], list[list[float]], None] = None,
         aspect_ratios: Optional[list[float]] = None,
         offset: float = 0.0,
-        conventions: Shared[str] = "",
+        conventions: Derived[BoxConventions] = NORMAL,
     ) -> None:
         """Prepare the anchors of one cell of each level.
 
@@ -44,7 +46,7 @@ class AnchorGenerator:
                 that holds for every level. Default 32, 64, 128, 256, 512.
             aspect_ratios: Heights over widths. Default 0.5, 1, 2.
             offset: Shift of the centres in cells, 0 to 1.
-            conventions: Name of the box conventions; they may set the offset and round the sides.
+            conventions: Box conventions; they may set the offset and round the sides.
 
         Raises:
             ValueError: If there are sizes for another number of levels than L, or a size or ratio is not
@@ -60,16 +62,18 @@ class AnchorGenerator:
         else:
             levels = [s if isinstance(s, list) else [s] for s in per_level]
         if len(levels) != len(strides):
-            raise ValueError(
-                f"anchor_sizes has {len(levels)} levels, but there are {len(strides)} feature levels with "
-                f"strides {list(strides)}; give one list of sizes per level, or one flat list for all"
+            raise ArgumentError(
+                "anchor_sizes",
+                f"there are {len(levels)} lists, but {len(strides)} feature levels with strides "
+                f"{list(strides)}; give one list of sizes per level, or one flat list for all",
             )
-        if not ratios or any(v <= 0 for v in [*ratios, *(s for level in levels for s in level)]):
-            raise ValueError(f"anchor_sizes {levels} and aspect_ratios {ratios} must all be positive")
+        if any(size <= 0 for level in levels for size in level):
+            raise ArgumentError("anchor_sizes", f"got {levels}, expected positive numbers")
+        if not ratios or any(ratio <= 0 for ratio in ratios):
+            raise ArgumentError("aspect_ratios", f"got {ratios}, expected positive numbers")
         self.strides = list(strides)
-        known = box_conventions(conventions)
-        self.offset = offset if known.anchor_offset is None else known.anchor_offset
-        cell_of = _integer_cell_anchors if known.integer_anchors else _cell_anchors
+        self.offset = offset if conventions.anchor_offset is None else conventions.anchor_offset
+        cell_of = _integer_cell_anchors if conventions.integer_anchors else _cell_anchors
         self.cells = [cell_of(level, ratios, stride) for level, stride in zip(levels, strides)]
 
     @property
@@ -121,6 +125,7 @@ class RetinaAnchorGenerator(AnchorGenerator):
         scales_per_octave: int = 3,
         aspect_ratios: Optional[list[float]] = None,
         offset: float = 0.0,
+        conventions: Derived[BoxConventions] = NORMAL,
     ) -> None:
         """Prepare anchors of sizes base * stride * 2**(k / scales), k = 0 .. scales - 1.
 
@@ -130,6 +135,7 @@ class RetinaAnchorGenerator(AnchorGenerator):
             scales_per_octave: Sizes per level, >= 1.
             aspect_ratios: Heights over widths. Default 0.5, 1, 2.
             offset: Shift of the centres in cells, 0 to 1.
+            conventions: As in `AnchorGenerator`.
         """
         octaves = [octave_base_scale * 2 ** (k / scales_per_octave) for k in range(scales_per_octave)]
         super().__init__(
@@ -137,6 +143,7 @@ class RetinaAnchorGenerator(AnchorGenerator):
             anchor_sizes=[[stride * octave for octave in octaves] for stride in strides],
             aspect_ratios=aspect_ratios,
             offset=offset,
+            conventions=conventions,
         )
 
 

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import paddle
 from paddle import Tensor
 
+from ppdet.config.errors import ArgumentError
 from ppdet.ops.boxes import pairwise_iou
 from ppdet.structures import IGNORE_LABEL
 
@@ -58,10 +59,12 @@ class IoUMatcher:
         Raises:
             ValueError: If the thresholds are out of order.
         """
-        if not 0 < negative_overlap <= positive_overlap <= 1:
-            raise ValueError(
-                f"overlaps must be 0 < negative <= positive <= 1, got negative {negative_overlap}, "
-                f"positive {positive_overlap}"
+        if not 0 < positive_overlap <= 1:
+            raise ArgumentError("positive_overlap", f"expected 0 < IoU <= 1, got {positive_overlap}")
+        if not 0 < negative_overlap <= positive_overlap:
+            raise ArgumentError(
+                "negative_overlap",
+                f"expected 0 < IoU <= positive_overlap ({positive_overlap}), got {negative_overlap}",
             )
         self.positive_overlap = positive_overlap
         self.negative_overlap = negative_overlap

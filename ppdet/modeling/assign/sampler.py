@@ -10,6 +10,7 @@ from typing import NamedTuple
 import paddle
 from paddle import Tensor
 
+from ppdet.config.errors import ArgumentError
 from ppdet.modeling.assign.matcher import NEGATIVE, POSITIVE
 from ppdet.ops.indexing import place_rows
 from ppdet.structures import IGNORE_LABEL
@@ -46,11 +47,10 @@ class BalancedSampler:
         Raises:
             ValueError: If a number is out of range.
         """
-        if batch_size_per_im <= 0 or not 0 <= fg_fraction <= 1:
-            raise ValueError(
-                f"batch_size_per_im must be > 0 and fg_fraction 0..1, "
-                f"got {batch_size_per_im} and {fg_fraction}"
-            )
+        if batch_size_per_im <= 0:
+            raise ArgumentError("batch_size_per_im", f"expected > 0, got {batch_size_per_im}")
+        if not 0 <= fg_fraction <= 1:
+            raise ArgumentError("fg_fraction", f"expected 0..1, got {fg_fraction}")
         self.batch_size_per_im = batch_size_per_im
         self.max_positives = int(batch_size_per_im * fg_fraction)
         self.use_random = use_random

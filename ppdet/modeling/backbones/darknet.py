@@ -12,6 +12,7 @@ from functools import partial
 from paddle import Tensor, nn
 from paddle.nn import functional
 
+from ppdet.config.errors import ArgumentError
 from ppdet.config.spec import Shared
 from ppdet.modeling.interfaces import Backbone
 from ppdet.modeling.layers.darknet import ConvNormLeaky
@@ -93,8 +94,8 @@ class DarkNet(Backbone):
     ) -> None:
         super().__init__()
         if depth not in _BLOCKS:
-            raise ValueError(f"DarkNet.depth: expected {', '.join(map(str, _BLOCKS))}, got {depth}")
-        _check_stages("DarkNet", num_stages, len(_BLOCKS[depth]), return_idx, freeze_at)
+            raise ArgumentError("depth", f"expected {', '.join(map(str, _BLOCKS))}, got {depth}")
+        _check_stages(num_stages, len(_BLOCKS[depth]), return_idx, freeze_at)
         conv = partial(ConvNormLeaky, norm_type=norm_type, norm_decay=norm_decay, freeze_norm=freeze_norm)
         channels = [2 * _STEM_CHANNELS * 2**i for i in range(num_stages)]
         self.conv0 = conv(3, _STEM_CHANNELS, kernel=3)
@@ -160,7 +161,7 @@ class DarkNetTiny(Backbone):
     ) -> None:
         super().__init__()
         stages = len(_TINY_CHANNELS)
-        _check_stages("DarkNetTiny", stages, stages, return_idx, freeze_at)
+        _check_stages(stages, stages, return_idx, freeze_at)
         for i, channels in enumerate(_TINY_CHANNELS):
             conv = ConvNormLeaky(
                 _TINY_CHANNELS[i - 1] if i else 3,
@@ -203,15 +204,13 @@ def _pool_same(features: Tensor) -> Tensor:
     return functional.max_pool2d(padded, 2, stride=1)
 
 
-def _check_stages(
-    owner: str, num_stages: int, available: int, return_idx: Sequence[int], freeze_at: int
-) -> None:
+def _check_stages(num_stages: int, available: int, return_idx: Sequence[int], freeze_at: int) -> None:
     if not 1 <= num_stages <= available:
-        raise ValueError(f"{owner}.num_stages: expected 1..{available}, got {num_stages}")
+        raise ArgumentError("num_stages", f"expected 1..{available}, got {num_stages}")
     if not return_idx or not all(0 <= i < num_stages for i in return_idx):
-        raise ValueError(
-            f"{owner}.return_idx: expected stages 0..{num_stages - 1} ({num_stages} stages), "
-            f"got {list(return_idx)}"
+        raise ArgumentError(
+            "return_idx",
+            f"expected stages 0..{num_stages - 1} ({num_stages} stages), got {list(return_idx)}",
         )
     if not -1 <= freeze_at < num_stages:
-        raise ValueError(f"{owner}.freeze_at: expected -1..{num_stages - 1}, got {freeze_at}")
+        raise ArgumentError("freeze_at", f"expected -1..{num_stages - 1}, got {freeze_at}")

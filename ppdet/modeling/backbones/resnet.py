@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from paddle import Tensor, nn
 from paddle.nn import functional
 
+from ppdet.config.errors import ArgumentError
 from ppdet.config.spec import Shared
 from ppdet.modeling.interfaces import Backbone
 from ppdet.modeling.layers.residual import ResidualPlan, ResidualStage
@@ -52,17 +53,15 @@ class ResNet(Backbone):
     ) -> None:
         super().__init__()
         if not 1 <= num_stages <= 4:
-            raise ValueError(f"ResNet.num_stages: expected 1..4, got {num_stages}")
+            raise ArgumentError("num_stages", f"expected 1..4, got {num_stages}")
         if not -1 <= freeze_at < 4:
-            raise ValueError(f"ResNet.freeze_at: expected -1..3, got {freeze_at}")
+            raise ArgumentError("freeze_at", f"expected -1..3, got {freeze_at}")
         if len(lr_mult_list) != 4:
-            raise ValueError(
-                f"ResNet.lr_mult_list: expected 4 factors (res2..res5), got {list(lr_mult_list)}"
-            )
+            raise ArgumentError("lr_mult_list", f"expected 4 factors (res2..res5), got {list(lr_mult_list)}")
         if not return_idx or not all(0 <= i < num_stages for i in return_idx):
-            raise ValueError(
-                f"ResNet.return_idx: expected stages 0..{num_stages - 1} (num_stages is {num_stages}), "
-                f"got {list(return_idx)}"
+            raise ArgumentError(
+                "return_idx",
+                f"expected stages 0..{num_stages - 1} (num_stages is {num_stages}), got {list(return_idx)}",
             )
         plan = ResidualPlan(depth, variant, norm_type, norm_decay, freeze_norm)
         self.conv1 = self._stem(plan)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from ppdet.config.spec import Shared, Spec
 from ppdet.modeling.backbones.resnet import ResNet
-from ppdet.modeling.detectors.single_stage import PostProcess, SingleStageDetector
+from ppdet.modeling.detectors.single_stage import SingleStageDetector
 from ppdet.modeling.heads.retina import RetinaHead
-from ppdet.modeling.interfaces import Backbone, Neck
+from ppdet.modeling.interfaces import Backbone, DenseHead, Neck
 from ppdet.modeling.necks.fpn import FPN
 
 #: C3 to C5, and P3 to P7 made of them, P6 from P5 (section 4).
 _BACKBONE: Spec[Backbone] = Spec.of(ResNet, return_idx=[1, 2, 3])
 _NECK: Spec[Neck] = Spec.of(FPN, has_extra_convs=True, extra_stage=2, use_c5=False)
+_HEAD: Spec[DenseHead] = Spec.of(RetinaHead)
 
 
 class RetinaNet(SingleStageDetector):
@@ -30,18 +31,6 @@ class RetinaNet(SingleStageDetector):
         num_classes: Shared[int],
         backbone: Spec[Backbone] = _BACKBONE,
         neck: Spec[Neck] = _NECK,
-        head: Spec[RetinaHead] = Spec.of(RetinaHead),  # noqa: B008  (a Spec is immutable)
+        head: Spec[DenseHead] = _HEAD,
     ) -> None:
-        super().__init__()
-        self.num_classes = num_classes
-        self.backbone = backbone.build()
-        self.neck = neck.build(in_shapes=self.backbone.out_shapes)
-        self.head = head.build(in_shapes=self.neck.out_shapes, num_classes=num_classes)
-
-    def dense_head(self) -> RetinaHead:
-        """The head."""
-        return self.head
-
-    def post_process(self) -> PostProcess:
-        """Decoding, NMS and clipping."""
-        return self.head.post_process
+        super().__init__(num_classes=num_classes, backbone=backbone, neck=neck, head=head)

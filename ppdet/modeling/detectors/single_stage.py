@@ -1,47 +1,67 @@
-"""Detectors without proposals: backbone, neck, and a head that looks at every cell once."""
+"""Detectors without proposals: backbone, neck, and a dense head."""
 
 from __future__ import annotations
 
-from abc import abstractmethod
-from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, ClassVar, Optional
 
 from paddle import Tensor
 
-from ppdet.modeling.interfaces import Backbone, Detector, Neck
-from ppdet.structures import Batch, BatchTargets, DetectionTensors
-
-#: Raw outputs, image sizes and scale factors to detections; see `BBoxPostProcess`.
-PostProcess = Callable[[Any, Tensor, Tensor], DetectionTensors]
-
-
-class DenseHead(Protocol):
-    """What a head of such a detector offers. Its raw outputs are its own affair: a list, a named tuple."""
-
-    def __call__(self, features: list[Tensor]) -> Any:
-        """Maps of the neck to raw outputs."""
-
-    def losses(self, outputs: Any, targets: BatchTargets) -> dict[str, Tensor]:
-        """Named training losses."""
+from ppdet.config.spec import Shared, Spec
+from ppdet.modeling.interfaces import Backbone, DenseHead, Detector, Neck
+from ppdet.modeling.post_process import MultiClassNMS
+from ppdet.structures import Batch, DetectionTensors
 
 
 class SingleStageDetector(Detector):
-    """The flow that YOLOv3 and RetinaNet share. A subclass builds the parts under its own key names."""
+    """Any backbone, neck and dense head.
 
-    backbone: Backbone
-    neck: Neck
+    ``architecture: SingleStageDetector`` takes the parts from a YAML. A subclass gives them other names or
+    defaults, and may choose the key of the head in a state dict.
 
-    @abstractmethod
+    Args:
+        num_classes: K.
+        backbone: Backbone.
+        neck: Neck; None where the head works on the backbone's maps.
+        head: Dense head.
+    """
+
+    #: Key of the head in a state dict.
+    head_key: ClassVar[str] = "head"
+
+    def __init__(
+        self,
+        *,
+        num_classes: Shared[int],
+        backbone: Spec[Backbone],
+        neck: Optional[Spec[Neck]] = None,
+        head: Spec[DenseHead],
+    ) -> None:
+        super().__init__()
+        self.num_classes = num_classes
+        self.backbone: Backbone = backbone.build()
+        self.neck: Optional[Neck] = None if neck is None else neck.build(in_shapes=self.backbone.out_shapes)
+        shapes = self.backbone.out_shapes if self.neck is None else self.neck.out_shapes
+        self.add_sublayer(self.head_key, head.build(in_shapes=shapes, num_classes=num_classes))
+
+    @property
     def dense_head(self) -> DenseHead:
-        """The head."""
+        """The head, whatever its key."""
+        head: DenseHead = self._sub_layers[self.head_key]
+        return head
 
-    @abstractmethod
-    def post_process(self) -> PostProcess:
-        """What makes detections of the head's raw outputs."""
+    @property
+    def final_nms(self) -> Optional[MultiClassNMS]:
+        """The head's NMS."""
+        return self.dense_head.final_nms
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Hand the epoch to the head."""
+        self.dense_head.begin_epoch(epoch)
 
     def raw_outputs(self, images: Tensor) -> Any:
-        """What the head puts out for images ``[N, 3, H, W]``, before any decoding."""
-        return self.dense_head()(self.neck(self.backbone(images)))
+        """Outputs of the head for images ``[N, 3, H, W]``, before any decoding."""
+        features = self.backbone(images)
+        return self.dense_head(features if self.neck is None else self.neck(features))
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """Training losses by name, each a float32 scalar.
@@ -51,8 +71,8 @@ class SingleStageDetector(Detector):
         """
         if batch.targets is None:
             raise ValueError("the batch has no targets; for inference call detect, not the model itself")
-        return self.dense_head().losses(self.raw_outputs(batch.images), batch.targets)
+        return self.dense_head.losses(self.raw_outputs(batch.images), batch.targets)
 
     def detect(self, images: Tensor, image_sizes: Tensor, scale_factors: Tensor) -> DetectionTensors:
         """Detections as tensors; see `Detector.detect`."""
-        return self.post_process()(self.raw_outputs(images), image_sizes, scale_factors)
+        return self.dense_head.decode(self.raw_outputs(images), image_sizes, scale_factors)

@@ -8,25 +8,28 @@ from __future__ import annotations
 import paddle
 from paddle import Tensor
 
-from ppdet.config.spec import Derived, Shared
+from ppdet.config.spec import Derived
 from ppdet.modeling.assign.box_coder import DeltaCoder
 from ppdet.modeling.heads.bbox_head import BoxPredictions
-from ppdet.modeling.heads.post_process import BoxDecoder, DecodedBoxes
+from ppdet.modeling.post_process import BoxDecoder, DecodedBoxes
 from ppdet.ops.boxes import clip_boxes, non_empty, scale_boxes
-from ppdet.structures import box_conventions
+from ppdet.structures import BoxConventions
+from ppdet.structures.conventions import NORMAL
 
 
 class RCNNBox(BoxDecoder):
     """Refined boxes in pixels of the original images."""
 
-    def __init__(self, *, prior_box_var: Derived[list[float]], conventions: Shared[str] = "") -> None:
+    def __init__(
+        self, *, prior_box_var: Derived[list[float]], conventions: Derived[BoxConventions] = NORMAL
+    ) -> None:
         """Keep the weights of the deltas.
 
         Args:
             prior_box_var: Four weights; those of the head's last stage.
-            conventions: Name of the box conventions.
+            conventions: Box conventions.
         """
-        self.conventions = box_conventions(conventions)
+        self.conventions = conventions
         self.coder = DeltaCoder(prior_box_var, limited=self.conventions.limited_growth)
 
     def __call__(self, outputs: BoxPredictions, image_sizes: Tensor, scale_factors: Tensor) -> DecodedBoxes:
@@ -37,22 +40,22 @@ class RCNNBox(BoxDecoder):
         in the original image. A box that becomes empty gets the score 0.
 
         Args:
-            outputs: What a box head predicts.
+            outputs: Predictions of a box head.
             image_sizes: ``[N, 2]`` float32 (height, width) of the resized content.
             scale_factors: ``[N, 2]`` float32 (y, x), resized / original.
 
         Returns:
             B boxes and K scores of every region.
         """
-        known = self.conventions
+        last_pixel = self.conventions.last_pixel
         regions = outputs.regions.unsqueeze(2)
-        if known.decode_in_original:
-            regions = scale_boxes(regions, paddle.reciprocal(scale_factors), last_pixel=known.last_pixel)
+        if self.conventions.decode_in_original:
+            regions = scale_boxes(regions, paddle.reciprocal(scale_factors), last_pixel=last_pixel)
             boxes = self.coder.decode(regions, outputs.deltas)
         else:
             boxes = clip_boxes(self.coder.decode(regions, outputs.deltas), image_sizes)
             boxes = scale_boxes(boxes, paddle.reciprocal(scale_factors))
         original_sizes = paddle.floor(image_sizes / scale_factors + 0.5)
-        boxes = clip_boxes(boxes, original_sizes, last_pixel=known.last_pixel)
+        boxes = clip_boxes(boxes, original_sizes, last_pixel=last_pixel)
         counted = outputs.valid.unsqueeze(-1) & non_empty(boxes)
         return DecodedBoxes(boxes, outputs.probs[..., :-1] * counted.astype("float32"))

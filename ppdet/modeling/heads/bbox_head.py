@@ -10,12 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import paddle
 from paddle import Tensor, nn
 from paddle.nn import functional
 
+from ppdet.config.errors import ArgumentError
 from ppdet.config.spec import Derived, Shared, Spec
 from ppdet.modeling.assign.box_coder import DeltaCoder
 from ppdet.modeling.assign.roi_targets import BBoxAssigner, RoiTargets
@@ -30,8 +31,8 @@ from ppdet.structures import (
     BoxConventions,
     FeatureShape,
     Proposals,
-    box_conventions,
 )
+from ppdet.structures.conventions import NORMAL
 
 
 class BoxOutputs(NamedTuple):
@@ -40,7 +41,7 @@ class BoxOutputs(NamedTuple):
     Attributes:
         class_logits: ``[T, K + 1]`` float32, background last.
         deltas: ``[T, B, 4]`` float32.
-        features: ``[T, C]`` or ``[T, C, h, w]``, what both were computed from.
+        features: ``[T, C]`` or ``[T, C, h, w]``, the input of both.
     """
 
     class_logits: Tensor
@@ -49,7 +50,7 @@ class BoxOutputs(NamedTuple):
 
 
 class BoxTraining(NamedTuple):
-    """Result of a training step, and what a mask head reuses of it.
+    """Result of a training step, including the parts that a mask head reuses.
 
     Attributes:
         losses: By name.
@@ -86,7 +87,7 @@ class BoxStage:
         body: Pooled regions to features.
         score: Features to class logits.
         delta: Features to deltas.
-        coder: How deltas are weighted.
+        coder: Encodes and decodes deltas.
     """
 
     body: RoiFeatures
@@ -96,7 +97,7 @@ class BoxStage:
 
 
 class BoxHead(nn.Layer):
-    """What box heads of one stage and of several have in common: all but which layers there are.
+    """Base class of box heads of one stage and of several; a subclass makes the layers.
 
     Args:
         num_classes: K.
@@ -128,12 +129,12 @@ class BoxHead(nn.Layer):
         self.class_agnostic = class_agnostic
 
     @property
-    def decode_facts(self) -> dict[str, list[float]]:
-        """What a box decoder has to know of this head: the weights of the last stage's deltas."""
-        return {"prior_box_var": list(self.stages[-1].coder.weights)}
+    def decode_arguments(self) -> dict[str, Any]:
+        """Derived arguments of the decoder of this head's outputs; the deltas are those of the last stage."""
+        return {"prior_box_var": list(self.stages[-1].coder.weights), "conventions": self.conventions}
 
     def build_body(self, spec: Spec[RoiFeatures]) -> RoiFeatures:
-        """A body that fits what `roi_extractor` pools."""
+        """A body for the features that `roi_extractor` pools."""
         return spec.build(in_channel=self.roi_extractor.channels, resolution=self.roi_extractor.resolution)
 
     def build_outputs(self, channels: int) -> tuple[nn.Linear, nn.Linear]:
@@ -152,19 +153,17 @@ class BoxHead(nn.Layer):
 
     def _outputs_of(self, regions: Tensor, stage: int) -> BoxOutputs:
         """Raw outputs of one stage for pooled regions ``[T, C, S, S]``."""
-        described = self.stages[stage].body(regions)
-        pooled = described
-        if self.with_pool:
-            pooled = described.mean(axis=[2, 3])
+        maps = self.stages[stage].body(regions)
+        pooled = maps.mean(axis=[2, 3]) if self.with_pool else maps
         layers = self.stages[stage]
         deltas = layers.delta(pooled).astype("float32")
         boxes = 1 if self.class_agnostic else self.num_classes
-        return BoxOutputs(layers.score(pooled).astype("float32"), deltas.reshape([-1, boxes, 4]), described)
+        return BoxOutputs(layers.score(pooled).astype("float32"), deltas.reshape([-1, boxes, 4]), maps)
 
     def train_step(
         self, features: list[Tensor], proposals: Proposals, targets: BatchTargets, image_sizes: Tensor
     ) -> BoxTraining:
-        """Sample regions, classify and refine them, stage after stage, and compare with their targets.
+        """Sample regions, classify and refine them, stage after stage, and compute the losses.
 
         Returns:
             Losses ``loss_bbox_cls`` and ``loss_bbox_reg``; with several stages one pair per stage, named
@@ -174,16 +173,16 @@ class BoxHead(nn.Layer):
         steps: list[tuple[RoiTargets, BoxOutputs]] = []
         boxes, valid = proposals.boxes, proposals.valid
         for i, stage in enumerate(self.stages):
-            wanted = self.assign(boxes, valid, targets, stage=i)
-            outputs = self(features, flatten_regions(wanted.boxes), stage=i)
+            assigned = self.assign(boxes, valid, targets, stage=i)
+            outputs = self(features, flatten_regions(assigned.boxes), stage=i)
             suffix = f"_stage{i}" if len(self.stages) > 1 else ""
-            for name, loss in self._stage_losses(outputs, wanted, stage.coder).items():
+            for name, loss in self._stage_losses(outputs, assigned, stage.coder).items():
                 losses[name + suffix] = loss / len(self.stages)
-            steps.append((wanted, outputs))
+            steps.append((assigned, outputs))
             if i + 1 < len(self.stages):
                 boxes, valid = (
-                    self._refine(outputs, wanted.boxes, stage.coder, image_sizes),
-                    wanted.labels >= 0,
+                    self._refine(outputs, assigned.boxes, stage.coder, image_sizes),
+                    assigned.labels >= 0,
                 )
         return BoxTraining(losses, steps[0][0], steps[0][1].features)
 
@@ -209,9 +208,11 @@ class BoxHead(nn.Layer):
             valid=proposals.valid,
         )
 
-    def _stage_losses(self, outputs: BoxOutputs, wanted: RoiTargets, coder: DeltaCoder) -> dict[str, Tensor]:
+    def _stage_losses(
+        self, outputs: BoxOutputs, assigned: RoiTargets, coder: DeltaCoder
+    ) -> dict[str, Tensor]:
         """Cross entropy and L1, each divided by the number of sampled regions (Fast R-CNN, eq. 1)."""
-        labels = wanted.labels.flatten()
+        labels = assigned.labels.flatten()
         count = paddle.clip((labels != IGNORE_LABEL).astype("float32").sum(), min=1.0)
         positive = (labels >= 0) & (labels < self.num_classes)
         rows = paddle.arange(labels.shape[0], dtype="int64")
@@ -219,8 +220,8 @@ class BoxHead(nn.Layer):
             column = paddle.where(positive, labels, paddle.zeros_like(labels))
             rows = rows * self.num_classes + column
         deltas = paddle.gather(outputs.deltas.reshape([-1, 4]), rows)
-        expected = coder.encode(wanted.boxes, wanted.gt_boxes).reshape([-1, 4])
-        # Rows that are no positives have targets without meaning; their own prediction stands in, for 0.
+        expected = coder.encode(assigned.boxes, assigned.gt_boxes).reshape([-1, 4])
+        # Non-positive rows have no target; their own prediction takes its place, for a loss of 0.
         expected = paddle.where(positive.unsqueeze(1), expected, deltas.detach())
         return {
             "loss_bbox_cls": cross_entropy(outputs.class_logits, labels).sum() / count,
@@ -242,9 +243,9 @@ class BBoxHead(BoxHead):
         head: Body: ``TwoFCHead`` for FPN, ``Res5Head`` for C4.
         roi_extractor: Pools regions.
         bbox_assigner: Training targets of regions.
-        with_pool: Average the body's maps over their area; needed where the body puts out maps.
+        with_pool: Average the body's maps over their area; true if and only if the body returns maps.
         bbox_weight: Weights of dx, dy, dw, dh.
-        conventions: Name of the box conventions.
+        conventions: Box conventions.
 
     Raises:
         ValueError: If `with_pool` does not fit the body.
@@ -260,21 +261,22 @@ class BBoxHead(BoxHead):
         bbox_assigner: Spec[BBoxAssigner] = Spec.of(BBoxAssigner),  # noqa: B008
         with_pool: bool = False,
         bbox_weight: Sequence[float] = (10.0, 10.0, 5.0, 5.0),
-        conventions: Shared[str] = "",
+        conventions: Derived[BoxConventions] = NORMAL,
     ) -> None:
         super().__init__(
             num_classes=num_classes,
-            roi_extractor=roi_extractor.build(in_shapes=in_shapes),
+            roi_extractor=roi_extractor.build(in_shapes=in_shapes, conventions=conventions),
             bbox_assigner=bbox_assigner.build(num_classes=num_classes),
             with_pool=with_pool,
             class_agnostic=False,
-            conventions=box_conventions(conventions),
+            conventions=conventions,
         )
         self.head = self.build_body(head)
-        if with_pool != (self.head.shrink > 0):
-            raise ValueError(
-                f"BBoxHead.with_pool is {with_pool}, but {head.name} puts out "
-                f"{'maps' if self.head.shrink > 0 else 'vectors'}; set it to {not with_pool}"
+        if with_pool != (self.head.out_resolution > 0):
+            raise ArgumentError(
+                "with_pool",
+                f"got {with_pool}, but {head.name} returns "
+                f"{'maps' if self.head.out_resolution > 0 else 'vectors'}; set it to {not with_pool}",
             )
         self.bbox_score, self.bbox_delta = self.build_outputs(self.head.out_channels)
         self.stages = [BoxStage(self.head, self.bbox_score, self.bbox_delta, DeltaCoder(bbox_weight))]

@@ -12,6 +12,7 @@ import paddle
 from paddle import Tensor, nn
 from paddle.nn import functional
 
+from ppdet.config.errors import ArgumentError
 from ppdet.config.spec import Derived, Shared, Spec
 from ppdet.modeling.assign.roi_targets import RoiTargets
 from ppdet.modeling.heads.bbox_head import BoxTraining
@@ -20,19 +21,20 @@ from ppdet.modeling.heads.roi_extractor import RoIAlign
 from ppdet.ops.indexing import dim, place_rows
 from ppdet.ops.losses import binary_cross_entropy
 from ppdet.ops.roi_align import FlatRegions, flatten_regions
-from ppdet.structures import BatchTargets, FeatureShape
+from ppdet.structures import BatchTargets, BoxConventions, FeatureShape
+from ppdet.structures.conventions import NORMAL
 
 
 class SharedFeatures(NamedTuple):
-    """What a box head's body makes of pooled regions, for a mask head that works on the same.
+    """Maps of a box head's body, for a mask head that works on them too.
 
     Attributes:
-        channels: Channels of its maps.
-        shrink: How many times coarser they are than the pooled ones.
+        channels: Their channels.
+        resolution: Their side in cells; 0 if the body returns vectors.
     """
 
     channels: int
-    shrink: int
+    resolution: int
 
 
 class MaskFeat(nn.Layer):
@@ -66,7 +68,8 @@ class MaskHead(nn.Layer):
 
     Args:
         in_shapes: Feature shapes, finest first.
-        shared_features: What the box head's body makes of regions.
+        shared_features: Maps of the box head's body.
+        conventions: Box conventions.
         num_classes: K.
         head: Body.
         roi_extractor: Pools regions.
@@ -74,7 +77,7 @@ class MaskHead(nn.Layer):
         share_bbox_feat: Work on the maps of the box head's body (C4) rather than on pooled regions.
 
     Raises:
-        ValueError: If `share_bbox_feat` is asked of a box head without maps.
+        ValueError: If `share_bbox_feat` is true and the box head has no maps.
     """
 
     def __init__(
@@ -82,6 +85,7 @@ class MaskHead(nn.Layer):
         *,
         in_shapes: Derived[list[FeatureShape]],
         shared_features: Derived[SharedFeatures],
+        conventions: Derived[BoxConventions] = NORMAL,
         num_classes: Shared[int] = 80,
         head: Spec[MaskFeat] = Spec.of(MaskFeat),  # noqa: B008  (immutable)
         roi_extractor: Spec[RoIAlign] = Spec.of(RoIAlign),  # noqa: B008
@@ -91,12 +95,12 @@ class MaskHead(nn.Layer):
         super().__init__()
         self.num_classes = num_classes
         self.share_bbox_feat = share_bbox_feat
-        self.roi_extractor = roi_extractor.build(in_shapes=in_shapes)
+        self.roi_extractor = roi_extractor.build(in_shapes=in_shapes, conventions=conventions)
         channels, resolution = self.roi_extractor.channels, self.roi_extractor.resolution
         if share_bbox_feat:
-            if shared_features.shrink == 0:
-                raise ValueError("MaskHead.share_bbox_feat needs a box head with feature maps, as Res5Head")
-            channels, resolution = shared_features.channels, resolution // shared_features.shrink
+            if shared_features.resolution == 0:
+                raise ArgumentError("share_bbox_feat", "needs a box head with feature maps, as Res5Head")
+            channels, resolution = shared_features
         self.head = head.build(in_channel=channels)
         self.assign = mask_assigner.build(mask_resolution=2 * resolution)
         self.mask_fcn_logits = nn.Conv2D(self.head.out_channels, num_classes, 1, weight_attr=_for_rectifier())
@@ -106,19 +110,19 @@ class MaskHead(nn.Layer):
 
         Args:
             features: ``[T, C, M / 2, M / 2]``.
-            labels: ``[T]`` int64, the class whose mask is wanted; another value takes class 0.
+            labels: ``[T]`` int64, the class of each mask; a value outside of 0..K-1 takes class 0.
 
         Returns:
             ``[T, M, M]`` float32.
         """
         logits = self.mask_fcn_logits(self.head(features))
-        known = (labels >= 0) & (labels < self.num_classes)
-        column = paddle.where(known, labels, paddle.zeros_like(labels))
+        is_class = (labels >= 0) & (labels < self.num_classes)
+        column = paddle.where(is_class, labels, paddle.zeros_like(labels))
         rows = paddle.arange(dim(labels, 0), dtype="int64") * self.num_classes + column
         picked = paddle.gather(logits.flatten(0, 1), rows)
         return picked.astype("float32")
 
-    def loss(
+    def losses(
         self, features: list[Tensor], box_training: BoxTraining, targets: BatchTargets, *, positives: int
     ) -> dict[str, Tensor]:
         """Binary cross entropy of the masks of positives, averaged over their pixels.
@@ -137,11 +141,11 @@ class MaskHead(nn.Layer):
         if self.share_bbox_feat:
             shape = box_training.features.shape
             by_image = box_training.features.reshape([regions.boxes.shape[0], -1, *shape[1:]])
-            described = by_image[:, :positives].flatten(0, 1)
+            pooled = by_image[:, :positives].flatten(0, 1)
         else:
-            described = self.roi_extractor(features, flatten_regions(regions.boxes))
+            pooled = self.roi_extractor(features, flatten_regions(regions.boxes))
         labels = regions.labels.flatten()
-        logits = self(described, labels)
+        logits = self(pooled, labels)
         positive = ((labels >= 0) & (labels < self.num_classes)).astype("float32")
         loss = binary_cross_entropy(logits, self.assign(regions, targets).flatten(0, 1))
         counts = positive.reshape(regions.labels.shape).sum(axis=1)
@@ -169,10 +173,10 @@ class MaskHead(nn.Layer):
         """
         # Padded rows are left out, since the head is the costly part and most images have few objects,
         # but for the first of each image, which keeps every tensor from being empty.
-        wanted = (labels >= 0) | (paddle.cumsum(paddle.ones_like(labels), axis=1) == 1)
-        regions = flatten_regions(boxes, wanted)
+        kept = (labels >= 0) | (paddle.cumsum(paddle.ones_like(labels), axis=1) == 1)
+        regions = flatten_regions(boxes, kept)
         pool = box_features if self.share_bbox_feat else self.roi_extractor
-        slots = paddle.nonzero(wanted.flatten()).squeeze(1)
+        slots = paddle.nonzero(kept.flatten()).squeeze(1)
         probs = functional.sigmoid(self(pool(features, regions), paddle.gather(labels.flatten(), slots)))
         placed = place_rows(probs, slots, dim(boxes, 0) * dim(boxes, 1))
         masks = placed.reshape([-1, boxes.shape[1], *probs.shape[1:]])
@@ -180,7 +184,7 @@ class MaskHead(nn.Layer):
 
 
 class MaskPostProcess:
-    """What becomes of mask probabilities once boxes are in the original image."""
+    """Settings of the masks that are pasted into the original image."""
 
     def __init__(self, *, binary_thresh: float = 0.5) -> None:
         """Check and keep the threshold.
@@ -192,7 +196,7 @@ class MaskPostProcess:
             ValueError: If it is out of range.
         """
         if not 0 <= binary_thresh <= 1:
-            raise ValueError(f"MaskPostProcess.binary_thresh: expected 0..1, got {binary_thresh}")
+            raise ArgumentError("binary_thresh", f"expected 0..1, got {binary_thresh}")
         self.binary_thresh = binary_thresh
 
 

@@ -12,13 +12,15 @@ from typing import NamedTuple
 import paddle
 from paddle import Tensor, nn
 
+from ppdet.config.errors import ArgumentError
 from ppdet.config.spec import Derived, Shared, Spec
 from ppdet.modeling.assign.anchor_targets import MaxIoUAssigner
 from ppdet.modeling.assign.anchors import AnchorGenerator, RetinaAnchorGenerator
 from ppdet.modeling.assign.box_coder import DeltaCoder
-from ppdet.modeling.heads.post_process import DecodedBoxes, MultiClassNMS
 from ppdet.modeling.heads.retina_features import RetinaFeat
+from ppdet.modeling.interfaces import DenseHead
 from ppdet.modeling.losses.dense import FocalLoss, SmoothL1Loss
+from ppdet.modeling.post_process import DecodedBoxes, MultiClassNMS
 from ppdet.ops.boxes import clip_boxes
 from ppdet.ops.indexing import dim, gather_rows, top_k
 from ppdet.structures import BatchTargets, DetectionTensors, FeatureShape
@@ -36,7 +38,7 @@ class RetinaOutputs(NamedTuple):
     deltas: list[Tensor]
 
 
-class RetinaHead(nn.Layer):
+class RetinaHead(DenseHead):
     """Classifies and refines every anchor; the same weights at all levels.
 
     Args:
@@ -44,10 +46,10 @@ class RetinaHead(nn.Layer):
         num_classes: K.
         conv_feat: Towers before the outputs.
         anchor_generator: Anchors.
-        bbox_assigner: Which anchor answers for which object.
+        bbox_assigner: Assigns objects to anchors.
         loss_class: Loss of the class logits.
         loss_bbox: Loss of the deltas.
-        nms: What is kept at inference.
+        nms: NMS at inference.
         nms_pre: Anchors per level and image that are decoded, best first.
         weights: Factors of the deltas dx, dy, dw, dh.
         prior_prob: Probability that an untrained head gives every class: without it, the sum over so many
@@ -56,6 +58,8 @@ class RetinaHead(nn.Layer):
     Raises:
         ValueError: If the levels differ in channels, or `prior_prob` is not between 0 and 1.
     """
+
+    final_nms: MultiClassNMS
 
     def __init__(
         self,
@@ -77,13 +81,13 @@ class RetinaHead(nn.Layer):
         if len(channels) != 1:
             raise ValueError(f"RetinaHead shares its weights over levels of {sorted(channels)} channels")
         if not 0 < prior_prob < 1:
-            raise ValueError(f"RetinaHead.prior_prob: expected between 0 and 1, got {prior_prob}")
+            raise ArgumentError("prior_prob", f"expected between 0 and 1, got {prior_prob}")
         self._num_classes = num_classes
         self._anchors = anchor_generator.build(strides=[shape.stride for shape in in_shapes])
         self._assigner = bbox_assigner.build()
         self._loss_class = loss_class.build()
         self._loss_bbox = loss_bbox.build()
-        self._nms = nms.build()
+        self.final_nms = nms.build()
         self._nms_pre = nms_pre
         self._coder = DeltaCoder(weights)
         self.conv_feat = conv_feat.build(feat_in=channels.pop())
@@ -115,17 +119,35 @@ class RetinaHead(nn.Layer):
         logits = paddle.concat([_by_anchor(x, classes) for x in outputs.class_logits], axis=1)
         deltas = paddle.concat([_by_anchor(x, 4) for x in outputs.deltas], axis=1)
         anchors = paddle.concat(self._anchors(outputs.deltas))
-        asked = self._assigner(anchors, targets, num_classes=classes)
-        positive = ((asked.labels >= 0) & (asked.labels < classes)).astype("float32")
-        counted = (asked.labels >= 0).astype("float32")
+        assigned = self._assigner(anchors, targets, num_classes=classes)
+        positive = ((assigned.labels >= 0) & (assigned.labels < classes)).astype("float32")
+        counted = (assigned.labels >= 0).astype("float32")
         divisor = paddle.clip(positive.sum(), min=1.0)
         # Background is class K, which no column has: its row is all zeros.
-        one_hot = asked.labels.unsqueeze(-1) == paddle.arange(classes, dtype="int64")
+        one_hot = assigned.labels.unsqueeze(-1) == paddle.arange(classes, dtype="int64")
         loss_class = self._loss_class(logits, one_hot.astype("float32"), counted)
-        loss_box = self._loss_bbox(deltas, self._coder.encode(anchors, asked.gt_boxes), positive)
+        loss_box = self._loss_bbox(deltas, self._coder.encode(anchors, assigned.gt_boxes), positive)
         return {"loss_cls": loss_class / divisor, "loss_reg": loss_box / divisor}
 
-    def decode(self, outputs: RetinaOutputs, scale_factors: Tensor) -> DecodedBoxes:
+    def decode(self, outputs: RetinaOutputs, image_sizes: Tensor, scale_factors: Tensor) -> DetectionTensors:
+        """Detections in pixels of the original images.
+
+        NMS sees the boxes as predicted, which is how the published scores came about; 2.x leaves them so,
+        here they are clipped to the image afterwards.
+
+        Args:
+            outputs: Raw outputs.
+            image_sizes: ``[N, 2]`` float32 (height, width) of the resized content.
+            scale_factors: ``[N, 2]`` float32 (y, x), resized / original.
+
+        Returns:
+            Detections.
+        """
+        kept = self.final_nms(self.decode_boxes(outputs, scale_factors))
+        original = paddle.floor(image_sizes / scale_factors + 0.5)
+        return DetectionTensors(clip_boxes(kept.boxes, original), kept.scores, kept.labels)
+
+    def decode_boxes(self, outputs: RetinaOutputs, scale_factors: Tensor) -> DecodedBoxes:
         """The best `nms_pre` anchors of each level, by their best class.
 
         Args:
@@ -145,7 +167,7 @@ class RetinaHead(nn.Layer):
             count = dim(score, 1)
             if not (isinstance(count, int) and count <= self._nms_pre):
                 best = top_k(score.max(axis=-1), self._nms_pre)
-                # Where a level has fewer anchors than are asked for, the last one fills up, with score 0.
+                # Where a level has fewer anchors than `nms_pre`, the last one fills up, with score 0.
                 exists = (best.values >= 0).astype(score.dtype).unsqueeze(-1)
                 rows = paddle.minimum(best.columns, paddle.full_like(best.columns, 1) * (count - 1))
                 score, box = gather_rows(score, rows) * exists, gather_rows(box, rows)
@@ -154,26 +176,6 @@ class RetinaHead(nn.Layer):
         scale = paddle.concat([scale_factors[:, 1:], scale_factors[:, :1]] * 2, axis=-1)
         box = paddle.concat(boxes, axis=1) / scale.unsqueeze(1)
         return DecodedBoxes(box.unsqueeze(2), paddle.concat(scores, axis=1))
-
-    def post_process(
-        self, outputs: RetinaOutputs, image_sizes: Tensor, scale_factors: Tensor
-    ) -> DetectionTensors:
-        """Detections in pixels of the original images.
-
-        NMS sees the boxes as predicted, which is how the published scores came about; 2.x leaves them so,
-        here they are clipped to the image afterwards.
-
-        Args:
-            outputs: Raw outputs.
-            image_sizes: ``[N, 2]`` float32 (height, width) of the resized content.
-            scale_factors: ``[N, 2]`` float32 (y, x), resized / original.
-
-        Returns:
-            Detections.
-        """
-        kept = self._nms(self.decode(outputs, scale_factors))
-        original = paddle.floor(image_sizes / scale_factors + 0.5)
-        return DetectionTensors(clip_boxes(kept.boxes, original), kept.scores, kept.labels)
 
 
 def _output(in_channels: int, out_channels: int, bias: float) -> nn.Conv2D:

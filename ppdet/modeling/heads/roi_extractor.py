@@ -1,4 +1,4 @@
-"""Where the second stage reads its features.
+"""Features of regions for the second stage.
 
 Letters: N images, T regions of all images together, C channels, S output resolution.
 """
@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from paddle import Tensor
 
-from ppdet.config.spec import Derived, Shared
+from ppdet.config.spec import Derived
 from ppdet.ops.roi_align import FlatRegions, multi_level_roi_align
-from ppdet.structures import FeatureShape, box_conventions
+from ppdet.structures import BoxConventions, FeatureShape
+from ppdet.structures.conventions import NORMAL
 
 
 class RoIAlign:
@@ -27,7 +28,7 @@ class RoIAlign:
         aligned: bool = True,
         start_level: int = 0,
         end_level: int = 3,
-        conventions: Shared[str] = "",
+        conventions: Derived[BoxConventions] = NORMAL,
     ) -> None:
         """Check and keep the settings.
 
@@ -38,7 +39,7 @@ class RoIAlign:
             aligned: Pixel centres at half-integers. False is half a cell off, as early code was.
             start_level: First of `in_shapes` that regions are read from.
             end_level: Last of them; fewer levels than that is fine.
-            conventions: Name of the box conventions; may set `aligned`, and on a pyramid `sampling_ratio`.
+            conventions: Box conventions; may set `aligned`, and on a pyramid `sampling_ratio`.
 
         Raises:
             ValueError: If no level is left, or the levels differ in channels.
@@ -51,11 +52,10 @@ class RoIAlign:
             )
         self.resolution = resolution
         self.channels = shapes[0].channels
-        known = box_conventions(conventions)
-        fixed = known.pyramid_samples if len(shapes) > 1 else None
+        fixed = conventions.pyramid_samples if len(shapes) > 1 else None
         self.sampling_ratio = sampling_ratio if fixed is None else fixed
-        self.aligned = aligned if known.half_pixel_pooling is None else known.half_pixel_pooling
-        self._last_pixel = known.last_pixel
+        self.aligned = aligned if conventions.half_pixel_pooling is None else conventions.half_pixel_pooling
+        self._last_pixel = conventions.last_pixel
         self._levels = slice(start_level, start_level + len(shapes))
         self._strides = [shape.stride for shape in shapes]
 

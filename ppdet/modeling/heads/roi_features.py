@@ -1,4 +1,4 @@
-"""Bodies of RoI heads: from pooled regions to the features that classify and refine them.
+"""Bodies of RoI heads: features for classification and box regression from pooled regions.
 
 Letters: T regions, C channels, S resolution they were pooled at.
 """
@@ -20,15 +20,15 @@ class RoiFeatures(nn.Layer):
 
     Attributes:
         out_channels: Channels of its result.
-        shrink: How many times coarser its maps are than the pooled ones; 0 if it gives no maps.
+        out_resolution: Side of its maps in cells; 0 if its result is vectors.
     """
 
     out_channels: int
-    shrink: int
+    out_resolution: int
 
     @abstractmethod
     def forward(self, pooled: Tensor) -> Tensor:
-        """``[T, C, S, S]`` to ``[T, out_channels]`` or ``[T, out_channels, S / shrink, S / shrink]``."""
+        """``[T, C, S, S]`` to ``[T, out_channels]`` or ``[T, out_channels, R, R]``, R = `out_resolution`."""
 
 
 class TwoFCHead(RoiFeatures):
@@ -40,7 +40,7 @@ class TwoFCHead(RoiFeatures):
         out_channel: Width of both layers.
     """
 
-    shrink = 0
+    out_resolution = 0
 
     def __init__(
         self, *, in_channel: Derived[int], resolution: Derived[int], out_channel: int = 1024
@@ -65,16 +65,15 @@ class Res5Head(RoiFeatures):
     Always variant b with frozen norms, whatever the backbone: so the published weights are.
 
     Args:
-        in_channel: C, what stage res4 of the same depth puts out.
+        in_channel: C, the channels of stage res4 of the same depth.
+        resolution: S.
         depth: Depth of the ResNet.
 
     Raises:
         ValueError: If the backbone's channels are not those of res4.
     """
 
-    shrink = 2
-
-    def __init__(self, *, in_channel: Derived[int], depth: int = 50) -> None:
+    def __init__(self, *, in_channel: Derived[int], resolution: Derived[int], depth: int = 50) -> None:
         super().__init__()
         plan = ResidualPlan(depth)
         if in_channel != plan.stage_channels(4):
@@ -83,10 +82,11 @@ class Res5Head(RoiFeatures):
                 f"{in_channel}; let the backbone return stage 2 (return_idx: [2]) at the same depth"
             )
         self.out_channels = plan.stage_channels(5)
+        self.out_resolution = (resolution + 1) // 2  # the stage's stride is 2
         self.res5 = ResidualStage(plan, 5, in_channels=in_channel)
 
     def forward(self, pooled: Tensor) -> Tensor:
-        """``[T, C, S, S]`` to ``[T, out_channels, S / 2, S / 2]``."""
+        """``[T, C, S, S]`` to ``[T, out_channels, R, R]``, R = S / 2 rounded up."""
         return self.res5(pooled)
 
 

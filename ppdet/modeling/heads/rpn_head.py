@@ -12,13 +12,15 @@ import paddle
 from paddle import Tensor, nn
 from paddle.nn import functional
 
-from ppdet.config.spec import Derived, Shared, Spec
+from ppdet.config.errors import ArgumentError
+from ppdet.config.spec import Derived, Spec
 from ppdet.modeling.assign.anchors import AnchorGenerator
 from ppdet.modeling.assign.rpn_targets import RPNTargetAssign
 from ppdet.ops.indexing import gather_rows
 from ppdet.ops.losses import binary_cross_entropy, smooth_l1
 from ppdet.ops.proposals import generate_proposals
-from ppdet.structures import BatchTargets, FeatureShape, Proposals, box_conventions
+from ppdet.structures import BatchTargets, BoxConventions, FeatureShape, Proposals
+from ppdet.structures.conventions import NORMAL
 
 
 class RpnOutputs(NamedTuple):
@@ -45,7 +47,7 @@ class ProposalGenerator:
         post_nms_top_n: int = 2000,
         nms_thresh: float = 0.5,
         min_size: float = 0.1,
-        conventions: Shared[str] = "",
+        conventions: Derived[BoxConventions] = NORMAL,
     ) -> None:
         """Check and keep the numbers.
 
@@ -54,26 +56,25 @@ class ProposalGenerator:
             post_nms_top_n: R, proposals kept over all levels.
             nms_thresh: IoU beyond which the worse of two boxes of a level is dropped.
             min_size: Shortest side of a proposal in pixels; never less than 1.
-            conventions: Name of the box conventions.
+            conventions: Box conventions.
 
         Raises:
             ValueError: If a limit is not positive.
         """
-        if pre_nms_top_n < 1 or post_nms_top_n < 1:
-            raise ValueError(
-                f"pre_nms_top_n and post_nms_top_n must be positive, got {pre_nms_top_n} and {post_nms_top_n}"
-            )
+        for name, limit in (("pre_nms_top_n", pre_nms_top_n), ("post_nms_top_n", post_nms_top_n)):
+            if limit < 1:
+                raise ArgumentError(name, f"expected >= 1, got {limit}")
         self.pre_nms_top_n = pre_nms_top_n
         self.post_nms_top_n = post_nms_top_n
         self.nms_thresh = nms_thresh
         self.min_size = min_size
-        self.conventions = box_conventions(conventions)
+        self._last_pixel = conventions.last_pixel
 
     def __call__(self, outputs: RpnOutputs, image_sizes: Tensor) -> Proposals:
         """Proposals of each image, best first; no gradient passes.
 
         Args:
-            outputs: What the RPN put out.
+            outputs: Raw outputs of the RPN.
             image_sizes: ``[N, 2]`` float32 (height, width) without padding.
         """
         ranked = generate_proposals(
@@ -85,7 +86,7 @@ class ProposalGenerator:
             post_nms_top_n=self.post_nms_top_n,
             nms_thresh=self.nms_thresh,
             min_size=self.min_size,
-            last_pixel=self.conventions.last_pixel,
+            last_pixel=self._last_pixel,
         )
         return Proposals(ranked.boxes, ranked.objectness_logits, ranked.valid)
 
@@ -107,6 +108,7 @@ class RPNHead(nn.Layer):
 
     Args:
         in_shapes: Feature shapes, all with the same number of channels.
+        conventions: Box conventions.
         anchor_generator: Anchors; takes its strides from `in_shapes`.
         rpn_target_assign: Training targets of anchors.
         train_proposal: Proposals for training the second stage.
@@ -120,6 +122,7 @@ class RPNHead(nn.Layer):
         self,
         *,
         in_shapes: Derived[list[FeatureShape]],
+        conventions: Derived[BoxConventions] = NORMAL,
         anchor_generator: Spec[AnchorGenerator] = Spec.of(AnchorGenerator),  # noqa: B008  (immutable)
         rpn_target_assign: Spec[RPNTargetAssign] = Spec.of(RPNTargetAssign),  # noqa: B008
         train_proposal: Spec[ProposalGenerator] = Spec.of(ProposalGenerator),  # noqa: B008
@@ -130,10 +133,11 @@ class RPNHead(nn.Layer):
         if len(channels) != 1:
             raise ValueError(f"RPNHead needs levels with equal channels, got {sorted(channels)}")
         width = channels.pop()
-        self.anchors = anchor_generator.build(strides=[shape.stride for shape in in_shapes])
+        strides = [shape.stride for shape in in_shapes]
+        self.anchors = anchor_generator.build(strides=strides, conventions=conventions)
         self.assign = rpn_target_assign.build()
-        self.train_proposal = train_proposal.build()
-        self.test_proposal = test_proposal.build()
+        self.train_proposal = train_proposal.build(conventions=conventions)
+        self.test_proposal = test_proposal.build(conventions=conventions)
         self.rpn_feat = _RpnFeature(width)
         self.rpn_rois_score = _conv(width, self.anchors.num_anchors, 1)
         self.rpn_rois_delta = _conv(width, 4 * self.anchors.num_anchors, 1)
@@ -147,20 +151,34 @@ class RPNHead(nn.Layer):
             deltas.append(_by_anchor(self.rpn_rois_delta(shared)).reshape([shared.shape[0], -1, 4]))
         return RpnOutputs(logits, deltas, self.anchors(features))
 
-    def loss(self, outputs: RpnOutputs, targets: BatchTargets) -> dict[str, Tensor]:
-        """Losses of sampled anchors, divided by S * N however many were found (eq. 1, both terms alike).
+    def losses(self, outputs: RpnOutputs, targets: BatchTargets) -> dict[str, Tensor]:
+        """Losses of sampled anchors, divided by S * N however many were sampled (eq. 1, both terms alike).
 
         Returns:
             ``loss_rpn_cls`` (binary cross entropy) and ``loss_rpn_reg`` (L1 of the deltas of positives).
         """
-        wanted = self.assign(paddle.concat(outputs.anchors), targets)
-        logits = gather_rows(paddle.concat(outputs.objectness_logits, axis=1), wanted.anchor_index)
-        deltas = gather_rows(paddle.concat(outputs.deltas, axis=1), wanted.anchor_index)
-        count = wanted.anchor_index.shape[0] * wanted.anchor_index.shape[1]
-        positive = (wanted.labels == 1).unsqueeze(-1).astype("float32")
-        objectness = binary_cross_entropy(logits, wanted.labels.astype("float32"))
-        regression = smooth_l1(deltas, wanted.deltas, beta=0.0) * positive
+        assigned = self.assign(paddle.concat(outputs.anchors), targets)
+        logits = gather_rows(paddle.concat(outputs.objectness_logits, axis=1), assigned.anchor_index)
+        deltas = gather_rows(paddle.concat(outputs.deltas, axis=1), assigned.anchor_index)
+        count = assigned.anchor_index.shape[0] * assigned.anchor_index.shape[1]
+        positive = (assigned.labels == 1).unsqueeze(-1).astype("float32")
+        objectness = binary_cross_entropy(logits, assigned.labels.astype("float32"))
+        regression = smooth_l1(deltas, assigned.deltas, beta=0.0) * positive
         return {"loss_rpn_cls": objectness.sum() / count, "loss_rpn_reg": regression.sum() / count}
+
+    def decode(self, outputs: RpnOutputs, image_sizes: Tensor, *, training: bool) -> Proposals:
+        """Proposals of each image, best first; no gradient passes.
+
+        The counterpart of `DenseHead.decode` for a first stage: proposals stay in pixels of the resized
+        images, so there are no scale factors.
+
+        Args:
+            outputs: Raw outputs.
+            image_sizes: ``[N, 2]`` float32 (height, width) without padding.
+            training: Use the limits of `train_proposal` rather than those of `test_proposal`.
+        """
+        generate = self.train_proposal if training else self.test_proposal
+        return generate(outputs, image_sizes)
 
 
 def _by_anchor(outputs: Tensor) -> Tensor:

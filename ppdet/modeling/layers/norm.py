@@ -7,6 +7,8 @@ from typing import Optional
 import paddle
 from paddle import nn
 
+from ppdet.config.errors import ArgumentError
+
 #: Names accepted for ``norm_type``.
 NORM_TYPES = ("bn", "sync_bn")
 
@@ -36,7 +38,7 @@ def build_norm(
         ValueError: If `norm_type` is unknown.
     """
     if norm_type not in NORM_TYPES:
-        raise ValueError(f"norm_type: expected one of {', '.join(NORM_TYPES)}, got {norm_type!r}")
+        raise ArgumentError("norm_type", f"expected one of {', '.join(NORM_TYPES)}, got {norm_type!r}")
 
     def attr() -> paddle.ParamAttr:
         return paddle.ParamAttr(

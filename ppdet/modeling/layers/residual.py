@@ -12,6 +12,7 @@ from typing import Any
 from paddle import Tensor, nn
 from paddle.nn import functional
 
+from ppdet.config.errors import ArgumentError
 from ppdet.modeling.layers.conv_norm import ConvNorm
 
 VARIANTS = ("a", "b", "c", "d")
@@ -53,9 +54,9 @@ class ResidualPlan:
 
     def __post_init__(self) -> None:
         if self.depth not in BLOCKS:
-            raise ValueError(f"depth: expected one of {sorted(BLOCKS)}, got {self.depth!r}")
+            raise ArgumentError("depth", f"expected one of {sorted(BLOCKS)}, got {self.depth!r}")
         if self.variant not in VARIANTS:
-            raise ValueError(f"variant: expected one of {', '.join(VARIANTS)}, got {self.variant!r}")
+            raise ArgumentError("variant", f"expected one of {', '.join(VARIANTS)}, got {self.variant!r}")
 
     @property
     def expansion(self) -> int:

@@ -1,6 +1,6 @@
-"""How a YOLO output map is laid out, and the boxes it stands for (Redmon & Farhadi, "YOLOv3", section 2.1).
+"""Layout of a YOLO output map, and the boxes that it encodes (Redmon & Farhadi, "YOLOv3", section 2.1).
 
-Letters: N images, A anchors of a level, h, w rows and columns of its grid, K classes, G any number of cells.
+Letters: N images, A anchors of a level, h, w rows and columns of its grid, K classes, G selected cells.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import paddle
 from paddle import Tensor
 from paddle.nn import functional
 
+from ppdet.config.errors import ArgumentError
 from ppdet.ops.indexing import dim
 
 
@@ -31,37 +32,79 @@ class YoloLevel:
     stride: int
 
 
-def yolo_levels(
-    anchors: Sequence[Sequence[float]], anchor_masks: Sequence[Sequence[int]], strides: Sequence[int]
-) -> list[YoloLevel]:
-    """The levels that anchors, masks and strides make, in the order of the outputs (coarsest first).
+@dataclass(frozen=True)
+class YoloLayout:
+    """Layout of the outputs of a YOLO head; the head makes it, its loss and its decoder take it.
+
+    Attributes:
+        anchors: (width, height) of the anchors of all levels in pixels of the network's input.
+        levels: One per output map, in the order of the outputs (coarsest first).
+        num_classes: K.
+        iou_aware: Whether each map begins with A channels of IoU logits.
+    """
+
+    anchors: tuple[tuple[float, float], ...]
+    levels: tuple[YoloLevel, ...]
+    num_classes: int
+    iou_aware: bool = False
+
+    @property
+    def values(self) -> int:
+        """Channels per anchor, IoU logits not counted: box, objectness, classes."""
+        return 5 + self.num_classes
+
+    def channels(self, level: YoloLevel) -> int:
+        """Channels of a level's output map."""
+        return len(level.anchors) * (self.values + int(self.iou_aware))
+
+
+def yolo_layout(
+    anchors: Sequence[Sequence[float]],
+    anchor_masks: Sequence[Sequence[int]],
+    strides: Sequence[int],
+    *,
+    num_classes: int,
+    iou_aware: bool = False,
+) -> YoloLayout:
+    """The layout that anchors, masks and strides make.
+
+    Args:
+        anchors: (width, height) of all anchors in pixels of the network's input.
+        anchor_masks: Numbers of the anchors of each level, coarsest level first.
+        strides: Pixels per cell of each level, coarsest level first.
+        num_classes: K.
+        iou_aware: Whether the head predicts the IoU of each box too.
 
     Raises:
         ValueError: If there are not as many masks as strides, an anchor is not two positive numbers, or a
             mask names an anchor that does not exist.
     """
     if len(anchor_masks) != len(strides):
-        raise ValueError(
-            f"{len(anchor_masks)} anchor_masks for {len(strides)} output levels (strides {list(strides)}); "
-            "write one per level, coarsest level first"
+        raise ArgumentError(
+            "anchor_masks",
+            f"there are {len(anchor_masks)} for {len(strides)} output levels (strides {list(strides)}); "
+            "write one per level, coarsest level first",
         )
     for anchor in anchors:
         if len(anchor) != 2 or min(anchor) <= 0:
-            raise ValueError(f"anchor {list(anchor)}: expected [width, height], both > 0 pixels")
+            raise ArgumentError("anchors", f"got {list(anchor)}, expected [width, height], both > 0 pixels")
     wrong = sorted({i for mask in anchor_masks for i in mask if not 0 <= i < len(anchors)})
     if wrong or not all(anchor_masks):
-        raise ValueError(
-            f"anchor_masks {[list(m) for m in anchor_masks]}: expected numbers 0..{len(anchors) - 1}, "
-            f"at least one per level; there are {len(anchors)} anchors"
+        raise ArgumentError(
+            "anchor_masks",
+            f"got {[list(m) for m in anchor_masks]}, expected numbers 0..{len(anchors) - 1}, at least one "
+            f"per level; there are {len(anchors)} anchors",
         )
-    return [
-        YoloLevel(tuple(mask), tuple((float(anchors[i][0]), float(anchors[i][1])) for i in mask), stride)
+    sizes = tuple((float(width), float(height)) for width, height in anchors)
+    levels = [
+        YoloLevel(tuple(mask), tuple(sizes[i] for i in mask), stride)
         for mask, stride in zip(anchor_masks, strides)
     ]
+    return YoloLayout(sizes, tuple(levels), num_classes, iou_aware)
 
 
 class YoloMaps(NamedTuple):
-    """An output map taken apart. All are logits except the box's width and height, which are log factors.
+    """The parts of an output map. All are logits except the box's width and height, which are log factors.
 
     Attributes:
         boxes: ``[N, A, 4, h, w]`` x, y, width, height.
@@ -77,7 +120,7 @@ class YoloMaps(NamedTuple):
 
 
 def split_maps(output: Tensor, num_anchors: int, *, iou_aware: bool = False) -> YoloMaps:
-    """Take an output map apart.
+    """Split an output map into its parts.
 
     Args:
         output: ``[N, A * (5 + K), h, w]``, channels by anchor, then x y w h objectness classes. With
@@ -121,10 +164,10 @@ def decode_maps(maps: Tensor, level: YoloLevel, *, scale_x_y: float = 1.0) -> Te
 def decode_cells(
     values: Tensor, cells: Tensor, level: YoloLevel, grid: tuple[int, int], *, scale_x_y: float = 1.0
 ) -> Tensor:
-    """Boxes of chosen cells.
+    """Boxes of selected cells.
 
     Args:
-        values: ``[N, G, 4]`` what the map holds there.
+        values: ``[N, G, 4]`` values of the map there.
         cells: ``[N, G]`` int64 in 0..A*h*w-1 (anchor, row, column).
         level: Anchors and stride.
         grid: (h, w).

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from paddle import Tensor
 
+from ppdet.config.errors import ArgumentError
 from ppdet.ops.losses import sigmoid_focal_loss, smooth_l1
 
 
@@ -46,7 +47,7 @@ class SmoothL1Loss:
 
     def __init__(self, *, beta: float = 1.0, loss_weight: float = 1.0) -> None:
         if beta < 0:
-            raise ValueError(f"SmoothL1Loss.beta: expected >= 0, got {beta}")
+            raise ArgumentError("beta", f"expected >= 0, got {beta}")
         self.beta = beta
         self.loss_weight = loss_weight
 

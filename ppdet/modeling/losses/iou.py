@@ -5,16 +5,17 @@ from __future__ import annotations
 from paddle import Tensor
 from paddle.nn import functional
 
+from ppdet.config.errors import ArgumentError
 from ppdet.ops.boxes import paired_iou
 
 
 class _Similarity:
     """Which member of the IoU family a loss is made of: at most one of three flags."""
 
-    def __init__(self, owner: str, *, giou: bool, diou: bool, ciou: bool) -> None:
+    def __init__(self, *, giou: bool, diou: bool, ciou: bool) -> None:
         chosen = [kind for kind, flag in (("giou", giou), ("diou", diou), ("ciou", ciou)) if flag]
         if len(chosen) > 1:
-            raise ValueError(f"{owner}: {' and '.join(chosen)} are both true; choose at most one")
+            raise ArgumentError(chosen[-1], f"{' and '.join(chosen)} are both true; choose at most one")
         self.kind = chosen[0] if chosen else "iou"
 
     def __call__(self, prediction: Tensor, target: Tensor) -> Tensor:
@@ -47,7 +48,7 @@ class IouLoss:
     ) -> None:
         self.loss_weight = loss_weight
         self.loss_square = loss_square
-        self._similarity = _Similarity("IouLoss", giou=giou, diou=diou, ciou=ciou)
+        self._similarity = _Similarity(giou=giou, diou=diou, ciou=ciou)
 
     def __call__(self, prediction: Tensor, target: Tensor) -> Tensor:
         """Losses ``[...]`` of boxes ``[..., 4]`` float32 xyxy, differentiable in `prediction`."""
@@ -76,7 +77,7 @@ class IouAwareLoss:
         self, *, loss_weight: float = 1.0, giou: bool = False, diou: bool = False, ciou: bool = False
     ) -> None:
         self.loss_weight = loss_weight
-        self._similarity = _Similarity("IouAwareLoss", giou=giou, diou=diou, ciou=ciou)
+        self._similarity = _Similarity(giou=giou, diou=diou, ciou=ciou)
 
     def __call__(self, iou_logits: Tensor, prediction: Tensor, target: Tensor) -> Tensor:
         """Losses ``[...]`` of logits ``[...]`` and boxes ``[..., 4]`` xyxy; no gradient to the boxes."""

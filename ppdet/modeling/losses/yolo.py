@@ -12,16 +12,17 @@ import paddle
 from paddle import Tensor
 from paddle.nn import functional
 
-from ppdet.config.spec import Derived, Shared, Spec
+from ppdet.config.errors import ArgumentError
+from ppdet.config.spec import Derived, Spec
 from ppdet.modeling.assign.yolo_targets import YoloTargets, assign_yolo_targets, best_anchors
 from ppdet.modeling.layers.yolo_grid import (
+    YoloLayout,
     YoloLevel,
     YoloMaps,
     centre_offsets,
     decode_cells,
     decode_maps,
     split_maps,
-    yolo_levels,
 )
 from ppdet.modeling.losses.iou import IouAwareLoss, IouLoss
 from ppdet.ops.boxes import pairwise_iou
@@ -36,45 +37,33 @@ class YOLOv3Loss:
     """Cross entropy of centres, objectness and classes, L1 of sizes. Summed over cells, mean over images.
 
     Args:
-        anchors: (width, height) of all anchors in pixels; from the head.
-        anchor_masks: Which of them each output level has; from the head.
-        downsample: Stride of each output level; from the head.
-        iou_aware: Whether the outputs hold IoU logits; from the head.
-        num_classes: K.
+        layout: Layout of the outputs, from the head.
         ignore_thresh: A cell without an object whose predicted box has a greater IoU than this with any
-            object is not taught that nothing is there.
-        label_smooth: Teach classes ``1 - d`` and ``d`` instead of 1 and 0, d = min(1 / K, 1 / 40).
+            object has no objectness target.
+        label_smooth: Class targets ``1 - d`` and ``d`` instead of 1 and 0, d = min(1 / K, 1 / 40).
         scale_x_y: Stretches the sigmoid of centres (see `decode_maps`); if not 1, centres learn by L1.
         iou_loss: Further loss on the boxes, or None.
         iou_aware_loss: Loss of the IoU logits, or None.
 
     Raises:
-        ValueError: If anchors, masks and strides do not fit (`yolo_levels`), or there is an
-            `iou_aware_loss` and the head predicts no IoU.
+        ValueError: If there is an `iou_aware_loss` and the head predicts no IoU.
     """
 
     def __init__(
         self,
         *,
-        anchors: Derived[Sequence[Sequence[float]]],
-        anchor_masks: Derived[Sequence[Sequence[int]]],
-        downsample: Derived[Sequence[int]],
-        iou_aware: Derived[bool] = False,
-        num_classes: Shared[int],
+        layout: Derived[YoloLayout],
         ignore_thresh: float = 0.7,
         label_smooth: bool = False,
         scale_x_y: float = 1.0,
         iou_loss: Optional[Spec[IouLoss]] = None,
         iou_aware_loss: Optional[Spec[IouAwareLoss]] = None,
     ) -> None:
-        if iou_aware_loss is not None and not iou_aware:
-            raise ValueError("YOLOv3Loss.iou_aware_loss needs YOLOv3Head.iou_aware: true")
-        self._anchors = anchors
-        self._levels = yolo_levels(anchors, anchor_masks, downsample)
-        self._iou_aware = iou_aware
-        self._num_classes = num_classes
+        if iou_aware_loss is not None and not layout.iou_aware:
+            raise ArgumentError("iou_aware_loss", "needs YOLOv3Head.iou_aware: true")
+        self._layout = layout
         self._ignore_thresh = ignore_thresh
-        smoothing = min(1.0 / num_classes, _MOST_SMOOTHING) if label_smooth else 0.0
+        smoothing = min(1.0 / layout.num_classes, _MOST_SMOOTHING) if label_smooth else 0.0
         self._class_targets = (smoothing, 1.0 - smoothing)
         self.scale_x_y = scale_x_y
         self._iou_loss = None if iou_loss is None else iou_loss.build()
@@ -88,7 +77,7 @@ class YOLOv3Loss:
             targets: Ground truth in pixels of the network's input.
 
         Returns:
-            ``loss_xy``, ``loss_wh``, ``loss_obj``, ``loss_cls`` and, where asked for, ``loss_iou`` and
+            ``loss_xy``, ``loss_wh``, ``loss_obj``, ``loss_cls`` and, where configured, ``loss_iou`` and
             ``loss_iou_aware``; float32 scalars, all present and finite also without any object.
         """
         per_level = self.per_level(outputs, targets)
@@ -96,48 +85,48 @@ class YOLOv3Loss:
 
     def per_level(self, outputs: Sequence[Tensor], targets: BatchTargets) -> list[dict[str, Tensor]]:
         """The same losses before their sum over levels; arguments as for a call."""
-        anchor_of_object = best_anchors(targets.boxes, self._anchors)
+        anchor_of_object = best_anchors(targets.boxes, self._layout.anchors)
         losses = []
-        for output, level in zip(outputs, self._levels):
+        for output, level in zip(outputs, self._layout.levels):
             grid = (output.shape[2], output.shape[3])
-            asked = assign_yolo_targets(targets, anchor_of_object, level, grid, self._num_classes)
-            losses.append(self._level_losses(output, targets, asked, level))
+            assigned = assign_yolo_targets(targets, anchor_of_object, level, grid, self._layout.num_classes)
+            losses.append(self._level_losses(output, targets, assigned, level))
         return losses
 
     def _level_losses(
-        self, output: Tensor, targets: BatchTargets, asked: YoloTargets, level: YoloLevel
+        self, output: Tensor, targets: BatchTargets, assigned: YoloTargets, level: YoloLevel
     ) -> dict[str, Tensor]:
-        maps = split_maps(output, len(level.anchors), iou_aware=self._iou_aware)
-        rows = self._rows_at(output, asked.cells, level)
+        maps = split_maps(output, len(level.anchors), iou_aware=self._layout.iou_aware)
+        rows = self._rows_at(output, assigned.cells, level)
         images = output.shape[0]
-        weights = asked.responsible.astype("float32") * targets.weights
-        box_weights = asked.box_weights * weights
+        weights = assigned.responsible.astype("float32") * targets.weights
+        box_weights = assigned.box_weights * weights
 
         def reduce(values: Tensor, weights: Tensor) -> Tensor:
             return (values * weights).sum() / images
 
         losses = {
-            "loss_xy": reduce(self._centre_loss(rows[..., :2], asked.offsets), box_weights),
-            "loss_wh": reduce(paddle.abs(rows[..., 2:4] - asked.log_sizes).sum(axis=-1), box_weights),
-            "loss_obj": self._objectness_loss(maps, targets, asked, weights, level).sum() / images,
-            "loss_cls": reduce(self._class_loss(rows[..., 5:], asked.classes), weights),
+            "loss_xy": reduce(self._centre_loss(rows[..., :2], assigned.offsets), box_weights),
+            "loss_wh": reduce(paddle.abs(rows[..., 2:4] - assigned.log_sizes).sum(axis=-1), box_weights),
+            "loss_obj": self._objectness_loss(maps, targets, assigned, weights, level).sum() / images,
+            "loss_cls": reduce(self._class_loss(rows[..., 5:], assigned.classes), weights),
         }
         if self._iou_loss is None and self._iou_aware_loss is None:
             return losses
         grid = (output.shape[2], output.shape[3])
-        boxes = decode_cells(rows[..., :4], asked.cells, level, grid, scale_x_y=self.scale_x_y)
+        boxes = decode_cells(rows[..., :4], assigned.cells, level, grid, scale_x_y=self.scale_x_y)
         if self._iou_loss is not None:
             losses["loss_iou"] = reduce(self._iou_loss(boxes, targets.boxes), box_weights)
         if self._iou_aware_loss is not None and maps.ious is not None:
-            logits = paddle.take_along_axis(paddle.flatten(maps.ious, 1), asked.cells, axis=1)
+            logits = paddle.take_along_axis(paddle.flatten(maps.ious, 1), assigned.cells, axis=1)
             losses["loss_iou_aware"] = reduce(self._iou_aware_loss(logits, boxes, targets.boxes), weights)
         return losses
 
     def _rows_at(self, output: Tensor, cells: Tensor, level: YoloLevel) -> Tensor:
-        """What the map holds at chosen cells: ``[N, G]`` cells to ``[N, G, 5 + K]`` float32."""
+        """Values of the map at selected cells: ``[N, G]`` cells to ``[N, G, 5 + K]`` float32."""
         images, channels, area = output.shape[0], output.shape[1], output.shape[2] * output.shape[3]
-        values = 5 + self._num_classes
-        first = len(level.anchors) if self._iou_aware else 0
+        values = self._layout.values
+        first = len(level.anchors) if self._layout.iou_aware else 0
         image = paddle.arange(images, dtype="int64").unsqueeze(1)
         channel = (image * channels + first + cells // area * values).unsqueeze(-1)
         channel = channel + paddle.arange(values, dtype="int64")
@@ -160,14 +149,14 @@ class YOLOv3Loss:
         return functional.binary_cross_entropy_with_logits(logits, targets, reduction="none").sum(axis=-1)
 
     def _objectness_loss(
-        self, maps: YoloMaps, targets: BatchTargets, asked: YoloTargets, weights: Tensor, level: YoloLevel
+        self, maps: YoloMaps, targets: BatchTargets, assigned: YoloTargets, weights: Tensor, level: YoloLevel
     ) -> Tensor:
         """``[N, A * h * w]`` loss of every cell: towards 1 by `weights`, towards 0 by 1 or, if ignored, 0."""
         logits = paddle.flatten(maps.objectness, 1)
         images, cells = logits.shape
         start = paddle.arange(images, dtype="int64").unsqueeze(1) * cells
-        nowhere = paddle.full_like(asked.cells, images * cells)
-        slots = paddle.where(asked.responsible, asked.cells + start, nowhere)
+        nowhere = paddle.full_like(assigned.cells, images * cells)
+        slots = paddle.where(assigned.responsible, assigned.cells + start, nowhere)
         placed = place_rows(paddle.flatten(weights), paddle.flatten(slots), images * cells)
         positive = paddle.reshape(placed, [images, cells])
 

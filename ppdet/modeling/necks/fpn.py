@@ -10,6 +10,7 @@ import paddle
 from paddle import Tensor, nn
 from paddle.nn import functional
 
+from ppdet.config.errors import ArgumentError
 from ppdet.config.spec import Derived
 from ppdet.modeling.interfaces import Neck
 from ppdet.modeling.layers.upsample import double_nearest
@@ -110,11 +111,12 @@ def _check(
     if not strides or any(2 * fine != coarse for fine, coarse in zip(strides, strides[1:])):
         raise ValueError(f"FPN needs maps whose strides double from one to the next, got strides {strides}")
     if spatial_scales is not None and [1.0 / s for s in strides] != list(spatial_scales):
-        raise ValueError(
-            f"FPN.spatial_scales is {list(spatial_scales)}, but the backbone returns maps of strides "
-            f"{strides}; remove the line or change the backbone's return_idx"
+        raise ArgumentError(
+            "spatial_scales",
+            f"got {list(spatial_scales)}, but the backbone returns maps of strides {strides}; remove the "
+            "line or change the backbone's return_idx",
         )
     if extra_stage < 0 or (extra_stage > 1 and not has_extra_convs):
-        raise ValueError(
-            f"FPN.extra_stage: expected 0 or 1 (more only with has_extra_convs), got {extra_stage}"
+        raise ArgumentError(
+            "extra_stage", f"expected 0 or 1 (more only with has_extra_convs), got {extra_stage}"
         )

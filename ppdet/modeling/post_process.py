@@ -9,11 +9,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, NamedTuple, Optional
 
-from paddle import Tensor, nn
+from paddle import Tensor
 
+from ppdet.config.errors import ArgumentError
 from ppdet.config.spec import Derived, Spec
 from ppdet.ops.nms import class_wise_nms
-from ppdet.structures import BoxConventions, DetectionTensors
+from ppdet.structures import DetectionTensors
 
 
 class DecodedBoxes(NamedTuple):
@@ -32,14 +33,12 @@ class DecodedBoxes(NamedTuple):
 class BoxDecoder(ABC):
     """Turns the raw outputs of one kind of head into boxes and scores."""
 
-    conventions: BoxConventions = BoxConventions()
-
     @abstractmethod
     def __call__(self, outputs: Any, image_sizes: Tensor, scale_factors: Tensor) -> DecodedBoxes:
         """Decode.
 
         Args:
-            outputs: Whatever the head that this decoder belongs to puts out.
+            outputs: Raw outputs of the head that this decoder belongs to.
             image_sizes: ``[N, 2]`` float32 (height, width) of the resized content.
             scale_factors: ``[N, 2]`` float32 (y, x), resized / original.
 
@@ -70,11 +69,11 @@ class MultiClassNMS:
         nms_threshold: float = 0.5,
     ) -> None:
         if keep_top_k < 1:
-            raise ValueError(
-                f"MultiClassNMS.keep_top_k is {keep_top_k}, expected >= 1: detections have a fixed length"
+            raise ArgumentError(
+                "keep_top_k", f"expected >= 1, got {keep_top_k}; detections have a fixed length"
             )
         if nms_top_k < 1 and nms_top_k != -1:
-            raise ValueError(f"MultiClassNMS.nms_top_k is {nms_top_k}, expected >= 1, or -1 for all")
+            raise ArgumentError("nms_top_k", f"expected >= 1, or -1 for all, got {nms_top_k}")
         self.score_threshold = score_threshold
         self.nms_top_k: Optional[int] = None if nms_top_k == -1 else nms_top_k
         self.keep_top_k = keep_top_k
@@ -97,10 +96,10 @@ class BBoxPostProcess:
     """Decoding and NMS, one after the other.
 
     Args:
-        decode: How raw outputs become boxes: ``RCNNBox``, ``YOLOBox``.
-        nms: What is kept of them.
-        decode_facts: What the head knows and the decoder needs (anchors, strides, box weights); the parent
-            hands it over. A fact that the decoder's own block repeats must agree.
+        decode: Decoder of the raw outputs: ``RCNNBox``, ``YOLOBox``.
+        nms: Class-wise NMS.
+        decode_arguments: Derived arguments of the decoder (anchors, strides, box weights) by name, from the
+            head whose outputs it decodes. One that the decoder's own block repeats must agree.
     """
 
     def __init__(
@@ -108,22 +107,11 @@ class BBoxPostProcess:
         *,
         decode: Spec[BoxDecoder],
         nms: Spec[MultiClassNMS] = Spec.of(MultiClassNMS),  # noqa: B008  (a Spec is immutable)
-        decode_facts: Derived[Optional[Mapping[str, Any]]] = None,
+        decode_arguments: Derived[Mapping[str, Any]],
     ) -> None:
-        self.decode = decode.build(**(decode_facts or {}))
+        self.decode = decode.build(**decode_arguments)
         self.nms = nms.build()
 
     def __call__(self, outputs: Any, image_sizes: Tensor, scale_factors: Tensor) -> DetectionTensors:
         """Detections in pixels of the original images; arguments as for `BoxDecoder`."""
         return self.nms(self.decode(outputs, image_sizes, scale_factors))
-
-
-def final_nms(model: nn.Layer) -> Optional[MultiClassNMS]:
-    """The final NMS of a detector, wherever it keeps it; None if it has none."""
-    for layer in model.sublayers(include_self=True):
-        for value in vars(layer).values():
-            if isinstance(value, BBoxPostProcess):
-                return value.nms
-            if isinstance(value, MultiClassNMS):
-                return value
-    return None
