@@ -60,6 +60,7 @@ MODELING_RANK = {
     "heads": 2,
     "necks": 2,
     "backbones": 2,
+    "transformers": 2,
     "assign": 1,
     "losses": 1,
     "layers": 1,

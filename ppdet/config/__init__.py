@@ -2,6 +2,16 @@
 
 from ppdet.config.errors import ArgumentError, ConfigError, Place, Problem
 from ppdet.config.registry import register
-from ppdet.config.spec import Derived, Shared, Spec
+from ppdet.config.spec import Common, Derived, Shared, Spec
 
-__all__ = ["ArgumentError", "ConfigError", "Derived", "Place", "Problem", "Shared", "Spec", "register"]
+__all__ = [
+    "ArgumentError",
+    "Common",
+    "ConfigError",
+    "Derived",
+    "Place",
+    "Problem",
+    "Shared",
+    "Spec",
+    "register",
+]

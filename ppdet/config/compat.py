@@ -63,6 +63,13 @@ _READER: Mapping[str, Rule] = {
     "drop_empty": Ignored("allow_empty of the dataset says whether images without objects stay"),
 }
 
+_GRIDS = Ignored("grids follow from the features, whatever their size")
+_SIGMOIDS = Only((True,), "classes are told apart by sigmoids, as RT-DETR was published")
+_NO_DROPOUT = {
+    name: Only((0.0, 0, None), "dropout is not provided")
+    for name in ("dropout", "attn_dropout", "act_dropout")
+}
+_NO_QUERY_MASKS = Only((False,), "query detectors have no masks here")
 _NO_OTHER_BLOCKS = "this kind of residual block is not provided"
 _STRIDES_FOLLOW = "strides follow from the neck"
 _NO_BOX_LOSS = "another box loss is not provided for this head"
@@ -146,6 +153,52 @@ COMPONENT_KEYS: Mapping[str, Mapping[str, Rule]] = {
         "share_cls_reg": Only((False,), "the two branches have their own weights"),
     },
     "FocalLoss": {"use_sigmoid": Only((True,), "focal loss is one of sigmoids")},
+    "PPHGNetV2": {"use_lab": Only((False,), "learnable affine blocks are not provided")},
+    "HybridEncoder": {
+        "in_channels": _FOLLOWS,
+        "feat_strides": _FOLLOWS,
+        "act": Only(("silu",), "the encoder's activation is SiLU"),
+        "eval_size": _GRIDS,
+    },
+    "TransformerLayer": {
+        **_NO_DROPOUT,
+        "normalize_before": Only((False,), "layers normalise after their sums"),
+    },
+    "RTDETRTransformer": {
+        **_NO_DROPOUT,
+        "backbone_feat_channels": _FOLLOWS,
+        "feat_strides": _FOLLOWS,
+        "position_embed_type": Ignored("queries take their position from their boxes"),
+        "learnt_init_query": Only((False,), "queries start from the tokens that were selected"),
+        "query_pos_head_inv_sig": Only((False,), "positions are made of boxes, not of their logits"),
+        "eval_size": _GRIDS,
+    },
+    "DINOHead": {"eval_idx": Only((-1,), "write eval_idx of the transformer")},
+    "DINOLoss": {
+        "num_classes": Agrees(("num_classes",)),
+        "aux_loss": Only((True,), "every layer of the decoder has its losses"),
+        "use_focal_loss": _SIGMOIDS,
+        "use_vfl": Only((True,), "the loss of RT-DETR is varifocal"),
+        "use_uni_match": Only((False,), "every layer is matched on its own"),
+        "uni_match_ind": Ignored("every layer is matched on its own"),
+    },
+    "HungarianMatcher": {
+        "use_focal_loss": _SIGMOIDS,
+        "with_mask": _NO_QUERY_MASKS,
+        "num_sample_points": Ignored("there are no masks to sample"),
+    },
+    "DETRPostProcess": {
+        "num_classes": Agrees(("num_classes",)),
+        "dual_queries": Only((False,), "there is one set of queries"),
+        "dual_groups": Only((0,), "there is one set of queries"),
+        "use_focal_loss": _SIGMOIDS,
+        "with_mask": _NO_QUERY_MASKS,
+        "bbox_decode_type": Only(("origin",), "images are not padded before they are resized"),
+    },
+    "DETR": {
+        "exclude_post_process": Only((False,), "an export gives detections"),
+        "with_mask": _NO_QUERY_MASKS,
+    },
     "MultiClassNMS": {
         "cpu": _DEVICE,
         "normalized": Ignored('boxes are continuous, without "+1"'),
@@ -213,6 +266,8 @@ TOP_LEVEL_KEYS: Mapping[str, Rule] = {
     "slim": Only((None,), "model compression is not provided"),
     "ssod_method": Only((None,), "semi-supervised training is not provided"),
     "data_format": _NCHW,
+    "eval_size": _GRIDS,
+    "use_focal_loss": _SIGMOIDS,
     "trt": _EXPORT,
     "export_onnx": _EXPORT,
     "output_eval": Ignored("use --save_results"),
@@ -236,11 +291,9 @@ NOT_PROVIDED: frozenset[str] = frozenset(
         "ConvNeXt",
         "COTLoss",
         "CustomCSPPAN",
-        "DETR",
         "DETRHead",
         "DETRTransformer",
         "DINO",
-        "DINOHead",
         "DINOTransformer",
         "DLA",
         "FCOS",
@@ -253,7 +306,6 @@ NOT_PROVIDED: frozenset[str] = frozenset(
         "GIoULoss",
         "HRFPN",
         "HRNet",
-        "HybridEncoder",
         "JDE",
         "LCNet",
         "LibraBBoxAssigner",
@@ -271,7 +323,6 @@ NOT_PROVIDED: frozenset[str] = frozenset(
         "PicoHead",
         "QueryInst",
         "RTDETR",
-        "RTDETRTransformer",
         "Res2Net",
         "S2ANet",
         "S2ANetHead",

@@ -212,6 +212,9 @@ class Resolver:
         if parameter.shared and not unused:
             shared = self._shared(parameter, node, name)
             node = shared if shared is not None else node
+        elif parameter.common and not unused:
+            shared = self._top_level(parameter)
+            node = node if node is not None else shared
         if node is not None:
             return self._value(node, parameter, fallback), _origin(node, parameter)
         if parameter.derived:
@@ -250,14 +253,17 @@ class Resolver:
 
     def _shared(self, parameter: Parameter, node: Optional[Node], name: str) -> Optional[Node]:
         """What the top level says, after a look whether the component's own block agrees."""
-        self.shared.add(parameter.name)
-        shared = self._root.items.get(parameter.name)
-        if isinstance(shared, Leaf) and shared.value is None:
-            return None
+        shared = self._top_level(parameter)
         if shared is not None and node is not None and plain(shared) != plain(node):
             message = f"{shown(node)}, but {parameter.name} is {shown(shared)} at {shared.place}; remove one"
             self._report(node.place, f"{name}.{parameter.name} is {message}")
         return shared
+
+    def _top_level(self, parameter: Parameter) -> Optional[Node]:
+        """What the top level says of a fact or choice that components have in common; None for nothing."""
+        self.shared.add(parameter.name)
+        node = self._root.items.get(parameter.name)
+        return None if isinstance(node, Leaf) and node.value is None else node
 
 
 def _origin(node: Node, parameter: Parameter) -> Place:

@@ -10,7 +10,7 @@ from functools import cache
 from typing import Annotated, Any, Callable, Literal, Union
 
 from ppdet.config.errors import ConfigError, Place, Problem
-from ppdet.config.spec import DERIVED, SHARED, Spec
+from ppdet.config.spec import COMMON, DERIVED, SHARED, Spec
 
 #: Default of a parameter that has none.
 REQUIRED = inspect.Parameter.empty
@@ -38,6 +38,7 @@ class Parameter:
         annotation: Its type, without the markers.
         default: `REQUIRED` if there is none.
         shared: A fact of the top level (`ppdet.config.spec.Shared`).
+        common: A choice of the top level that a block may make otherwise (`ppdet.config.spec.Common`).
         derived: Handed over by the parent (`ppdet.config.spec.Derived`).
     """
 
@@ -45,6 +46,7 @@ class Parameter:
     annotation: Any
     default: Any
     shared: bool
+    common: bool
     derived: bool
 
 
@@ -74,7 +76,9 @@ def schema_of(component: Callable[..., Any]) -> dict[str, Parameter]:
             derived = DERIVED in marks
             if not derived and not _supported(annotation):
                 problems.append(_fault(component, f"argument {name!r}: no YAML can give {annotation}"))
-            found[name] = Parameter(name, annotation, parameter.default, SHARED in marks, derived)
+            found[name] = Parameter(
+                name, annotation, parameter.default, SHARED in marks, COMMON in marks, derived
+            )
     if problems:
         raise ConfigError(problems)
     return found

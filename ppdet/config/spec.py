@@ -1,11 +1,13 @@
 """How a component is described before it is built.
 
 A component is any class whose constructor takes keyword-only arguments; its signature is its
-schema. Constructor arguments come from three places, told apart by their annotation:
+schema. Constructor arguments come from four places, told apart by their annotation:
 
 * plain: from the component's own YAML block (``depth: int = 50``);
 * ``Shared[T]``: a fact of the whole experiment, written once at the top level of the YAML
-  (``num_classes``, ``norm_type``); a block may repeat it but must agree;
+  (``num_classes``); a block may repeat it but must agree;
+* ``Common[T]``: a choice that the top level may make for all components (``norm_type``) and a block otherwise
+  for its own;
 * ``Derived[T]``: known only to the parent, which hands it over in `Spec.build`
   (``in_shapes``, the feature shapes of the part before); a YAML may state it but must agree.
 
@@ -35,9 +37,11 @@ T_co = TypeVar("T_co", covariant=True)
 #: Annotation markers; compare by identity with the metadata of ``Annotated``.
 SHARED = object()
 DERIVED = object()
+COMMON = object()
 
 Shared = Annotated[T, SHARED]
 Derived = Annotated[T, DERIVED]
+Common = Annotated[T, COMMON]
 
 
 @dataclass(frozen=True)

@@ -168,11 +168,14 @@ def test_lists_of_components(tmp_path: Path) -> None:
 
 
 def test_shared_facts(tmp_path: Path) -> None:
-    arguments = toy(
-        tmp_path, "norm_type: sync_bn\nToyBackbone: {norm_type: sync_bn}\nToy: {head: {num_classes: 4}}\n"
-    )
+    arguments = toy(tmp_path, "norm_type: sync_bn\nnum_classes: 4\nToy: {head: {num_classes: 4}}\n")
     assert arguments["backbone"].arguments["norm_type"] == "sync_bn"
     assert arguments["head"].arguments["num_classes"] == 4
+    with pytest.raises(ConfigError, match="num_classes is 5, but num_classes is 4"):
+        toy(tmp_path, "num_classes: 4\nToy: {head: {num_classes: 5}}\n")
+    # A choice, unlike a fact, a component may make otherwise.
+    arguments = toy(tmp_path, "norm_type: sync_bn\nToyBackbone: {norm_type: gn}\n")
+    assert arguments["backbone"].arguments["norm_type"] == "gn"
     # Without a top-level value the component's own counts, and a null says nothing.
     arguments = toy(tmp_path, "norm_type: null\nToyBackbone: {norm_type: gn}\n")
     assert arguments["backbone"].arguments["norm_type"] == "gn"

@@ -40,6 +40,27 @@ R50_VD = (
 )
 SSLD = f"{R50_VD[:-1]}, lr_mult_list: [0.05, 0.05, 0.1, 0.15]}}"
 
+RTDETR = ["coco_detection.yml", "runtime.yml", "optimizer_6x.yml", "rtdetr.yml", "rtdetr_reader.yml"]
+#: The encoder of an RT-DETR, and what all of them say of their training.
+ENCODER = """\
+find_unused_parameters: True
+log_iter: 200
+HybridEncoder:
+  hidden_dim: {0}
+  use_encoder_idx: [2]
+  num_encoder_layers: {1}
+  encoder_layer:
+    name: TransformerLayer
+    d_model: {0}
+    nhead: 8
+    dim_feedforward: {2}
+    dropout: 0.
+    activation: 'gelu'
+  expansion: {3}
+  depth_mult: 1.0
+"""
+SMALL_ENCODER = ENCODER.format(256, 1, 1024, 0.5)
+
 #: Name -> (bases, further lines).
 FAMILIES = {
     "faster_rcnn_r50_fpn_1x": ([*RCNN, "coco_detection.yml", "faster_fpn.yml"], ""),
@@ -102,6 +123,23 @@ FAMILIES = {
         ],
         "YOLOv3:\n  backbone: ResNet\nResNet:\n  depth: 34\n  return_idx: [1, 2, 3]\n  freeze_at: -1\n"
         "  freeze_norm: false\n  norm_decay: 0.\nload_static_weights: true\n",
+    ),
+    "rtdetr_r50vd": (RTDETR, "weights: output/x/model_final\nfind_unused_parameters: True\n"),
+    "rtdetr_r50vd_m": (RTDETR, f"{SMALL_ENCODER}RTDETRTransformer:\n  eval_idx: 2 # the third of six\n"),
+    "rtdetr_r18vd": (
+        RTDETR,
+        "ResNet:\n  depth: 18\n  variant: d\n  return_idx: [1, 2, 3]\n  freeze_at: -1\n  freeze_norm: false\n"
+        f"  norm_decay: 0.\n{SMALL_ENCODER}RTDETRTransformer:\n  eval_idx: -1\n  num_decoder_layers: 3\n",
+    ),
+    "rtdetr_r101vd": (
+        RTDETR,
+        "ResNet: {depth: 101, lr_mult_list: [0.01, 0.01, 0.01, 0.01]}\n" + ENCODER.format(384, 1, 2048, 1.0),
+    ),
+    "rtdetr_hgnetv2_h": (
+        RTDETR,
+        "DETR:\n  backbone: PPHGNetV2\nPPHGNetV2:\n  arch: 'H'\n  return_idx: [1, 2, 3]\n  freeze_stem_only:"
+        " True\n  freeze_at: 0\n  freeze_norm: True\n  lr_mult_list: [0., 0.01, 0.01, 0.01, 0.01]\n"
+        + ENCODER.format(512, 2, 2048, 1.0),
     ),
 }
 

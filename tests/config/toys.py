@@ -6,7 +6,7 @@ from pathlib import Path
 from textwrap import dedent
 from typing import Any, Literal, Optional, Union
 
-from ppdet.config import ArgumentError, Derived, Shared, Spec, register
+from ppdet.config import ArgumentError, Common, Derived, Shared, Spec, register
 from ppdet.config.components import COMPONENTS
 from ppdet.experiment.config import Experiment, load_config
 from ppdet.modeling.interfaces import Backbone, Detector
@@ -27,7 +27,7 @@ class ToyFlip(ToyStep):
 @register
 class ToyBackbone(Backbone):
     def __init__(
-        self, *, depth: int = 50, norm_type: Shared[str] = "bn", widths: tuple[int, ...] = (1, 2)
+        self, *, depth: int = 50, norm_type: Common[str] = "bn", widths: tuple[int, ...] = (1, 2)
     ) -> None:
         super().__init__()
         if depth < 1:

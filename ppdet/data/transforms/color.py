@@ -40,6 +40,7 @@ class RandomDistort(Transform[DistortParams]):
         random_apply: Take the four in a drawn order, else in a fixed one, hue before or after contrast.
         count: With `random_apply`, only the first so many of the order.
         random_channel: Swap the channels in one of two images.
+        prob: Probability of doing anything at all.
     """
 
     def __init__(
@@ -52,11 +53,15 @@ class RandomDistort(Transform[DistortParams]):
         random_apply: bool = True,
         count: int = 4,
         random_channel: bool = False,
+        prob: float = 1.0,
     ) -> None:
         self.ranges = {"hue": hue, "saturation": saturation, "contrast": contrast, "brightness": brightness}
         for name, values in self.ranges.items():
             if len(values) != 3 or values[0] > values[1] or not 0 <= values[2] <= 1:
                 raise ArgumentError(name, f"expected [low, high, probability of doing nothing], got {values}")
+        if not 0 <= prob <= 1:
+            raise ArgumentError("prob", f"expected 0..1, got {prob}")
+        self.prob = prob
         self.random_apply = random_apply
         self.count = count
         self.random_channel = random_channel
@@ -64,6 +69,8 @@ class RandomDistort(Transform[DistortParams]):
     def draw(self, sample: Sample, rng: np.random.Generator) -> DistortParams:
         """Draw which operations, their order and amounts."""
         del sample
+        if self.prob < 1 and rng.random() >= self.prob:
+            return DistortParams((), (0, 1, 2))
         if self.random_apply:
             order = [str(name) for name in rng.permutation(list(self.ranges))][: self.count]
         elif rng.random() < 0.5:

@@ -35,6 +35,7 @@ class RandomCrop(Transform[Optional[CropParams]]):
         num_attempts: Crops drawn per threshold.
         allow_no_crop: Let "no crop" be one more threshold.
         cover_all_box: Ask for the overlap with every object, not only the best.
+        prob: Probability of cropping at all.
     """
 
     def __init__(
@@ -46,10 +47,14 @@ class RandomCrop(Transform[Optional[CropParams]]):
         num_attempts: int = 50,
         allow_no_crop: bool = True,
         cover_all_box: bool = False,
+        prob: float = 1.0,
     ) -> None:
         for name, pair in (("aspect_ratio", aspect_ratio), ("scaling", scaling)):
             if len(pair) != 2 or not 0 < pair[0] <= pair[1]:
                 raise ArgumentError(name, f"expected [smallest, largest], both > 0, got {pair}")
+        if not 0 <= prob <= 1:
+            raise ArgumentError("prob", f"expected 0..1, got {prob}")
+        self.prob = prob
         self.aspect_ratio = aspect_ratio
         self.thresholds: list[Optional[float]] = list(thresholds)
         if allow_no_crop:
@@ -61,6 +66,8 @@ class RandomCrop(Transform[Optional[CropParams]]):
     def draw(self, sample: Sample, rng: np.random.Generator) -> Optional[CropParams]:
         """Draw a crop; None to leave the image as it is."""
         if sample.target is None or len(sample.target) == 0:
+            return None
+        if self.prob < 1 and rng.random() >= self.prob:
             return None
         size = pixels_hwc(sample).shape[:2]
         boxes = sample.target.boxes

@@ -13,7 +13,7 @@ from paddle import Tensor, nn
 from paddle.nn import functional
 
 from ppdet.config.errors import ArgumentError
-from ppdet.config.spec import Shared
+from ppdet.config.spec import Common
 from ppdet.modeling.interfaces import Backbone
 from ppdet.modeling.layers.darknet import ConvNormLeaky
 from ppdet.structures import FeatureShape
@@ -88,7 +88,7 @@ class DarkNet(Backbone):
         freeze_at: int = -1,
         return_idx: Sequence[int] = (2, 3, 4),
         num_stages: int = 5,
-        norm_type: Shared[str] = "bn",
+        norm_type: Common[str] = "bn",
         norm_decay: float = 0.0,
         freeze_norm: bool = False,
     ) -> None:
@@ -155,7 +155,7 @@ class DarkNetTiny(Backbone):
         *,
         freeze_at: int = -1,
         return_idx: Sequence[int] = (4, 6),
-        norm_type: Shared[str] = "bn",
+        norm_type: Common[str] = "bn",
         norm_decay: float = 0.0,
         freeze_norm: bool = False,
     ) -> None:

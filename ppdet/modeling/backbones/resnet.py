@@ -8,7 +8,7 @@ from paddle import Tensor, nn
 from paddle.nn import functional
 
 from ppdet.config.errors import ArgumentError
-from ppdet.config.spec import Shared
+from ppdet.config.spec import Common
 from ppdet.modeling.interfaces import Backbone
 from ppdet.modeling.layers.residual import ResidualPlan, ResidualStage
 from ppdet.structures import FeatureShape
@@ -42,7 +42,7 @@ class ResNet(Backbone):
         *,
         depth: int = 50,
         variant: str = "b",
-        norm_type: Shared[str] = "bn",
+        norm_type: Common[str] = "bn",
         norm_decay: float = 0.0,
         freeze_norm: bool = True,
         freeze_at: int = 0,

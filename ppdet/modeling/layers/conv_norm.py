@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Optional
+
 import paddle
 from paddle import Tensor, nn
 
@@ -20,6 +22,7 @@ class ConvNorm(nn.Layer):
         norm_decay: Own L2 factor of the norm's scale and shift.
         freeze_norm: Keep scale, shift and statistics as they are.
         lr_mult: Factor on the learning rate.
+        initializer: Start of the kernel; Paddle's own if None.
     """
 
     def __init__(
@@ -33,6 +36,7 @@ class ConvNorm(nn.Layer):
         norm_decay: float = 0.0,
         freeze_norm: bool = False,
         lr_mult: float = 1.0,
+        initializer: Optional[nn.initializer.Initializer] = None,
     ) -> None:
         super().__init__()
         self.conv = nn.Conv2D(
@@ -41,7 +45,7 @@ class ConvNorm(nn.Layer):
             kernel,
             stride=stride,
             padding=kernel // 2,
-            weight_attr=paddle.ParamAttr(learning_rate=lr_mult),
+            weight_attr=paddle.ParamAttr(learning_rate=lr_mult, initializer=initializer),
             bias_attr=False,
         )
         self.norm = build_norm(out_channels, norm_type, frozen=freeze_norm, lr_mult=lr_mult, decay=norm_decay)

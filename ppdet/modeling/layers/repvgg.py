@@ -5,7 +5,7 @@ Ding et al. 2021, "RepVGG: Making VGG-style ConvNets Great Again" (arXiv:2101.03
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Optional
 
 import paddle
@@ -44,10 +44,15 @@ class ConvBN(nn.Layer):
     Args:
         in_channels: Channels in.
         out_channels: Channels out.
-        kernel: Side of the kernel; padded by ``kernel // 2``.
+        kernel: Side of the kernel.
         stride: Stride.
+        padding: Top, bottom, left, right; ``kernel // 2`` everywhere if None.
+        groups: Groups of channels, each convolved on its own.
         act: What follows the normalisation; None for nothing.
         norm_type: ``bn`` or ``sync_bn``.
+        freeze_norm: Keep scale, shift and statistics as they are.
+        lr_mult: Factor on the learning rate.
+        initializer: Start of the kernel; Paddle's own if None.
     """
 
     def __init__(
@@ -57,14 +62,26 @@ class ConvBN(nn.Layer):
         *,
         kernel: int,
         stride: int = 1,
+        padding: Optional[Sequence[int]] = None,
+        groups: int = 1,
         act: Optional[Callable[[Tensor], Tensor]] = None,
         norm_type: str = "bn",
+        freeze_norm: bool = False,
+        lr_mult: float = 1.0,
+        initializer: Optional[nn.initializer.Initializer] = None,
     ) -> None:
         super().__init__()
         self.conv = nn.Conv2D(
-            in_channels, out_channels, kernel, stride=stride, padding=kernel // 2, bias_attr=False
+            in_channels,
+            out_channels,
+            kernel,
+            stride=stride,
+            padding=kernel // 2 if padding is None else list(padding),
+            groups=groups,
+            weight_attr=paddle.ParamAttr(learning_rate=lr_mult, initializer=initializer),
+            bias_attr=False,
         )
-        self.bn = build_norm(out_channels, norm_type)
+        self.bn = build_norm(out_channels, norm_type, frozen=freeze_norm, lr_mult=lr_mult)
         self._act = act
 
     def forward(self, features: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from functools import partial
 import paddle
 from paddle import Tensor, nn
 
-from ppdet.config.spec import Derived, Shared
+from ppdet.config.spec import Common, Derived
 from ppdet.modeling.interfaces import Neck
 from ppdet.modeling.layers.darknet import ConvNormLeaky
 from ppdet.modeling.layers.upsample import double_nearest
@@ -55,7 +55,7 @@ class YOLOv3FPN(Neck):
         self,
         *,
         in_shapes: Derived[list[FeatureShape]],
-        norm_type: Shared[str] = "bn",
+        norm_type: Common[str] = "bn",
         freeze_norm: bool = False,
     ) -> None:
         super().__init__()
@@ -105,7 +105,7 @@ class YOLOv3TinyFPN(Neck):
         self,
         *,
         in_shapes: Derived[list[FeatureShape]],
-        norm_type: Shared[str] = "bn",
+        norm_type: Common[str] = "bn",
         freeze_norm: bool = False,
     ) -> None:
         super().__init__()

@@ -1,0 +1,87 @@
+"""Layers of a transformer encoder, and the positions of tokens on a grid."""
+
+from __future__ import annotations
+
+from typing import Literal, Union
+
+import paddle
+from paddle import Tensor, nn
+from paddle.nn import functional
+
+from ppdet.config.errors import ArgumentError
+from ppdet.config.spec import Derived
+from ppdet.modeling.layers.attention import SelfAttention, xavier_linear
+
+Activation = Literal["relu", "gelu"]
+
+
+def activate(x: Tensor, kind: Activation) -> Tensor:
+    """ReLU, or GELU with the error function."""
+    return functional.relu(x) if kind == "relu" else functional.gelu(x)
+
+
+class TransformerLayer(nn.Layer):
+    """Self-attention and a feed-forward network, each normalised after its sum (post-norm).
+
+    Vaswani et al., "Attention Is All You Need", arXiv:1706.03762, section 3.1.
+
+    Args:
+        d_model: Channels D.
+        nhead: Heads.
+        dim_feedforward: Channels inside the feed-forward network.
+        activation: ``relu`` or ``gelu``.
+    """
+
+    def __init__(
+        self,
+        *,
+        d_model: Derived[int],
+        nhead: int = 8,
+        dim_feedforward: int = 1024,
+        activation: Activation = "relu",
+    ) -> None:
+        super().__init__()
+        self._activation: Activation = activation
+        self.self_attn = SelfAttention(d_model, nhead)
+        self.linear1 = xavier_linear(d_model, dim_feedforward)
+        self.linear2 = xavier_linear(dim_feedforward, d_model)
+        self.norm1 = nn.LayerNorm(d_model)
+        self.norm2 = nn.LayerNorm(d_model)
+
+    def forward(self, tokens: Tensor, position: Tensor) -> Tensor:
+        """Tokens ``[N, T, D]`` and their positions ``[1, T, D]`` to ``[N, T, D]``."""
+        tokens = self.norm1(tokens + self.self_attn(tokens + position, tokens))
+        return self.norm2(tokens + self.linear2(activate(self.linear1(tokens), self._activation)))
+
+
+def grid_positions(
+    height: Union[int, Tensor], width: Union[int, Tensor], channels: int, temperature: float = 10000.0
+) -> Tensor:
+    """Sine and cosine positions of the cells of a grid (arXiv:1706.03762, section 3.5, for each of two axes).
+
+    Cell t of the row-major order has the coordinates t // height and t % height, as the published weights
+    were trained: row and column where the grid is square. Elsewhere they still tell all cells apart, but no
+    longer run along its axes.
+
+    Args:
+        height: Rows.
+        width: Columns.
+        channels: D, a multiple of 4: sine and cosine of the first coordinate, then of the second.
+        temperature: Longest wavelength over 2 pi.
+
+    Returns:
+        ``[1, height * width, D]`` float32.
+
+    Raises:
+        ArgumentError: If `channels` is no multiple of 4.
+    """
+    if channels % 4:
+        raise ArgumentError("hidden_dim", f"expected a multiple of 4, got {channels}")
+    count = channels // 4
+    exponents = paddle.arange(count, dtype="float32") / count
+    frequencies = (1.0 / temperature**exponents).unsqueeze(0)
+    cells = paddle.arange(height * width, dtype="float32")
+    first = paddle.floor(cells / height)
+    angles = [axis.unsqueeze(1) * frequencies for axis in (first, cells - first * height)]
+    parts = [function(angle) for angle in angles for function in (paddle.sin, paddle.cos)]
+    return paddle.concat(parts, axis=1).unsqueeze(0)

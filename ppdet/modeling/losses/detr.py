@@ -1,0 +1,150 @@
+"""Losses of query detectors.
+
+Zhao et al., "DETRs Beat YOLOs on Real-time Object Detection", arXiv:2304.08069, section 4.3, equation 6.
+
+Letters: N images, Q queries, K classes, G most objects of an image in the batch, R pairs per image.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import paddle
+from paddle import Tensor
+
+from ppdet.config.spec import Spec
+from ppdet.modeling.assign.hungarian import HungarianMatcher, check_parts
+from ppdet.modeling.queries import DenoisingOutputs, QueryOutputs, QueryPredictions, QueryTargets
+from ppdet.ops.boxes import paired_iou
+from ppdet.ops.indexing import gather_rows, place_rows
+from ppdet.ops.losses import varifocal_loss
+from ppdet.ops.normalized_boxes import to_corners
+from ppdet.ops.ranks import mean_over_ranks
+
+_COEFFICIENTS: dict[str, float] = {"class": 1.0, "bbox": 5.0, "giou": 2.0}
+
+
+class Pairs(NamedTuple):
+    """Queries and the objects that they stand for.
+
+    Attributes:
+        queries: ``[N, R]`` int64; 0 where there is no pair.
+        exist: ``[N, R]`` float32, 1 for a pair, 0 for none.
+        boxes: ``[N, R, 4]`` float32 cx, cy, w, h of the objects.
+        labels: ``[N, R]`` int64.
+        divisor: Scalar that sums are divided by.
+    """
+
+    queries: Tensor
+    exist: Tensor
+    boxes: Tensor
+    labels: Tensor
+    divisor: Tensor
+
+
+class DINOLoss:
+    """Varifocal, L1 and GIoU losses of every layer and of the denoising queries.
+
+    The classification target of a matched query is the IoU of its box (section 4.3, "IoU-aware query
+    selection").
+
+    Args:
+        matcher: Which query stands for which object.
+        loss_coeff: Weights of ``class``, ``bbox`` and ``giou``.
+    """
+
+    def __init__(
+        self,
+        *,
+        matcher: Spec[HungarianMatcher] = Spec.of(HungarianMatcher),  # noqa: B008  (a Spec is immutable)
+        loss_coeff: dict[str, float] = _COEFFICIENTS,
+    ) -> None:
+        self.matcher = matcher.build()
+        self._weights = check_parts("loss_coeff", loss_coeff)
+
+    def __call__(self, outputs: QueryOutputs, targets: QueryTargets) -> dict[str, Tensor]:
+        """Weighted losses.
+
+        Args:
+            outputs: Predictions.
+            targets: Objects.
+
+        Returns:
+            ``loss_class``, ``loss_bbox``, ``loss_giou`` of the last layer; with ``_aux`` the sums over the
+            encoder and the other layers; with ``_dn`` and ``_aux_dn`` the same of the denoising queries, if
+            there are any. Float32 scalars, finite also without any object.
+        """
+        objects = targets.valid.astype("float32").sum()
+        everywhere = mean_over_ranks(objects, training=paddle.is_grad_enabled())
+        divisor = paddle.clip(everywhere, min=1.0)
+        sets = [outputs.encoder, *outputs.layers]
+        layers = [
+            self.layer_losses(one, _pairs(match, targets, divisor))
+            for one, match in zip(sets, paddle.unbind(self.matcher(sets, targets)))
+        ]
+        losses = _last_and_rest(layers, "")
+        if outputs.denoising is not None:
+            pairs = denoising_pairs(outputs.denoising, targets, divisor)
+            layers = [self.layer_losses(one, pairs) for one in outputs.denoising.layers]
+            # A batch without objects has nothing to restore.
+            some = paddle.clip(objects, max=1.0)
+            losses.update({name: loss * some for name, loss in _last_and_rest(layers, "_dn").items()})
+        return losses
+
+    def layer_losses(self, predictions: QueryPredictions, pairs: Pairs) -> dict[str, Tensor]:
+        """``class``, ``bbox`` and ``giou`` of one set of predictions, weighted."""
+        logits = predictions.logits.astype("float32")
+        boxes = gather_rows(predictions.boxes.astype("float32"), pairs.queries)
+        corners, object_corners = to_corners(boxes), to_corners(pairs.boxes)
+        quality = paired_iou(corners.detach(), object_corners)
+        positive, target = _class_targets(logits, pairs, quality)
+        distance = paddle.abs(boxes - pairs.boxes).sum(axis=-1)
+        giou = paired_iou(corners, object_corners, kind="giou")
+        sums = {
+            "class": varifocal_loss(logits, target, positive).sum(),
+            "bbox": (distance * pairs.exist).sum(),
+            "giou": ((1 - giou) * pairs.exist).sum(),
+        }
+        return {part: self._weights[part] * value / pairs.divisor for part, value in sums.items()}
+
+
+def _class_targets(logits: Tensor, pairs: Pairs, quality: Tensor) -> tuple[Tensor, Tensor]:
+    """``[N, Q, K]`` 1 where a query stands for an object of a class, and the IoU there."""
+    images, queries, classes = logits.shape
+    first = paddle.arange(images, dtype="int64").unsqueeze(1) * queries
+    slots = (first + pairs.queries) * classes + pairs.labels
+    size = images * queries * classes
+    slots = paddle.where(pairs.exist > 0, slots, paddle.full_like(slots, size))
+    values = paddle.stack([pairs.exist, quality], axis=-1).reshape([-1, 2])
+    placed = place_rows(values, paddle.flatten(slots), size).reshape([images, queries, classes, 2])
+    return placed[..., 0], placed[..., 1]
+
+
+def _pairs(match: Tensor, targets: QueryTargets, divisor: Tensor) -> Pairs:
+    """Pairs of a match ``[N, G]`` as `HungarianMatcher` returns it."""
+    exist = (match >= 0).astype("float32")
+    return Pairs(paddle.clip(match, min=0), exist, targets.boxes, targets.labels, divisor)
+
+
+def denoising_pairs(outputs: DenoisingOutputs, targets: QueryTargets, divisor: Tensor) -> Pairs:
+    """The positive queries of every group and the objects they were made of."""
+    images, objects = targets.labels.shape
+    rows = np.arange(outputs.groups)[:, None] * 2 * objects + np.arange(objects)
+    queries = paddle.to_tensor(np.tile(rows.reshape(1, -1), [images, 1]).astype(np.int64))
+    again = [1, outputs.groups]
+    return Pairs(
+        queries,
+        paddle.tile(targets.valid, again).astype("float32"),
+        paddle.tile(targets.boxes, [*again, 1]),
+        paddle.tile(targets.labels, again),
+        divisor * outputs.groups,
+    )
+
+
+def _last_and_rest(layers: list[dict[str, Tensor]], suffix: str) -> dict[str, Tensor]:
+    losses = {f"loss_{part}{suffix}": loss for part, loss in layers[-1].items()}
+    if len(layers) > 1:
+        for part in layers[0]:
+            losses[f"loss_{part}_aux{suffix}"] = paddle.add_n([layer[part] for layer in layers[:-1]])
+    return losses
