@@ -71,7 +71,7 @@ class NormalizeImage(Transform[None]):
         for channel, plane in enumerate(planes):
             values = cv2.extractChannel(image, channel)
             if image.dtype == np.uint8:
-                plane[:] = cv2.LUT(values, self._table[:, :, channel])
+                cv2.LUT(values, self._table[:, :, channel], dst=plane)
             else:
                 np.multiply(values, self.scale, out=plane)
                 plane -= self.mean[channel]
