@@ -275,6 +275,12 @@ TOP_LEVEL_KEYS: Mapping[str, Rule] = {
     "classwise": Ignored("use --classwise"),
 }
 
+#: Keys that 2.x has in another block: from where to where.
+MOVED_KEYS: Mapping[tuple[str, str, str], tuple[str, str]] = {
+    ("OptimizerBuilder", "optimizer", key): ("OptimizerBuilder", key)
+    for key in ("param_groups", "without_weight_decay_params")
+}
+
 #: Components of 2.x of families that are not provided, so that none of them is taken for a misspelt name
 #: of ours. It needs no completeness: any unknown name is refused.
 NOT_PROVIDED: frozenset[str] = frozenset(

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
-from ppdet.config.compat import Agrees, Only, Rule
+from ppdet.config.compat import MOVED_KEYS, Agrees, Only, Rule
 from ppdet.config.errors import Problem
 from ppdet.config.registry import yaml_name
 from ppdet.config.spec import Spec
-from ppdet.config.tree import Node, plain
+from ppdet.config.tree import Block, Node, plain
 from ppdet.config.values import shown
 
 
@@ -62,6 +63,29 @@ def check_rule(rule: Rule, node: Node, facts: Facts, problems: list[Problem]) ->
         if not any(type(value) is type(allowed) and value == allowed for allowed in rule.values):
             allowed = " or ".join(_word(v) for v in rule.values)
             problems.append(Problem(node.place, f"expected {allowed}, got {shown(node)}: {rule.reason}"))
+
+
+def move_keys(root: Block, problems: list[Problem]) -> Block:
+    """The tree with the keys of `MOVED_KEYS` where ours are.
+
+    Args:
+        root: The top level.
+        problems: Receives keys that are written in both places.
+    """
+    for (block, inner, key), (target, name) in MOVED_KEYS.items():
+        outer = root.items.get(block)
+        part = outer.items.get(inner) if isinstance(outer, Block) else None
+        if not isinstance(outer, Block) or not isinstance(part, Block) or key not in part.items:
+            continue
+        node = part.items[key]
+        if name in outer.items:
+            where = f"{target}.{name} ({outer.items[name].place})"
+            problems.append(Problem(node.place, f"is written twice, here and as {where}; remove one"))
+        rest = replace(part, items={k: v for k, v in part.items.items() if k != key})
+        root = replace(
+            root, items={**root.items, block: replace(outer, items={**outer.items, inner: rest, name: node})}
+        )
+    return root
 
 
 def _word(value: Any) -> str:

@@ -8,6 +8,7 @@ import importlib.util
 import inspect
 import sys
 import traceback
+import typing
 from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
@@ -118,10 +119,14 @@ class Table:
 
 
 def fits(component: Component, base: Any) -> bool:
-    """Whether a component may stand where ``Spec[base]`` is asked for; functions always may."""
-    if not inspect.isclass(component) or not inspect.isclass(base):
+    """Whether a component may stand where ``Spec[base]`` is expected.
+
+    Of a function, the annotation of what it returns decides; without one it may stand anywhere.
+    """
+    made = component if inspect.isclass(component) else typing.get_type_hints(component).get("return")
+    if not inspect.isclass(made) or not inspect.isclass(base):
         return True
-    return issubclass(component, base)
+    return issubclass(made, base)
 
 
 def import_plugins(entries: list[tuple[str, Place]], problems: list[Problem]) -> dict[str, Component]:

@@ -12,61 +12,58 @@ from paddle.nn import ClipGradByGlobalNorm, ClipGradByValue
 from paddle.optimizer import Optimizer
 from paddle.regularizer import L1Decay, L2Decay
 
+from ppdet.config.schema import schema_of
+from ppdet.config.spec import Spec
+from ppdet.engine.optimizers import Momentum
 from ppdet.engine.schedules import LearningRateSchedule, ScheduleError
 
 logger = logging.getLogger(__name__)
 
-_MOMENTUM: dict[str, Any] = {"type": "Momentum", "momentum": 0.9}
+_MOMENTUM: Spec[Optimizer] = Spec.of(Momentum)
 _L2: dict[str, Any] = {"type": "L2", "factor": 0.0001}
-
-#: Optimiser -> arguments a YAML may give it.
-_ARGUMENTS: dict[str, frozenset[str]] = {
-    "SGD": frozenset(),
-    "Momentum": frozenset({"momentum", "use_nesterov"}),
-    "Adam": frozenset({"beta1", "beta2", "epsilon"}),
-    "AdamW": frozenset({"beta1", "beta2", "epsilon", "weight_decay"}),
-}
-#: Arguments of every optimiser that choose parameters by parts of their names.
-_BY_NAME = frozenset({"param_groups", "without_weight_decay_params"})
 
 
 class OptimizerBuilder:
     """Which optimiser, with which weight decay and gradient clipping.
 
     A parameter's own learning-rate factor, own decay and ``trainable`` (its ParamAttr) hold; `regularizer` is
-    for those that have no decay of their own. AdamW decays by its ``weight_decay`` and not by `regularizer`.
+    for those that have no decay of their own. An optimiser with a ``weight_decay`` of its own (AdamW) decays
+    by that and not by `regularizer`.
+
+    `optimizer` is built with these derived arguments, as far as it takes them: ``learning_rate`` (number or
+    `paddle.optimizer.lr.LRScheduler`), ``parameters`` (list of trainable tensors), ``weight_decay`` (from
+    `regularizer`), ``grad_clip`` (from the two below), ``apply_decay_param_fun`` (from a parameter's name to
+    whether it decays).
 
     Args:
-        optimizer: ``type`` (Momentum, SGD, Adam or AdamW) and that optimiser's arguments;
-            ``param_groups``: list of ``{params: [parts of names], learning_rate: factor, weight_decay: L2}``;
-            ``without_weight_decay_params``: parts of names of parameters that do not decay.
+        optimizer: ``type`` and arguments: one of Paddle's optimisers, or a registered one of your own.
         regularizer: ``{type: L1 or L2, factor: number}``, or null.
         clip_grad_by_norm: Longest gradient, all parameters taken together.
         clip_grad_by_value: Largest entry of a gradient.
+        param_groups: List of ``{params: [parts of names], learning_rate: factor, weight_decay: L2}``.
+        without_weight_decay_params: Parts of names of parameters that do not decay.
+
+    Raises:
+        ScheduleError: If settings exclude each other.
     """
 
     def __init__(
         self,
         *,
-        optimizer: dict[str, Any] = _MOMENTUM,
+        optimizer: Spec[Optimizer] = _MOMENTUM,
         regularizer: Union[dict[str, Any], bool, str, None] = _L2,
         clip_grad_by_norm: Optional[float] = None,
         clip_grad_by_value: Optional[float] = None,
+        param_groups: Optional[list[dict[str, Any]]] = None,
+        without_weight_decay_params: Optional[list[str]] = None,
     ) -> None:
         if clip_grad_by_norm is not None and clip_grad_by_value is not None:
             raise ScheduleError(
                 "OptimizerBuilder: clip_grad_by_norm and clip_grad_by_value exclude each other"
             )
-        self._type = str(optimizer.get("type", "Momentum"))
-        if self._type not in _ARGUMENTS:
-            raise ScheduleError(f"optimizer.type {self._type!r}: there are {', '.join(_ARGUMENTS)}")
-        self._arguments = {k: v for k, v in optimizer.items() if k != "type" and k not in _BY_NAME}
-        unknown = sorted(set(self._arguments) - _ARGUMENTS[self._type])
-        if unknown:
-            known = ", ".join(sorted(_ARGUMENTS[self._type] | _BY_NAME)) or "none"
-            raise ScheduleError(f"optimizer: {self._type} takes no {', '.join(unknown)}; it takes {known}")
-        self._groups: Sequence[Mapping[str, Any]] = optimizer.get("param_groups") or ()
-        self._no_decay: Sequence[str] = optimizer.get("without_weight_decay_params") or ()
+        self._optimizer = optimizer
+        self._groups: Sequence[Mapping[str, Any]] = param_groups or ()
+        self._no_decay: Sequence[str] = without_weight_decay_params or ()
         self._decay = _regularizer(regularizer)
         self._clip: Union[ClipGradByGlobalNorm, ClipGradByValue, None] = None
         if clip_grad_by_norm is not None:
@@ -75,45 +72,39 @@ class OptimizerBuilder:
             bound = abs(float(clip_grad_by_value))
             self._clip = ClipGradByValue(min=-bound, max=bound)
 
-    def build(
-        self,
-        learning_rate: Union[float, LearningRateSchedule],
-        model: nn.Layer,
-        *,
-        master_weights: bool = False,
-    ) -> Optimizer:
-        """The optimiser of a model's trainable parameters.
+    def build(self, learning_rate: Union[float, LearningRateSchedule], model: nn.Layer) -> Optimizer:
+        """Build the optimiser of a model's trainable parameters.
 
         Args:
             learning_rate: Rate or schedule.
-            model: Whose parameters.
-            master_weights: Keep float32 copies of half-precision parameters.
+            model: Its parameters are trained.
 
         Raises:
-            ScheduleError: If nothing is trainable, or a part of a name fits no parameter.
+            ScheduleError: If nothing is trainable, a part of a name fits no parameter, or the optimiser does
+                not clip gradients and should.
         """
         named = {name: p for name, p in model.named_parameters() if p.trainable}
         if not named:
             raise ScheduleError("no parameter of the model is trainable; check freeze_at and the like")
         self._apply_groups(named)
-        arguments = dict(self._arguments)
         spared = {p.name for p in _matching(named, self._no_decay, "without_weight_decay_params")}
-        if self._type == "AdamW":
-            if spared:
-                arguments["apply_decay_param_fun"] = lambda name: name not in spared
-        else:
-            for parameter in named.values():
-                if parameter.name in spared:
-                    parameter.regularizer = L2Decay(0.0)
-            arguments["weight_decay"] = self._decay
-        optimizer: Optimizer = getattr(paddle.optimizer, self._type)(
-            learning_rate=learning_rate,
-            parameters=list(named.values()),
-            grad_clip=self._clip,
-            multi_precision=master_weights,
-            **arguments,
-        )
-        return optimizer
+        for parameter in named.values():
+            if parameter.name in spared:
+                parameter.regularizer = L2Decay(0.0)
+        derived: dict[str, Any] = {
+            "learning_rate": learning_rate,
+            "parameters": list(named.values()),
+            "weight_decay": self._decay,
+            "grad_clip": self._clip,
+            "apply_decay_param_fun": lambda name: name not in spared,
+        }
+        taken = {key for key, argument in schema_of(self._optimizer.component).items() if argument.derived}
+        if self._clip is not None and "grad_clip" not in taken:
+            raise ScheduleError(
+                f"OptimizerBuilder: {self._optimizer.name} takes no grad_clip; remove clip_grad_by_norm and "
+                "clip_grad_by_value"
+            )
+        return self._optimizer.build(**{name: value for name, value in derived.items() if name in taken})
 
     def _apply_groups(self, named: Mapping[str, paddle.Tensor]) -> None:
         # Written into the parameters rather than handed to Paddle as groups: those would undo the factors
@@ -122,7 +113,8 @@ class OptimizerBuilder:
             unknown = sorted(set(group) - {"params", "learning_rate", "weight_decay"})
             if unknown or "params" not in group:
                 raise ScheduleError(
-                    f"optimizer.param_groups: {dict(group)}: use params, learning_rate and weight_decay"
+                    f"OptimizerBuilder.param_groups: {dict(group)}: expected params, learning_rate and "
+                    "weight_decay"
                 )
             for parameter in _matching(named, group["params"], "param_groups"):
                 if "learning_rate" in group:
@@ -146,5 +138,5 @@ def _regularizer(settings: Union[dict[str, Any], bool, str, None]) -> Union[L1De
 def _matching(named: Mapping[str, paddle.Tensor], parts: Sequence[str], what: str) -> list[paddle.Tensor]:
     for part in parts:
         if not any(part in name for name in named):
-            raise ScheduleError(f"optimizer.{what}: no trainable parameter has {part!r} in its name")
+            raise ScheduleError(f"OptimizerBuilder.{what}: no trainable parameter has {part!r} in its name")
     return [p for name, p in named.items() if any(part in name for part in parts)]

@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import Any, Literal, Optional, Union
 
 from ppdet.config.compat import NOT_PROVIDED, TOP_LEVEL_KEYS
-from ppdet.config.compat_check import Facts, check_rule
+from ppdet.config.compat_check import Facts, check_rule, move_keys
 from ppdet.config.dump import dump
 from ppdet.config.errors import ConfigError, Place, Problem, suggestion
 from ppdet.config.load import load_tree
@@ -198,6 +198,7 @@ def load_config(path: Union[str, Path], overrides: Sequence[str] = ()) -> Experi
     root = load_tree(path, overrides, problems)
     plugins = _plugins(root)
     table = Table(import_plugins(plugins, problems))
+    root = move_keys(root, problems)
     resolver = Resolver(root, table, problems)
     arguments, places = resolver.top_level(Experiment)
     _check_keys(root, table, resolver, problems)

@@ -10,6 +10,7 @@ import paddle
 from paddle import Tensor, nn
 
 from ppdet.config.spec import Spec
+from ppdet.engine import optimizers
 from ppdet.engine.optim import OptimizerBuilder
 from ppdet.engine.schedules import LearningRate, LinearWarmup, PiecewiseDecay
 from ppdet.engine.settings import TrainSettings
@@ -106,7 +107,9 @@ def make_trainer(
     schedule = LearningRate(
         base_lr=0.1, schedulers=[Spec.of(PiecewiseDecay, milestones=[1]), Spec.of(LinearWarmup, steps=3)]
     ).build(-(-len(loader) // settings.accumulate))
-    builder = OptimizerBuilder(optimizer=optimizer or {"type": "Momentum", "momentum": 0.9})
+    settings_of_kind = dict(optimizer or {"type": "Momentum"})
+    kind = getattr(optimizers, settings_of_kind.pop("type"))
+    builder = OptimizerBuilder(optimizer=Spec.of(kind, **settings_of_kind))
     return Trainer(model, builder.build(schedule, model), schedule, loader, settings, **arguments)
 
 
