@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -12,14 +13,18 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests import reference_weights
+
 ROOT = Path(__file__).resolve().parents[1]
-SHARED = ROOT.parent / "shared"
+SHARED = Path(os.environ.get("PPDET_REFERENCE", ROOT.parent / "shared"))
 GOLDENS = SHARED / "goldens"
+#: A part of the goldens that every clone has (`tests/golden/make.py`).
+SMALL_GOLDENS = ROOT / "tests" / "golden"
 TINY_COCO = SHARED / "data" / "tiny_coco"
 
 #: Marks a test that reads reference material kept beside the checkout, not in it.
 requires_shared = pytest.mark.skipif(
-    not SHARED.is_dir(), reason="reference material (../shared beside the checkout) is absent"
+    not GOLDENS.is_dir(), reason="reference material (../shared beside the checkout) is absent"
 )
 
 #: Whether this machine can export to ONNX; every Python before 3.13 must.
@@ -29,14 +34,21 @@ requires_onnx = pytest.mark.skipif(
 )
 
 
+def golden_file(name: str) -> Path:
+    """A file of goldens: the full one, or the small one where that is absent."""
+    return GOLDENS / name if (GOLDENS / name).is_file() else SMALL_GOLDENS / name
+
+
 def load_golden(name: str) -> tuple[Any, dict[str, Any]]:
     """Arrays and meta of ``goldens/<name>.npz``."""
-    arrays = np.load(GOLDENS / f"{name}.npz")
+    arrays = np.load(golden_file(f"{name}.npz"))
     return arrays, json.loads(str(arrays["meta"])) if "meta" in arrays.files else {}
 
 
-def reference_module(name: str = "reference_weights") -> ModuleType:
-    """A Python module of the goldens folder, e.g. the one that makes weights from names."""
+def reference_module(name: str = "") -> ModuleType:
+    """What makes weights from names: `tests.reference_weights`, or another module of the goldens folder."""
+    if not name:
+        return reference_weights
     found = importlib.util.spec_from_file_location(name, GOLDENS / f"{name}.py")
     assert found is not None
     assert found.loader is not None

@@ -1,7 +1,7 @@
 """Draw docs/images/architecture.svg: the packages of ppdet and who imports whom, read from the code.
 
-Usage: ``python tools/draw_architecture.py [FILE]``. Rows are those of the architecture test, so arrows always
-points down. An arrow that follows from two others (a to b, b to c, hence a to c) is left out.
+Usage: ``python tools/draw_architecture.py [FILE]``. Rows are those of the architecture test, so an arrow
+always points down. An arrow that follows from two others (a to b, b to c, hence a to c) is left out.
 """
 
 from __future__ import annotations

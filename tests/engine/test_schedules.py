@@ -22,13 +22,11 @@ from ppdet.engine.schedules import (
     ScheduleError,
     batch_scale,
 )
-from tests.support import GOLDENS, requires_shared
+from tests.support import golden_file
 
-GOLDEN = GOLDENS / "learning_rates.json"
-SCHEDULES = json.loads(GOLDEN.read_text())["schedules"] if GOLDEN.is_file() else {"absent": {}}
+SCHEDULES = json.loads(golden_file("learning_rates.json").read_text())["schedules"]
 
 
-@requires_shared
 @pytest.mark.parametrize("name", SCHEDULES)
 def test_golden(name: str) -> None:
     row: dict[str, Any] = SCHEDULES[name]

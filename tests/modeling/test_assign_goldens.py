@@ -17,9 +17,7 @@ from ppdet.modeling.assign.rpn_targets import RPNTargetAssign
 from ppdet.modeling.assign.sampler import BalancedSampler
 from ppdet.ops.boxes import pairwise_iou
 from ppdet.structures import BatchTargets
-from tests.support import load_golden, requires_shared
-
-pytestmark = requires_shared
+from tests.support import load_golden
 
 FPN_STRIDES = [4, 8, 16, 32, 64]
 FPN_SIZES = [[32], [64], [128], [256], [512]]
@@ -161,6 +159,8 @@ FASTER, CASCADE = "faster_rcnn_r50_fpn_1x_coco_train", "cascade_rcnn_r50_fpn_1x_
 def test_region_targets(model, run, stage):
     golden = load_golden(model)[0]
     folder = f"{run}/aligned/roi/stage{stage}"
+    if f"{folder}/num" not in golden:
+        pytest.skip("this run is part of the full goldens only")
     inputs = [golden[f"{folder}/{i}/input"] for i in (0, 1)]
     boxes = np.zeros((2, max(len(b) for b in inputs), 4), "float32")
     valid = np.zeros(boxes.shape[:2], bool)

@@ -11,9 +11,7 @@ from ppdet.ops import boxes, losses
 from ppdet.ops.nms import class_wise_nms
 from ppdet.ops.proposals import generate_proposals
 from ppdet.ops.roi_align import assign_levels, multi_level_roi_align, roi_align
-from tests.support import load_golden, reference_module, requires_shared
-
-pytestmark = requires_shared
+from tests.support import load_golden, reference_module
 
 
 @pytest.fixture(scope="module")

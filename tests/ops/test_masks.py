@@ -12,7 +12,7 @@ from pycocotools import mask as coco
 
 from ppdet.ops.masks import compress_counts, paste_to_rle, rasterize_polygons
 from tests.oracles.masks import paste_densely
-from tests.support import load_golden, requires_shared
+from tests.support import load_golden
 from tests.support_sync import count_host_syncs
 
 
@@ -37,7 +37,6 @@ def by_coco(parts, box, resolution):
     return coco.decode(coco.merge(rles))
 
 
-@requires_shared
 @pytest.mark.parametrize("resolution", [14, 28])
 def test_reference_rasters(resolution):
     golden, meta = load_golden("unit_ops")
@@ -54,11 +53,12 @@ def test_reference_rasters(resolution):
         assert_array_equal(ours.numpy(), golden[f"raster/{resolution}"][i])
 
 
-@requires_shared
 @pytest.mark.parametrize("run", ["crowd", "default", "nogt"])
 def test_reference_mask_targets(run):
     """The foreground regions of a whole training batch, objects counted over both images."""
     golden, _ = load_golden("mask_rcnn_r50_fpn_1x_coco_train")
+    if f"{run}/mask/weights" not in golden:
+        pytest.skip("this run is part of the full goldens only")
     objects, boxes, wanted = [], [], []
     for i in (0, 1):
         first = len(objects)
@@ -113,7 +113,6 @@ def test_random_outlines_equal_coco(seed, resolution, spread):
         assert_array_equal(mask, by_coco(objects[i], box, resolution))
 
 
-@requires_shared
 def test_reference_pasting():
     golden, _ = load_golden("unit_ops")
     size = tuple(int(v) for v in golden["paste/hw"])

@@ -19,8 +19,6 @@ from ppdet.structures import Batch, BatchTargets
 from tests.parity.rcnn_support import assert_sampled, golden, normalised_batch, resized_image
 from tests.support import GOLDENS, SHARED, load_reference_weights, reference_module, requires_shared
 
-pytestmark = requires_shared
-
 EVAL, TRAIN = "retinanet_r50_fpn_1x_coco", "retinanet_r50_fpn_1x_coco_train"
 
 
@@ -60,6 +58,7 @@ def train_batch(run: str) -> Batch:
     )
 
 
+@requires_shared
 def test_keys_shapes_and_order() -> None:
     entries = [[key, list(value.shape)] for key, value in reference_model().state_dict().items()]
     with gzip.open(GOLDENS / "parameters.json.gz") as stream:
@@ -76,6 +75,7 @@ def eval_outputs() -> tuple[list[paddle.Tensor], RetinaOutputs]:
         return features, model.head(features)
 
 
+@requires_shared
 def test_outputs_and_anchors() -> None:
     arrays, _ = golden(EVAL)
     features, outputs = eval_outputs()
@@ -95,6 +95,7 @@ def sizes_of_eval() -> tuple[paddle.Tensor, paddle.Tensor]:
     return paddle.to_tensor(arrays["im_shape"]), paddle.to_tensor(arrays["scale_factor"])
 
 
+@requires_shared
 def test_decoding() -> None:
     arrays, _ = golden(EVAL)
     decoded = reference_model().head.decode_boxes(eval_outputs()[1], sizes_of_eval()[1])
@@ -110,6 +111,7 @@ def test_decoding() -> None:
         assert low < high
 
 
+@requires_shared
 def test_detections() -> None:
     """Ours are clipped to the image, the reference's are not; everything else agrees."""
     arrays, _ = golden(EVAL)
@@ -147,6 +149,7 @@ def match_detections(rows: np.ndarray, expected: np.ndarray) -> list[np.ndarray]
     return alone + [expected[j] for j in left]
 
 
+@requires_shared
 @pytest.mark.parametrize("run", ["default", "crowd"])
 def test_assignment(run: str) -> None:
     arrays, _ = golden(TRAIN)
@@ -170,6 +173,7 @@ def parameters_of(model: RetinaNet) -> dict[str, paddle.Tensor]:
     return {k: v for k, v in model.named_parameters() if not k.endswith(("._mean", "._variance"))}
 
 
+@requires_shared
 @pytest.mark.slow
 @pytest.mark.parametrize("run", ["default", "crowd"])
 def test_losses_and_gradients(run: str) -> None:
@@ -211,6 +215,7 @@ def test_parameter_attributes() -> None:
     assert changed == golden(TRAIN)[1]["param_attrs"]
 
 
+@requires_shared
 @pytest.mark.slow
 def test_two_optimizer_steps() -> None:
     arrays, _ = golden(TRAIN)

@@ -25,8 +25,6 @@ from ppdet.structures import Batch, BatchTargets
 from tests.parity.rcnn_support import assert_sampled, golden, normalised_batch, resized_image
 from tests.support import GOLDENS, SHARED, load_reference_weights, reference_module, requires_shared
 
-pytestmark = requires_shared
-
 EVAL, TRAIN = "yolov3_darknet53_270e_coco", "yolov3_darknet53_270e_coco_train"
 MASKS = ((6, 7, 8), (3, 4, 5), (0, 1, 2))
 STRIDES = (32, 16, 8)
@@ -135,6 +133,7 @@ def eval_model() -> YOLOv3:
     return model
 
 
+@requires_shared
 def test_keys_shapes_and_order() -> None:
     entries = [[key, list(value.shape)] for key, value in eval_model().state_dict().items()]
     with gzip.open(GOLDENS / "parameters.json.gz") as stream:
@@ -142,12 +141,14 @@ def test_keys_shapes_and_order() -> None:
     assert dict(map(tuple, entries)) == json.loads((SHARED / f"keys/{EVAL}.g2.json").read_text())
 
 
+@requires_shared
 def test_keys_of_the_iou_aware_variant() -> None:
     model = YOLOv3(num_classes=80, yolo_head=Spec.of(YOLOv3Head, iou_aware=True))
     entries = {key: list(value.shape) for key, value in model.state_dict().items()}
     assert entries == json.loads((SHARED / f"keys/{EVAL}.variant_iou_aware.g2.json").read_text())
 
 
+@requires_shared
 def test_evaluation() -> None:
     arrays, meta = golden(EVAL)
     model = eval_model()
@@ -290,6 +291,7 @@ def trained() -> Trained:
     return Trained()
 
 
+@requires_shared
 @pytest.mark.slow
 def test_training_outputs_and_losses(trained: Trained) -> None:
     arrays, _ = golden(TRAIN)
@@ -298,6 +300,7 @@ def test_training_outputs_and_losses(trained: Trained) -> None:
     assert_losses(trained.losses, arrays, "loss/")
 
 
+@requires_shared
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("key", "options"),
@@ -312,6 +315,7 @@ def test_training_loss_variants(trained: Trained, key: str, options: dict[str, A
     assert_losses(loss(trained.outputs, train_targets()), golden(TRAIN)[0], f"{key}/loss/")
 
 
+@requires_shared
 @pytest.mark.slow
 def test_training_loss_per_output(trained: Trained) -> None:
     loss = YOLOv3Loss(layout=LAYOUT)
@@ -334,6 +338,7 @@ def is_chaotic(name: str) -> bool:
     return name.startswith(("backbone.", "neck.yolo_block.0."))
 
 
+@requires_shared
 @pytest.mark.slow
 def test_gradients(trained: Trained) -> None:
     arrays, meta = golden(TRAIN)
@@ -353,6 +358,7 @@ def test_gradients(trained: Trained) -> None:
         assert np.abs(ours - arrays[key]).max() <= tolerance * np.abs(arrays[key]).max(), key
 
 
+@requires_shared
 @pytest.mark.slow
 def test_running_statistics_after_a_step(trained: Trained) -> None:
     arrays, _ = golden(TRAIN)
@@ -362,6 +368,7 @@ def test_running_statistics_after_a_step(trained: Trained) -> None:
         np.testing.assert_allclose(trained.statistics[key[11:]], arrays[key], rtol=1e-4, atol=1e-5)
 
 
+@requires_shared
 @pytest.mark.slow
 def test_parameter_attributes(trained: Trained) -> None:
     meta = golden(TRAIN)[1]
@@ -374,6 +381,7 @@ def test_parameter_attributes(trained: Trained) -> None:
     assert changed == meta["param_attrs"]
 
 
+@requires_shared
 @pytest.mark.slow
 def test_two_optimizer_steps(trained: Trained) -> None:
     arrays, _ = golden(TRAIN)
