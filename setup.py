@@ -30,7 +30,14 @@ setup(
     # PaddlePaddle (paddlepaddle or paddlepaddle-gpu) and OpenCV (four builds) come in several distributions
     # that overwrite each other. pip cannot say "any of these", so neither is required by name: naming the CPU
     # build here would put it on top of a user's GPU build. The extra `cpu` is the choice for a plain machine.
-    install_requires=["numpy>=1.26", "pycocotools>=2.0.7", "pyyaml>=6.0", "scipy>=1.7", "tqdm>=4.60"],
+    install_requires=[
+        "numpy>=1.26",
+        "pillow>=9.1",
+        "pycocotools>=2.0.7",
+        "pyyaml>=6.0",
+        "scipy>=1.7",
+        "tqdm>=4.60",
+    ],
     extras_require={
         "cpu": ["paddlepaddle>=3.2", "opencv-python-headless>=4.5"],
         "export": ["onnx>=1.15", "onnxruntime>=1.17", PADDLE2ONNX],

@@ -13,25 +13,32 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Optional
+from typing import Any, Optional
 
+from ppdet.cli.common import CommandError
 from ppdet.data.categories import read_categories
 from ppdet.data.datasets.base import AnnotatedDataset
 from ppdet.data.datasets.coco import COCODataSet
 from ppdet.data.datasets.voc import VOCDataSet
+from ppdet.data.problems import REMARKS, DatasetProblem, DatasetProblemsError, describe
 from ppdet.data.tools.check import check_dataset
-from ppdet.data.tools.convert import convert, write_coco
+from ppdet.data.tools.convert import convert, copy_images, require_new_place, split_images, write_json
 from ppdet.data.tools.stats import dataset_stats
 from ppdet.data.tools.synth import SyntheticOptions, write_dataset
 from ppdet.structures import Categories
+from ppdet.utils.files import expanded
+
+#: Examples of each kind of problem that `check` prints.
+_SHOWN = 20
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Define the command line."""
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     synth = actions.add_parser("synth", help="write a small dataset of drawn shapes, in COCO format")
-    synth.add_argument("folder", type=Path, help="where to; made if absent")
+    synth.add_argument("folder", type=expanded, help="where to; made if absent")
     default = SyntheticOptions()
     synth.add_argument("--train", type=int, default=default.train, help="training images (%(default)s)")
     synth.add_argument("--val", type=int, default=default.val, help="validation images (%(default)s)")
@@ -44,7 +51,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     check.add_argument("--val_image_dir", default="", help="validation images, inside dataset_dir")
     check.add_argument("--num_classes", type=int, help="what the config says")
     check.add_argument("--masks", action="store_true", help="the model needs masks")
-    check.add_argument("--decode", action="store_true", help="read every image too; slow")
+    check.add_argument("--decode", action="store_true", help="decode every image too; slow")
+    check.add_argument("--json", type=expanded, metavar="FILE", help="write every problem to a file too")
     _add_convert(actions.add_parser("convert", help="VOC, YOLO or labelme annotations to COCO's format"))
     stats = actions.add_parser("stats", help="count objects by class and size, as JSON")
     _add_dataset(stats)
@@ -52,21 +60,55 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _add_convert(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dataset_type", required=True, choices=["voc", "yolo", "labelme"])
-    parser.add_argument("--anno_dir", required=True, type=Path, help="folder of the annotation files")
-    parser.add_argument("--image_dir", required=True, type=Path, help="folder of the images")
-    parser.add_argument("--output", required=True, type=Path, help="the annotation file to write (.json)")
-    parser.add_argument("--label_list", type=Path, help="text file with a class name per line, in order")
+    parser.add_argument(
+        *("--anno_dir", "--json_input_dir", "--voc_anno_dir"),
+        required=True,
+        type=expanded,
+        help="folder of the annotation files",
+    )
+    parser.add_argument(
+        *("--image_dir", "--image_input_dir"),
+        type=expanded,
+        help="folder of the images (VOC: JPEGImages beside the folder of the annotations)",
+    )
+    parser.add_argument("--output", type=expanded, help="the annotation file to write (.json)")
+    parser.add_argument(
+        "--output_dir",
+        type=expanded,
+        help="in place of --output, as 2.x: VOC_OUT_NAME in it, or annotations/instance_*.json and copies of "
+        "the images, split by the proportions",
+    )
+    parser.add_argument(
+        *("--label_list", "--voc_label_list"),
+        type=expanded,
+        help="class names in order: a text file with one per line, or data.yaml of a YOLO dataset",
+    )
+    parser.add_argument(
+        *("--list", "--voc_anno_list"),
+        type=expanded,
+        help="text file that names the images to take, with or without suffix (ImageSets/Main/train.txt)",
+    )
+    parser.add_argument(
+        "--negatives",
+        action="store_true",
+        help="images without an annotation file have no objects; without this they are left out",
+    )
+    parser.add_argument("--voc_out_name", default="voc.json", help="file in --output_dir (%(default)s)")
+    for part, share in (("train", 1.0), ("val", 0.0), ("test", 0.0)):
+        parser.add_argument(
+            f"--{part}_proportion", type=float, default=share, help="of the images (%(default)s)"
+        )
 
 
 def _add_dataset(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--dataset_dir", required=True, help="folder of the dataset")
+    parser.add_argument("--dataset_dir", default="", help="folder of the dataset (the current one)")
     parser.add_argument(
         "--anno_path",
         required=True,
         help="inside dataset_dir: COCO annotations (.json), or a VOC list (.txt)",
     )
     parser.add_argument("--image_dir", default="", help="folder of the images, inside dataset_dir")
-    parser.add_argument("--label_list", help="VOC only: text file with a class name per line")
+    parser.add_argument("--label_list", help="VOC only: file with the class names, one per line")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -83,38 +125,94 @@ def _synth(args: argparse.Namespace) -> int:
 
 
 def _check(args: argparse.Namespace) -> int:
-    train = _dataset(args, args.anno_path, args.image_dir, None)
-    val = None
-    if args.val_anno_path:
-        val = _dataset(args, args.val_anno_path, args.val_image_dir, train.categories)
-    check_dataset(train, val, num_classes=args.num_classes, with_masks=args.masks, decode=args.decode)
-    print("no problems found")
+    try:
+        train = _dataset(args, args.anno_path, args.image_dir, None)
+        val = None
+        if args.val_anno_path:
+            val = _dataset(args, args.val_anno_path, args.val_image_dir, train.categories)
+        remarks = check_dataset(
+            train, val, num_classes=args.num_classes, with_masks=args.masks, decode=args.decode
+        )
+    except DatasetProblemsError as error:
+        _write_problems(args.json, error.problems)
+        raise DatasetProblemsError(error.source, error.problems, shown=_SHOWN) from None
+    _write_problems(args.json, remarks)
+    if remarks:
+        print(describe(str(args.anno_path), remarks, shown=_SHOWN))
+    print("no errors" if remarks else "no problems found")
     return 0
 
 
+def _write_problems(path: Optional[Path], problems: Sequence[DatasetProblem]) -> None:
+    """Every problem as JSON: kind, text, and whether training can live with it."""
+    if path is not None:
+        rows = [{"kind": p.kind, "text": p.text, "error": p.kind not in REMARKS} for p in problems]
+        write_json(path, rows)
+
+
 def _stats(args: argparse.Namespace) -> int:
-    dataset = _dataset(args, args.anno_path, args.image_dir, None)
+    dataset = _dataset(args, args.anno_path, args.image_dir, None, load_crowd=True)
     print(json.dumps(dataset_stats(dataset), indent=2, ensure_ascii=False))
     return 0
 
 
 def _convert(args: argparse.Namespace) -> int:
+    image_dir = args.image_dir or _voc_images(args)
+    if (args.output is None) == (args.output_dir is None):
+        raise CommandError("say where to write: --output FILE, or --output_dir DIR")
+    inputs = [args.anno_dir, image_dir, *filter(None, (args.label_list, args.list))]
     names = read_categories(args.label_list).names if args.label_list else None
-    content = convert(args.dataset_type, args.anno_dir, args.image_dir, names)
-    write_coco(args.output, content)
-    print(
-        f"{args.output}: {len(content['images'])} images, {len(content['annotations'])} objects, classes "
-        + ", ".join(category["name"] for category in content["categories"])
+    made = convert(
+        args.dataset_type, args.anno_dir, image_dir, names, negatives=args.negatives, only=args.list
     )
+    for path, content in _parts(args, made.content).items():
+        require_new_place(path, inputs)
+        if path.parent.name == "annotations" and args.output is None and args.dataset_type != "voc":
+            copy_images(content, image_dir, args.output_dir / path.stem.rpartition("_")[2])
+        write_json(path, content)
+        empty = len(content["images"]) - len({row["image_id"] for row in content["annotations"]})
+        print(
+            f"{path}: {len(content['images'])} images ({empty} without objects), "
+            f"{len(content['annotations'])} objects, classes "
+            + ", ".join(category["name"] for category in content["categories"])
+        )
+    for what, count in made.counts.items():
+        print(f"{count} {what}")
     return 0
 
 
+def _voc_images(args: argparse.Namespace) -> Path:
+    beside: Path = args.anno_dir.parent / "JPEGImages"
+    if args.dataset_type == "voc" and beside.is_dir():
+        return beside
+    raise CommandError("say where the images are: --image_dir DIR")
+
+
+def _parts(args: argparse.Namespace, content: dict[str, Any]) -> dict[Path, dict[str, Any]]:
+    """Content of each annotation file to write."""
+    if args.output is not None:
+        return {args.output: content}
+    if args.dataset_type == "voc":
+        return {args.output_dir / args.voc_out_name: content}
+    shares = {part: getattr(args, f"{part}_proportion") for part in ("train", "val", "test")}
+    return {
+        args.output_dir / "annotations" / f"instance_{name}.json": part
+        for name, part in split_images(content, shares).items()
+        if shares[name] > 0
+    }
+
+
 def _dataset(
-    args: argparse.Namespace, anno_path: str, image_dir: str, categories: Optional[Categories]
+    args: argparse.Namespace,
+    anno_path: str,
+    image_dir: str,
+    categories: Optional[Categories],
+    *,
+    load_crowd: bool = False,
 ) -> AnnotatedDataset:
-    """A dataset of the format that the annotation file's name ends in."""
+    """A dataset of the format that the annotation file's name ends in, as training would build it."""
     common = {"dataset_dir": args.dataset_dir, "image_dir": image_dir, "anno_path": anno_path}
     if not anno_path.lower().endswith(".json"):
         return VOCDataSet(**common, label_list=args.label_list, categories=categories)
     fields = ["gt_bbox", "gt_class", *(["gt_poly"] if getattr(args, "masks", False) else [])]
-    return COCODataSet(**common, data_fields=fields, load_crowd=True, categories=categories)
+    return COCODataSet(**common, data_fields=fields, load_crowd=load_crowd, categories=categories)

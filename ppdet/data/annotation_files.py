@@ -1,18 +1,25 @@
-"""Reads files of a dataset with errors that say what is wrong and what to do; knows which images exist."""
+"""Reads the text, JSON and XML files of a dataset, with errors that say what is wrong and what to do."""
 
 from __future__ import annotations
 
+import codecs
 import json
-import os
-from collections.abc import Iterable
-from functools import lru_cache
+import re
+import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 from typing import Any
 
 from ppdet.utils.errors import DataError
 
-#: Files that a folder of images may hold; compared in lower case.
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
+#: Byte order marks. UTF-32's begins with UTF-16's, so it comes first.
+_MARKS = (
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+_DECLARED = re.compile(rb"\s*<\?xml[^>]*?encoding\s*=\s*[\"']([A-Za-z0-9._-]+)[\"']")
 
 
 def require_folder(path: Path, what: str) -> None:
@@ -32,23 +39,37 @@ def require_folder(path: Path, what: str) -> None:
     )
 
 
-def read_text(path: Path) -> str:
-    """Content of a UTF-8 text file.
+def read_bytes(path: Path) -> bytes:
+    """Content of a file.
 
     Raises:
-        DataError: If it is missing, cannot be read, or is not text.
+        DataError: If it is missing or cannot be read.
     """
     try:
-        return path.read_text("utf-8-sig")
+        return path.read_bytes()
     except FileNotFoundError:
         raise DataError(
             f"annotation file {path} does not exist. Check dataset_dir and anno_path; "
             "layouts: dataset/README.md"
         ) from None
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
+
+
+def read_text(path: Path) -> str:
+    """Content of a text file in UTF-8, or in UTF-16 or UTF-32 with a byte order mark.
+
+    Raises:
+        DataError: If it is missing, cannot be read, or is not text.
+    """
+    data = read_bytes(path)
+    encoding = next((name for mark, name in _MARKS if data.startswith(mark)), "utf-8")
+    try:
+        return data.decode(encoding)
     except UnicodeDecodeError as error:
-        raise DataError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start})") from None
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from None
+        raise DataError(
+            f"{path}: not {encoding.upper()} text ({error.reason} at byte {error.start}); save it as UTF-8"
+        ) from None
 
 
 def read_lines(path: Path) -> list[str]:
@@ -67,7 +88,7 @@ def read_json(path: Path) -> dict[str, Any]:
         raise DataError(f"{path}: the annotation file is empty. Was its download or export cut short?")
     try:
         content = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{path}: not valid JSON: {error}. Was its download or export cut short?") from None
     if not isinstance(content, dict):
         raise DataError(
@@ -76,26 +97,23 @@ def read_json(path: Path) -> dict[str, Any]:
     return content
 
 
-@lru_cache(maxsize=256)
-def _names_in(folder: str) -> frozenset[str]:
-    """File names of a folder, listed once: a question per image takes minutes on a network drive."""
+def read_xml(path: Path) -> ElementTree.Element:
+    """The root of an XML file, in the encoding that it declares.
+
+    Raises:
+        DataError: If it is missing, empty or no XML.
+    """
+    data = read_bytes(path)
+    declared = _DECLARED.match(data)
     try:
-        with os.scandir(folder) as entries:
-            return frozenset(entry.name for entry in entries)
-    except OSError:
-        return frozenset()
-
-
-def missing_files(folder: Path, names: Iterable[str]) -> list[str]:
-    """Those of `names` (paths inside `folder`, either separator) that do not exist."""
-    missing = []
-    for name in names:
-        inside, _, base = name.replace("\\", "/").rpartition("/")
-        if base not in _names_in(str(folder / inside) if inside else str(folder)):
-            missing.append(name)
-    return missing
-
-
-def forget_listings() -> None:
-    """Look at the folders anew at the next question; for programs that write images themselves."""
-    _names_in.cache_clear()
+        if declared is None or any(data.startswith(mark) for mark, _ in _MARKS):
+            return ElementTree.fromstring(data)
+        # Expat knows few encodings; Python knows them all.
+        return ElementTree.fromstring(data.decode(declared.group(1).decode("ascii")))
+    except ElementTree.ParseError as error:
+        hint = '; a file that is not UTF-8 declares it: <?xml version="1.0" encoding="ISO-8859-1"?>'
+        raise DataError(
+            f"{path}: not valid XML: {error}{'' if data.isascii() or declared else hint}"
+        ) from None
+    except (LookupError, ValueError) as error:
+        raise DataError(f"{path}: not text in the encoding that it declares: {error}") from None

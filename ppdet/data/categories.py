@@ -3,38 +3,15 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Callable, Optional
+from typing import Callable, Optional
 
-from ppdet.data.annotation_files import read_json, read_lines
-from ppdet.data.problems import DatasetProblemsError, Problem
+from ppdet.data.annotation_files import read_lines, read_text
+from ppdet.data.formats.coco import read_coco_categories
+from ppdet.data.problems import DatasetProblem, DatasetProblemsError
 from ppdet.structures import Categories
 from ppdet.utils.errors import DataError
-
-
-def categories_of_coco(content: Mapping[str, Any], source: str) -> Categories:
-    """The category table of a COCO annotation file, in the order of the file.
-
-    The order is the file's own, not that of the ids, since published weights were trained that way.
-
-    Args:
-        content: The parsed file.
-        source: Its name, for errors.
-
-    Raises:
-        DataError: If there are no categories, one lacks a name or id, or a name or id occurs twice.
-    """
-    rows = content.get("categories")
-    if not isinstance(rows, list) or not rows:
-        raise DataError(f'{source}: no "categories"; list every class once as {{"id": 1, "name": "cat"}}')
-    names, ids = [], []
-    for number, row in enumerate(rows):
-        if not isinstance(row, dict) or "name" not in row or not isinstance(row.get("id"), int):
-            raise DataError(f"{source}: category {number} needs an integer id and a name, it is {row!r}")
-        names.append(str(row["name"]))
-        ids.append(int(row["id"]))
-    return checked_categories(names, ids, source)
 
 
 def checked_categories(names: Sequence[str], ids: Sequence[int], source: str) -> Categories:
@@ -46,17 +23,41 @@ def checked_categories(names: Sequence[str], ids: Sequence[int], source: str) ->
 
 
 def read_categories(path: Path) -> Categories:
-    """The class names of a COCO annotation file (``.json``) or of a text file with one name per line.
+    """The class names of a file.
+
+    Args:
+        path: A COCO annotation file (``.json``), a YAML file with ``names`` as a list or a mapping from
+            numbers (``data.yaml`` of YOLO datasets), or a text file with one name per line.
 
     Raises:
         DataError: If the file is missing, empty or broken.
     """
     if path.suffix.lower() == ".json":
-        return categories_of_coco(read_json(path), str(path))
-    names = [line.strip() for line in read_lines(path) if line.strip()]
+        return read_coco_categories(path)
+    if path.suffix.lower() in (".yaml", ".yml"):
+        names = _names_of_yaml(path)
+    else:
+        names = [line.strip() for line in read_lines(path) if line.strip()]
     if not names:
         raise DataError(f"{path}: no class names; write one per line")
     return checked_categories(names, range(1, len(names) + 1), str(path))
+
+
+def _names_of_yaml(path: Path) -> list[str]:
+    import yaml
+
+    try:
+        content = yaml.safe_load(read_text(path))
+    except yaml.YAMLError as error:
+        raise DataError(f"{path}: not valid YAML: {error}") from None
+    names = content.get("names") if isinstance(content, dict) else None
+    if isinstance(names, dict) and all(isinstance(key, int) for key in names):
+        if sorted(names) != list(range(len(names))):
+            raise DataError(f"{path}: names must be numbered from 0 without gaps, they are {sorted(names)}")
+        names = [names[key] for key in sorted(names)]
+    if not isinstance(names, list) or not all(isinstance(name, (str, int, float)) for name in names):
+        raise DataError(f"{path}: no class names; it needs `names`, a list or a mapping from numbers")
+    return [str(name) for name in names]
 
 
 def labels_of_ids(own: Categories, shared: Optional[Categories], source: str) -> dict[int, int]:
@@ -82,7 +83,7 @@ def labels_of_ids(own: Categories, shared: Optional[Categories], source: str) ->
         raise DatasetProblemsError(
             source,
             [
-                Problem(
+                DatasetProblem(
                     "category-unknown", f"class {hint(name)}; the training set has {len(table)}: {listed}"
                 )
                 for name in unknown

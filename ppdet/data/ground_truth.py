@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
-from typing import Any, Optional, Union
+from typing import Optional
 
 import numpy as np
 
-from ppdet.data.annotation_files import read_json
-from ppdet.structures import Categories, GroundTruth, ImageTruth, Mask, Sample, Target
+from ppdet.data.formats.coco import CocoFile, CocoImage, CocoObject
+from ppdet.data.formats.values import Id
+from ppdet.structures import Categories, GroundTruth, ImageTruth, Sample, Target
 from ppdet.utils.errors import DataError
 
 
@@ -52,6 +52,7 @@ def truth_of_samples(
                 is_crowd=target.is_crowd,
                 difficult=np.zeros(len(target), bool) if target.difficult is None else target.difficult,
                 masks=target.masks if with_masks else None,
+                given_id=sample.given_id,
             )
         )
     try:
@@ -77,34 +78,29 @@ def _areas(target: Target, boxes_xywh: np.ndarray, size: tuple[int, int], path: 
 
 
 def truth_of_coco(
-    annotations: Union[str, Path, Mapping[str, Any]],
+    parsed: CocoFile,
     categories: Categories,
     *,
-    image_ids: Optional[Sequence[int]] = None,
-    with_masks: bool = False,
+    source: str = "the annotations",
+    image_ids: Optional[Mapping[Id, int]] = None,
 ) -> GroundTruth:
     """Take the ground truth from a COCO annotation file, every object exactly as it is written.
 
     Classes are matched by name: the file may list them in another order, or not all of them. Its objects of a
-    class that `categories` lacks are left out.
+    class that `categories` lacks are left out. Masks are scored if the file was read with them; the box of a
+    crowd region without a mask stands for its mask.
 
     Args:
-        annotations: The file, or its content.
+        parsed: The file, without problems.
         categories: The table that labels refer to.
-        image_ids: Images that count; None for all of the file.
-        with_masks: Whether masks are scored.
+        source: The file, for messages.
+        image_ids: Ids that detections carry, by the ids in the file, of the images that count; None for all
+            of the file, under their own ids.
 
     Raises:
-        DataError: If the file is missing or broken, shares no class with `categories`, or masks are needed
-            and missing.
+        DataError: If the file shares no class with `categories`, or an id does not fit without `image_ids`.
     """
-    is_content = isinstance(annotations, Mapping)
-    source = "the annotations" if is_content else str(annotations)
-    content = annotations if isinstance(annotations, Mapping) else read_json(Path(annotations))
-    for key in ("images", "annotations", "categories"):
-        if not isinstance(content.get(key), list):
-            raise DataError(f'{source}: no list "{key}"; is it a COCO annotation file with objects?')
-    id_of_name = {str(row["name"]): int(row["id"]) for row in content["categories"]}
+    id_of_name = dict(zip(parsed.categories.names, parsed.categories.ids))
     ids = tuple(id_of_name.get(name) for name in categories.names)
     if all(i is None for i in ids):
         raise DataError(
@@ -112,60 +108,42 @@ def truth_of_coco(
             f"({', '.join(categories.names[:5])}, ...); is it the right dataset?"
         )
     label_of_id = {id_: label for label, id_ in enumerate(ids) if id_ is not None}
-    chosen = None if image_ids is None else {int(i) for i in image_ids}
-    rows: dict[int, list[Mapping[str, Any]]] = {
-        int(image["id"]): [] for image in content["images"] if chosen is None or image["id"] in chosen
-    }
-    for row in content["annotations"]:
-        if row["category_id"] in label_of_id and row["image_id"] in rows:
-            rows[row["image_id"]].append(row)
-    images = tuple(
-        _image_truth(image, rows[image["id"]], label_of_id, source, with_masks)
-        for image in content["images"]
-        if image["id"] in rows
-    )
-    return GroundTruth(source, categories.names, ids, images, with_masks)
+    rows: list[list[CocoObject]] = [[] for _ in parsed.images]
+    for item in parsed.objects:
+        if item.category_id in label_of_id:
+            rows[item.image].append(item)
+    images = []
+    for image, objects in zip(parsed.images, rows):
+        own = image.id if image_ids is None else image_ids.get(image.id)
+        if isinstance(own, int):
+            images.append(_image_truth(image, own, objects, label_of_id, parsed.with_masks))
+        elif image_ids is None:
+            raise DataError(f"{source}: image id {image.id!r} is no integer; number the images")
+    return GroundTruth(source, categories.names, ids, tuple(images), parsed.with_masks)
 
 
 def _image_truth(
-    image: Mapping[str, Any],
-    rows: Sequence[Mapping[str, Any]],
+    image: CocoImage,
+    own_id: int,
+    objects: Sequence[CocoObject],
     label_of_id: Mapping[int, int],
-    source: str,
     with_masks: bool,
 ) -> ImageTruth:
-    boxes = np.array([row["bbox"] for row in rows], np.float64).reshape(-1, 4)
-    masks: Optional[tuple[Mask, ...]] = None
-    if with_masks:
-        for row in rows:
-            if not row.get("segmentation"):
-                raise DataError(f"{source}: annotation {row.get('id')} has no segmentation to score masks")
-        masks = tuple(mask_of_coco(row["segmentation"], np.float64) for row in rows)
+    boxes = np.array([item.box for item in objects], np.float64).reshape(-1, 4)
     return ImageTruth(
-        image_id=int(image["id"]),
-        path=str(image.get("file_name", image["id"])),
-        size=(int(image.get("height") or 0), int(image.get("width") or 0)),
+        image_id=own_id,
+        path=image.file_name,
+        size=image.size,
         boxes_xywh=boxes,
-        labels=np.array([label_of_id[row["category_id"]] for row in rows], np.int64),
-        areas=np.array([row.get("area", box[2] * box[3]) for row, box in zip(rows, boxes)], np.float64),
-        is_crowd=np.array([bool(row.get("iscrowd", 0)) for row in rows], bool),
-        difficult=np.zeros(len(rows), bool),
-        masks=masks,
+        labels=np.array([label_of_id[item.category_id] for item in objects], np.int64),
+        areas=np.array([item.area for item in objects], np.float64),
+        is_crowd=np.array([item.is_crowd for item in objects], bool),
+        difficult=np.zeros(len(objects), bool),
+        masks=tuple(item.mask or (_outline(item.box),) for item in objects) if with_masks else None,
+        given_id=None if image.id == own_id else image.id,
     )
 
 
-def mask_of_coco(segmentation: Any, dtype: type[np.floating[Any]] = np.float32) -> Mask:
-    """Convert a COCO segmentation: a list of polygons, or run lengths, compressed or not.
-
-    Args:
-        segmentation: As an annotation file has it.
-        dtype: Of the vertices.
-    """
-    from pycocotools import mask as coco_mask
-
-    if not isinstance(segmentation, dict):
-        return tuple(np.asarray(polygon, dtype).reshape(-1, 2) for polygon in segmentation or ())
-    size, counts = segmentation["size"], segmentation["counts"]
-    if isinstance(counts, list):
-        return dict(coco_mask.frPyObjects({"size": size, "counts": counts}, size[0], size[1]))
-    return {"size": list(size), "counts": counts.encode("ascii") if isinstance(counts, str) else counts}
+def _outline(box: tuple[float, float, float, float]) -> np.ndarray:
+    x, y, width, height = box
+    return np.array([[x, y], [x + width, y], [x + width, y + height], [x, y + height]])

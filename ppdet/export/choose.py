@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -24,6 +23,7 @@ from ppdet.export.runtime import ExportedPredictor, Runtime
 from ppdet.export.verify import made_up_images, prepare
 from ppdet.inference.predictors import NativePredictor, Predictor
 from ppdet.modeling.interfaces import Detector
+from ppdet.utils.files import cache_folder
 
 logger = logging.getLogger(__name__)
 
@@ -75,7 +75,7 @@ def choose_predictor(
         runtime = _runtime_of(choice)
         try:
             info = describe(model, reader, class_names)
-            entry = (cache or cache_folder()) / fingerprint(model, architecture, info, runtime)
+            entry = (cache or cache_folder() / "exports") / fingerprint(model, architecture, info, runtime)
             if choice == "auto" and images < WORTHWHILE and not (entry / FILE_NAME).is_file():
                 reason = f"an export pays from {WORTHWHILE} images on (--runtime {runtime} makes one)"
             else:
@@ -133,12 +133,6 @@ def _put(scratch: Path, entry: Path) -> None:
         except OSError:
             if not (entry / FILE_NAME).is_file():
                 raise
-
-
-def cache_folder() -> Path:
-    """``exports`` in ``PPDET_HOME``, or in ``~/.cache/ppdet``."""
-    named = os.environ.get("PPDET_HOME")
-    return (Path(named).expanduser() if named else Path.home() / ".cache" / "ppdet") / "exports"
 
 
 def fingerprint(model: Detector, architecture: Spec[Detector], info: ExportInfo, runtime: Runtime) -> str:

@@ -13,7 +13,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple, Optional
+from typing import Any, NamedTuple, Optional, Union
 
 from ppdet.structures import Detections
 
@@ -37,7 +37,7 @@ class Result(NamedTuple):
     detections: Detections
     drawn: str
     frame: Optional[int] = None
-    image_id: Optional[int] = None
+    image_id: Union[int, str, None] = None
 
 
 class ResultWriter(ABC):

@@ -68,8 +68,15 @@ class Metric(ABC):
         return {}
 
     def results(self) -> list[dict[str, Any]]:
-        """The detections in COCO's results format: plain lists and numbers, ready for JSON."""
-        return coco_results(self.detections, self.truth.category_ids, with_masks=self.truth.with_masks)
+        """The detections in COCO's results format: plain lists and numbers, ready for JSON.
+
+        Image ids are those of the annotation file, also where they are text there.
+        """
+        given = {i.image_id: i.given_id for i in self.truth.images if i.given_id is not None}
+        rows = coco_results(self.detections, self.truth.category_ids, with_masks=self.truth.with_masks)
+        for row in rows if given else ():
+            row["image_id"] = given.get(row["image_id"], row["image_id"])
+        return rows
 
 
 def coco_results(

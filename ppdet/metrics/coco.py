@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal, Optional
 
 import numpy as np
@@ -37,7 +38,12 @@ class CocoMetric(Metric):
 
     def __init__(self, *, truth: Derived[GroundTruth], coco_engine: Shared[Engine] = "pycocotools") -> None:
         super().__init__(truth)
-        self._content = _coco_content(truth)
+        # The engines compute with ids in float64, which tells large ones apart no longer: they get numbers
+        # in the same order.
+        self._image_numbers = _numbers(image.image_id for image in truth.images)
+        numbers = _numbers(i for i in truth.category_ids if i is not None)
+        self._class_numbers = [None if i is None else numbers[i] for i in truth.category_ids]
+        self._content = _coco_content(truth, self._image_numbers, self._class_numbers)
         self._tasks = ("bbox", "segm") if truth.with_masks else ("bbox",)
         self._engine = coco_engine
         self._reference: Any = None
@@ -67,9 +73,8 @@ class CocoMetric(Metric):
 
     def _scorable(self) -> list[Detections]:
         """Detections of images and classes that the ground truth has."""
-        images = {image.image_id for image in self.truth.images}
         has_class = np.array([i is not None for i in self.truth.category_ids])
-        kept = [one for one in self.detections if one.image_id in images]
+        kept = [one for one in self.detections if one.image_id in self._image_numbers]
         detections = [one[has_class[one.labels]] for one in kept]
         dropped = sum(map(len, kept)) - sum(map(len, detections))
         if dropped:
@@ -80,7 +85,7 @@ class CocoMetric(Metric):
         return detections
 
     def _evaluate(self, detections: list[Detections], task: str) -> tuple[np.ndarray, np.ndarray, list[int]]:
-        """Stats ``[12]``, precision ``[T, R, K, A, M]`` and the K category ids of one task."""
+        """Stats ``[12]``, precision ``[T, R, K, A, M]`` and the K numbers of the classes of one task."""
         coco_class, eval_class = _engine(self._engine)
         with contextlib.redirect_stdout(io.StringIO()):  # both engines print
             if self._reference is None:
@@ -112,8 +117,8 @@ class CocoMetric(Metric):
                 raise DataError(f"image {found.image_id}: no masks to score; the model has no mask head")
             for mask, score, label in zip(found.masks, found.scores.tolist(), found.labels.tolist()):
                 row = {
-                    "image_id": found.image_id,
-                    "category_id": self.truth.category_ids[label],
+                    "image_id": self._image_numbers[found.image_id],
+                    "category_id": self._class_numbers[label],
                     "score": score,
                 }
                 row["segmentation"] = {"size": list(mask["size"]), "counts": mask["counts"]}
@@ -121,13 +126,13 @@ class CocoMetric(Metric):
         return rows
 
     def _box_rows(self, detections: list[Detections]) -> np.ndarray:
-        """``[D, 7]`` float64: image id, x, y, width, height, score, category id."""
+        """``[D, 7]`` float64: number of the image, x, y, width, height, score, number of the class."""
         table = np.zeros((sum(map(len, detections)), 7))
-        ids = np.array([-1 if i is None else i for i in self.truth.category_ids])
+        ids = np.array([-1 if i is None else i for i in self._class_numbers])
         start = 0
         for found in detections:
             rows = table[start : start + len(found)]
-            rows[:, 0] = found.image_id
+            rows[:, 0] = self._image_numbers[found.image_id]
             rows[:, 1:5] = found.boxes
             rows[:, 5] = found.scores
             rows[:, 6] = ids[found.labels]
@@ -139,7 +144,7 @@ class CocoMetric(Metric):
         """Mean precision over thresholds and recalls, all areas, 100 detections: ``stats[0]`` per class."""
         column = {category: k for k, category in enumerate(category_ids)}
         table: dict[str, Optional[float]] = {}
-        for name, category in zip(self.truth.class_names, self.truth.category_ids):
+        for name, category in zip(self.truth.class_names, self._class_numbers):
             table[name] = None
             if category is not None and category in column:
                 values = precision[:, :, column[category], 0, -1]
@@ -163,23 +168,33 @@ def _engine(name: Engine) -> tuple[Any, Any]:
     return COCO, COCOeval
 
 
-def _coco_content(truth: GroundTruth) -> dict[str, Any]:
-    """The ground truth as an annotation file would have it."""
+def _numbers(ids: Iterable[int]) -> dict[int, int]:
+    """1, 2, ... for ids, in their order."""
+    return {id_: number for number, id_ in enumerate(sorted(ids), start=1)}
+
+
+def _coco_content(
+    truth: GroundTruth, image_numbers: dict[int, int], class_numbers: Sequence[Optional[int]]
+) -> dict[str, Any]:
+    """The ground truth as an annotation file would have it, with numbers for ids."""
     annotations: list[dict[str, Any]] = []
     for image in truth.images:
         rows = zip(
             image.labels.tolist(), image.boxes_xywh.tolist(), image.areas.tolist(), image.is_crowd.tolist()
         )
         for i, (label, box, area, crowd) in enumerate(rows):
-            category = truth.category_ids[label]
             # Ids from 1: COCOeval takes a match with id 0 for no match.
-            row = {"id": len(annotations) + 1, "image_id": image.image_id, "category_id": category}
+            row = {
+                "id": len(annotations) + 1,
+                "image_id": image_numbers[image.image_id],
+                "category_id": class_numbers[label],
+            }
             row |= {"bbox": box, "area": area, "iscrowd": int(crowd)}
             if image.masks is not None:
                 row["segmentation"] = _segmentation(image.masks[i])
             annotations.append(row)
-    sizes = ((image.image_id, *image.size) for image in truth.images)
-    classes = zip(truth.category_ids, truth.class_names)
+    sizes = ((image_numbers[image.image_id], *image.size) for image in truth.images)
+    classes = zip(class_numbers, truth.class_names)
     return {
         "info": {},  # createIndex and loadRes read it
         "images": [{"id": id_, "height": height, "width": width} for id_, height, width in sizes],

@@ -7,7 +7,7 @@ from the annotations as they are written. Letters: G objects of an image, K clas
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Optional
+from typing import Optional, Union
 
 import numpy as np
 
@@ -30,6 +30,7 @@ class ImageTruth:
         is_crowd: ``[G]`` bool: regions that detections may match any number of times without effect.
         difficult: ``[G]`` bool: objects that VOC leaves out of its score.
         masks: One `Mask` per object, or None.
+        given_id: Id as the annotation file has it, where that is another; results give it back.
 
     Raises:
         ValueError: If a shape does not fit; says which, expected and actual.
@@ -44,6 +45,7 @@ class ImageTruth:
     is_crowd: np.ndarray
     difficult: np.ndarray
     masks: Optional[tuple[Mask, ...]] = None
+    given_id: Union[int, str, None] = None
 
     def __post_init__(self) -> None:
         check_array("boxes_xywh", self.boxes_xywh, (None, 4))

@@ -110,6 +110,8 @@ class Sample:
         scale_factor: (y, x): image_size / original_size.
         target: Ground truth, or None at inference.
         mixup_with: Second image of a mixup pair, until the mixup transform has run.
+        given_id: Id as the annotation file has it, where that is text or does not fit 64 bits; results give
+            it back.
     """
 
     image_id: int
@@ -120,6 +122,7 @@ class Sample:
     scale_factor: tuple[float, float] = (1.0, 1.0)
     target: Optional[Target] = None
     mixup_with: Optional[Sample] = None
+    given_id: Union[int, str, None] = None
 
     def __post_init__(self) -> None:
         if self.image is not None and self.image.ndim != 3:

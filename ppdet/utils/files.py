@@ -1,14 +1,40 @@
-"""Files that are either whole or not there."""
+"""Paths as users write them, the cache folder, and files that are either whole or not there."""
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
 import os
+import tempfile
 from pathlib import Path
-from typing import Any, BinaryIO, Callable
+from typing import Any, BinaryIO, Callable, Union
 
 from ppdet.utils.errors import CheckpointError
+
+
+def expanded(path: Union[str, os.PathLike[str]]) -> Path:
+    """A path with ``~`` and ``$NAME`` replaced, as a shell would; what has no value stays as it is."""
+    with_values = Path(os.path.expandvars(os.fspath(path)))
+    try:
+        return with_values.expanduser()
+    except RuntimeError:  # there is no such user, or no home folder
+        return with_values
+
+
+def cache_folder() -> Path:
+    """Where what can be made again is kept: ``PPDET_HOME``, or ``~/.cache/ppdet``.
+
+    A user without a home folder (a container that runs under a bare user id) has it below the system's
+    folder for temporary files.
+    """
+    named = os.environ.get("PPDET_HOME")
+    if named:
+        return expanded(named)
+    try:
+        return Path.home() / ".cache" / "ppdet"
+    except RuntimeError:
+        user = os.getuid() if hasattr(os, "getuid") else "user"
+        return Path(tempfile.gettempdir()) / f"ppdet-{user}"
 
 
 class _Hashed:

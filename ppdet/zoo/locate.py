@@ -10,6 +10,7 @@ from typing import Optional, Union
 from urllib.parse import unquote, urlsplit
 
 from ppdet.utils.errors import WeightsError
+from ppdet.utils.files import cache_folder, expanded
 from ppdet.zoo.download import Options, fetch, sha256_of
 from ppdet.zoo.table import ZooEntry, canonical_url, entries, find, nearest
 from ppdet.zoo.weight_file import SUFFIXES, WeightFile, find_file, read_weights
@@ -28,12 +29,6 @@ class Located:
     entry: Optional[ZooEntry] = None
 
 
-def home() -> Path:
-    """Folder of the cache: ``PPDET_HOME``, or ``~/.cache/ppdet``."""
-    named = os.environ.get("PPDET_HOME")
-    return Path(named).expanduser() if named else Path.home() / ".cache" / "ppdet"
-
-
 def cache_path(url: str) -> Path:
     """Where the cache keeps the file of a URL: ``<home>/weights/<host>/<path>``."""
     parts = urlsplit(canonical_url(url))
@@ -42,7 +37,7 @@ def cache_path(url: str) -> Path:
     host = re.sub(r"[^\w.-]", "_", parts.netloc.rpartition("@")[2])
     if not safe or not host.strip("._"):
         raise WeightsError(f"{url}: the address names no file")
-    return home().joinpath("weights", host, *safe)
+    return cache_folder().joinpath("weights", host, *safe)
 
 
 def addresses(url: str) -> list[str]:
@@ -113,8 +108,8 @@ def _in_offline_folder(target: Path) -> Optional[Path]:
     folder = os.environ.get("PPDET_WEIGHTS_DIR")
     if not folder:
         return None
-    below = target.relative_to(home() / "weights")
-    for candidate in (Path(folder).expanduser() / below, Path(folder).expanduser() / target.name):
+    below = target.relative_to(cache_folder() / "weights")
+    for candidate in (expanded(folder) / below, expanded(folder) / target.name):
         if candidate.is_file():
             return candidate
     return None

@@ -11,13 +11,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ppdet.data.annotation_files import forget_listings, read_json
-from ppdet.data.datasets import cache, coco
+from ppdet.data.annotation_files import read_json
+from ppdet.data.datasets import cache
 from ppdet.data.datasets.coco import COCODataSet
 from ppdet.data.datasets.image_folder import ImageFolder
 from ppdet.data.datasets.packed import PackedMasks
 from ppdet.data.datasets.voc import VOCDataSet
+from ppdet.data.formats import coco as formats_coco
 from ppdet.data.geometry import decode_runs, encode_runs
+from ppdet.data.image_files import forget_listings
 from ppdet.data.problems import CURES, DatasetProblemsError
 from ppdet.data.tools.check import check_dataset
 from ppdet.data.tools.stats import dataset_stats
@@ -87,8 +89,9 @@ def test_images_without_objects(tmp_path: Path, caplog: pytest.LogCaptureFixture
     repeated = COCODataSet(**arguments, repeat=2)
     assert repeated[11].image_id == repeated[2].image_id
     few = coco_content(1)
-    with pytest.raises(DataError, match=r"no images to use.*allow_empty: true"):
-        COCODataSet(**write_coco(tmp_path / "few", few), allow_empty=False)
+    for allow_empty in (True, False):
+        with pytest.raises(DatasetProblemsError, match=r"no-objects: no object is left in \d of 1 images"):
+            COCODataSet(**write_coco(tmp_path / "few", few), allow_empty=allow_empty)
 
 
 def test_what_cannot_be_trained_on_is_dropped_and_counted(
@@ -99,7 +102,7 @@ def test_what_cannot_be_trained_on_is_dropped_and_counted(
     a[0]["iscrowd"] = 1
     a[0]["segmentation"] = {"size": [31, 40], "counts": [100, 31 * 40 - 100]}
     a[1]["bbox"][2] = 0
-    a[2]["area"] = 0
+    a[2]["bbox"][3] = 0
     a[3]["bbox"] = [200, 200, 5, 5]
     a[4]["ignore"] = 1
     for k in (10, 11, 12):
@@ -129,7 +132,7 @@ def test_large_files_are_parsed_once(
     monkeypatch.setenv("PPDET_HOME", str(tmp_path / "home"))
     arguments = write_coco(tmp_path, coco_content())
     reads: list[Path] = []
-    monkeypatch.setattr(coco, "read_json", lambda path: reads.append(path) or read_json(path))
+    monkeypatch.setattr(formats_coco, "read_json", lambda path: reads.append(path) or read_json(path))
     first = COCODataSet(**arguments, data_fields=fields)
     with caplog.at_level("INFO"):
         second = COCODataSet(**arguments, data_fields=fields)
@@ -334,7 +337,7 @@ def test_missing_files_and_folders(tmp_path: Path) -> None:
 def test_check_against_model_and_files(tmp_path: Path) -> None:
     arguments = write_coco(tmp_path, coco_content())
     data = COCODataSet(**arguments)
-    check_dataset(data, data, num_classes=3, decode=False)
+    assert check_dataset(data, num_classes=3, decode=False) == []
     with pytest.raises(DatasetProblemsError, match=r"num-classes: num_classes is 80.* have 3: cat, dog, owl"):
         check_dataset(data, num_classes=80)
     with pytest.raises(DatasetProblemsError, match=r"mask-missing.*gt_poly"):
@@ -417,9 +420,9 @@ def test_voc(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     ("xml", "words"),
     [
         ("<annotation>", r"a\.xml: not valid XML"),
-        (VOC.replace("dog", "yak"), r"a\.xml.*\n.*annotation-category: an object is a 'yak'"),
+        (VOC.replace("dog", "yak"), r"class-unlisted: .*a\.xml: object 0 is a 'yak'"),
         (VOC.replace("<xmin>20", "<xmin>x"), r"a\.xml: object 0 \(dog\)"),
-        (VOC.replace("<xmin>20", "<xmin>nan"), r"a\.xml.*\n.*box-invalid"),
+        (VOC.replace("<xmin>20", "<xmin>nan"), r"box-invalid: .*a\.xml: object 0 .*xmin 'nan'"),
     ],
 )
 def test_broken_voc_names_the_file(tmp_path: Path, xml: str, words: str) -> None:

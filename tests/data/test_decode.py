@@ -134,6 +134,64 @@ def test_a_cut_jpeg_is_seen_behind_a_whole_thumbnail() -> None:
     assert cut_short(with_thumbnail[:-30]) is not None
 
 
+@pytest.mark.parametrize("progressive", [False, True])
+@pytest.mark.parametrize(
+    "behind",
+    [b"\0" * 500, b"ftypisom \xff\xda\x00\x0c and a film", b"\xff\xd8\xff\xda" * 9, b"IEND? no \xff\xda"],
+)
+def test_bytes_behind_the_end_of_a_jpeg_do_not_matter(
+    tmp_path: Path, behind: bytes, progressive: bool
+) -> None:
+    """Motion photos carry a film there, in which any bytes occur."""
+    path = tmp_path / "a.jpg"
+    Image.fromarray(smooth(90, 90)).save(path, quality=95, progressive=progressive)
+    data, wanted = path.read_bytes(), read_image(str(path))
+    path.write_bytes(data + behind)
+    np.testing.assert_array_equal(read_image(str(path)), wanted)
+    path.write_bytes(data[: len(data) // 2] + behind)
+    with pytest.raises(DataError, match="cut short"):
+        read_image(str(path))
+
+
+def test_bytes_behind_the_end_of_a_png_do_not_matter(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    Image.fromarray(smooth()).save(path)
+    path.write_bytes(path.read_bytes() + b"\0" * 999)
+    close(read_image(str(path)), smooth(), 0.01)
+
+
+@pytest.mark.parametrize(("kind", "end"), [("JPEG", 2), ("PNG", 12)])
+def test_a_missing_end_marker_does_not_matter_after_the_last_row(tmp_path: Path, kind: str, end: int) -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (40, 40, 3), np.uint8)
+    Image.fromarray(noise).save(tmp_path / "a", kind)
+    wanted = read_image(str(tmp_path / "a"))
+    data = (tmp_path / "a").read_bytes()
+    (tmp_path / "a").write_bytes(data[:-end])
+    np.testing.assert_array_equal(read_image(str(tmp_path / "a")), wanted)
+    for cut in (1, 2, 5, 20) if kind == "JPEG" else (20, 200):  # a PNG has 8 bytes of checksums there
+        for padding in (b"", b"\0" * 99):
+            (tmp_path / "a").write_bytes(data[: -end - cut] + padding)
+            with pytest.raises(DataError, match="without its last rows"):
+                read_image(str(tmp_path / "a"))
+
+
+@pytest.mark.parametrize("kind", ["TIFF", "PNG", "WEBP"])
+@pytest.mark.parametrize("alpha", [0, 128, 255])
+def test_colours_do_not_depend_on_alpha(tmp_path: Path, kind: str, alpha: int) -> None:
+    """OpenCV alone makes 100 of 200 in a TIFF file whose alpha is 128."""
+    image = np.full((8, 9, 4), (200, 100, 50, alpha), np.uint8)
+    Image.fromarray(image).save(
+        tmp_path / "a", kind, **({"lossless": True, "exact": True} if kind == "WEBP" else {})
+    )
+    np.testing.assert_array_equal(read_image(str(tmp_path / "a")), image[:, :, :3])
+
+
+def test_gif(tmp_path: Path) -> None:
+    first, second = (Image.new("RGB", (9, 8), colour) for colour in ((200, 100, 50), (0, 0, 0)))
+    first.save(tmp_path / "a.gif", save_all=True, append_images=[second])
+    close(read_image(str(tmp_path / "a.gif")), np.full((8, 9, 3), (200, 100, 50)), 3)
+
+
 def test_no_image_and_no_file(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_text("this is a text")
     with pytest.raises(DataError, match=r"a\.jpg is no image"):

@@ -21,8 +21,8 @@ from hypothesis import strategies as st
 
 from ppdet.config.spec import Spec
 from ppdet.data import loader as loader_module
-from ppdet.data.annotation_files import forget_listings
 from ppdet.data.datasets.coco import COCODataSet
+from ppdet.data.image_files import forget_listings
 from ppdet.data.loader import Loader, shared_memory_suffices
 from ppdet.data.sampler import Sampler, batch_rng, sample_rng
 from ppdet.data.transforms.base import Transform

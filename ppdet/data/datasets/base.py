@@ -5,18 +5,22 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Union
 
 import numpy as np
 
-from ppdet.data.annotation_files import missing_files
 from ppdet.data.datasets.packed import PackedAnnotations
 from ppdet.data.ground_truth import truth_of_samples
-from ppdet.data.problems import DatasetProblemsError, Problem
+from ppdet.data.image_files import nearest_file, resolve_file
+from ppdet.data.problems import DatasetProblem, DatasetProblemsError
 from ppdet.structures import Categories, GroundTruth, Sample
 from ppdet.utils.errors import DataError
 
 #: What 2.x lets a dataset list in `data_fields`. Only ``gt_poly`` costs anything: it loads the masks.
 DATA_FIELDS = frozenset({"image", "gt_bbox", "gt_class", "gt_score", "gt_poly", "is_crowd", "difficult"})
+
+#: Missing files that the nearest existing name is looked up for.
+_HINTS = 20
 
 
 class Dataset(ABC):
@@ -57,10 +61,16 @@ class AnnotatedDataset(Dataset):
     """A dataset with ground truth, held in packed arrays.
 
     A subclass sets `packed` and `_categories`, and the files they come from.
+
+    Attributes:
+        packed: Images and objects in use.
+        image_folder: Folder that their names are in.
+        remarks: What is odd about single objects of the annotation file, or about its images.
     """
 
     packed: PackedAnnotations
     image_folder: str
+    remarks: tuple[DatasetProblem, ...] = ()
     _categories: Categories
     _repeat: int = 1
 
@@ -73,9 +83,10 @@ class AnnotatedDataset(Dataset):
         row = index % len(self.packed)
         return Sample(
             image_id=int(self.packed.image_ids[row]),
-            path=f"{self.image_folder}/{self.packed.name(row)}",
+            path=str(Path(self.image_folder) / self.packed.name(row)),  # a name may be absolute
             original_size=self.packed.size(row),
             target=self.packed.target(row),
+            given_id=self.packed.given_id(row),
         )
 
     @property
@@ -88,25 +99,49 @@ class AnnotatedDataset(Dataset):
         samples = (self[index] for index in range(len(self.packed)))
         return truth_of_samples(samples, self.categories, source=type(self).__name__, with_masks=with_masks)
 
-    def require_image_files(self, source: str) -> None:
-        """Check that every image file exists, by listing folders rather than asking for each file.
+    def resolve_image_files(self, source: str) -> None:
+        """Find every image file, by listing folders rather than asking for each file.
+
+        Names that mean a file in another spelling (`resolve_file`) are replaced by the file's own.
 
         Raises:
-            DatasetProblemsError: If some do not; `source` is the annotation file.
+            DatasetProblemsError: If some files do not exist; `source` is the annotation file.
         """
+        folder = Path(self.image_folder)
         names = [self.packed.name(row) for row in range(len(self.packed))]
-        missing = set(missing_files(Path(self.image_folder), names))
-        if missing:
-            raise DatasetProblemsError(
-                source,
-                [
-                    Problem(
-                        "image-missing", f"image id {image_id}: {self.image_folder}/{name} does not exist"
-                    )
-                    for image_id, name in zip(self.packed.image_ids.tolist(), names)
-                    if name in missing
-                ],
-            )
+        files = [resolve_file(folder, name) for name in names]
+        missing = [row for row, file in enumerate(files) if file is None]
+        problems = []
+        for count, row in enumerate(missing):
+            hint = nearest_file(folder, names[row]) if count < _HINTS else ""
+            text = f"image id {self._shown_id(row)}: {folder / names[row]} does not exist{hint}"
+            problems.append(DatasetProblem("image-missing", text))
+        if problems:
+            raise DatasetProblemsError(source, problems)
+        found = [str(file) for file in files]
+        if found != names:
+            self.packed = self.packed.renamed(found)
+
+    def require_distinct_files(self, source: str) -> None:
+        """Check that no file has two ids, which would give each of them a part of its objects.
+
+        Raises:
+            DatasetProblemsError: If one has; names both.
+        """
+        rows: dict[str, int] = {}
+        problems = []
+        for row in range(len(self.packed)):
+            name = self.packed.name(row)
+            first = rows.setdefault(name, row)
+            if first != row:
+                text = f"{name} has the image ids {self._shown_id(first)} and {self._shown_id(row)}"
+                problems.append(DatasetProblem("image-file-repeated", text))
+        if problems:
+            raise DatasetProblemsError(source, problems)
+
+    def _shown_id(self, row: int) -> Union[int, str]:
+        given = self.packed.given_id(row)
+        return int(self.packed.image_ids[row]) if given is None else given
 
     @property
     def has_masks(self) -> bool:
@@ -167,13 +202,27 @@ def summary_of(counts: np.ndarray, chosen: np.ndarray, dropped: Mapping[str, int
     return f"{images} ({kept} without objects kept, {empty - kept} dropped){reasons}"
 
 
-def require_images(source: str, kept: int, found: int, allow_empty: bool) -> None:
-    """Check that a dataset is not empty.
+def require_objects(source: str, counts: np.ndarray, chosen: np.ndarray, dropped: Mapping[str, int]) -> None:
+    """Check that a dataset has something to learn from, or to score against.
+
+    Args:
+        source: The annotation file.
+        counts: ``[I]`` objects per image.
+        chosen: Indices of the images that stay.
+        dropped: Objects dropped, by reason.
 
     Raises:
-        DataError: If nothing is left.
+        DatasetProblemsError: If no object is left.
     """
-    if kept:
+    if counts[chosen].sum():
         return
-    cure = "" if allow_empty or not found else "; none has an object, allow_empty: true keeps them"
-    raise DataError(f"{source}: no images to use, of {found} in the file{cure}")
+    reasons = ", ".join(f"{number} {what}" for what, number in dropped.items() if number)
+    text = f"no object is left in {len(chosen)} of {len(counts)} images"
+    if counts.sum():
+        text += f"; the others have {counts.sum()}, sample_num keeps the first images alone"
+    elif reasons:
+        text += f"; left out: {reasons}"
+        text += " (load_crowd: true keeps crowd regions)" if dropped.get("crowd regions") else ""
+    else:
+        text += "; the annotation file has none"
+    raise DatasetProblemsError(source, [DatasetProblem("no-objects", text)])

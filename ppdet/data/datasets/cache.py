@@ -23,14 +23,16 @@ from typing import Any, Callable, Optional
 import numpy as np
 
 from ppdet.data.datasets.packed import PackedAnnotations, PackedMasks
+from ppdet.data.problems import DatasetProblem
 from ppdet.structures import Categories
+from ppdet.utils.files import cache_folder
 
 logger = logging.getLogger(__name__)
 
 #: Files below this many bytes parse faster than anyone notices.
 SMALLEST = 32 << 20
 #: Goes up when what is packed changes.
-_VERSION = 1
+_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -41,11 +43,13 @@ class ParsedFile:
         packed: Images and objects in use.
         categories: The file's own table, in its order.
         summary: What was kept and dropped, for the log.
+        remarks: What is odd about single objects, without being wrong.
     """
 
     packed: PackedAnnotations
     categories: Categories
     summary: str
+    remarks: tuple[DatasetProblem, ...]
 
 
 def cached(source: Path, options: dict[str, Any], parse: Callable[[], ParsedFile]) -> ParsedFile:
@@ -64,18 +68,13 @@ def cached(source: Path, options: dict[str, Any], parse: Callable[[], ParsedFile
         return parse()
     depends = [_VERSION, str(source.resolve()), state.st_size, state.st_mtime_ns, options]
     digest = hashlib.sha256(json.dumps(depends, sort_keys=True).encode("utf-8")).hexdigest()
-    entry = _folder() / f"{digest[:32]}.npz"
-    found = _load(entry)
-    if found is None:
+    entry = cache_folder() / "annotations" / f"{digest[:32]}.npz"
+    parsed = _load(entry)
+    if parsed is None:
         logger.info("%s: reading %.0f MB of annotations", source, state.st_size / 2**20)
-        found = parse()
-        _save(entry, found)
-    return found
-
-
-def _folder() -> Path:
-    home = os.environ.get("PPDET_HOME")
-    return (Path(home).expanduser() if home else Path.home() / ".cache" / "ppdet") / "annotations"
+        parsed = parse()
+        _save(entry, parsed)
+    return parsed
 
 
 def _load(entry: Path) -> Optional[ParsedFile]:
@@ -85,9 +84,9 @@ def _load(entry: Path) -> Optional[ParsedFile]:
         about = json.loads(arrays.pop("about").tobytes().decode("utf-8"))
         masks = {name[6:]: arrays.pop(name) for name in list(arrays) if name.startswith("masks.")}
         packed = PackedAnnotations(**arrays, masks=PackedMasks(**masks) if masks else None)
-        return ParsedFile(
-            packed, Categories(tuple(about["names"]), tuple(about["ids"])), str(about["summary"])
-        )
+        remarks = tuple(DatasetProblem(kind, text) for kind, text in about["remarks"])
+        categories = Categories(tuple(about["names"]), tuple(about["ids"]))
+        return ParsedFile(packed, categories, str(about["summary"]), remarks)
     except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile):
         return None
 
@@ -97,6 +96,7 @@ def _save(entry: Path, parsed: ParsedFile) -> None:
         "names": parsed.categories.names,
         "ids": parsed.categories.ids,
         "summary": parsed.summary,
+        "remarks": [(remark.kind, remark.text) for remark in parsed.remarks],
     }
     arrays: dict[str, Any] = {"about": np.frombuffer(json.dumps(about).encode("utf-8"), np.uint8)}
     for prefix, part in (("", parsed.packed), ("masks.", parsed.packed.masks)):

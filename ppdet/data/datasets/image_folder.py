@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Optional, Union
 
 from ppdet.config.spec import Derived
-from ppdet.data.annotation_files import IMAGE_SUFFIXES, require_folder
 from ppdet.data.categories import read_categories
 from ppdet.data.datasets.base import Dataset
+from ppdet.data.image_files import find_images
 from ppdet.structures import Categories, Sample
 from ppdet.utils.errors import DataError
+from ppdet.utils.files import expanded
 
 
 class ImageFolder(Dataset):
@@ -36,15 +37,21 @@ class ImageFolder(Dataset):
         sample_num: int = -1,
         categories: Derived[Optional[Categories]] = None,
     ) -> None:
-        self._anno_path = Path(dataset_dir) / anno_path if anno_path else None
+        self._anno_path = expanded(dataset_dir) / expanded(anno_path) if anno_path else None
         self._given = categories
         self._paths: list[str] = []
         if image_dir:
-            paths = find_images(Path(dataset_dir) / image_dir)
+            paths = find_images(expanded(dataset_dir) / expanded(image_dir))
             self._paths = paths[:sample_num] if sample_num > 0 else paths
 
-    def of(self, images: Sequence[Union[str, os.PathLike[str]]]) -> ImageFolder:
+    def of(
+        self, images: Sequence[Union[str, os.PathLike[str]]], *, leave_out: Optional[Path] = None
+    ) -> ImageFolder:
         """The same classes over other images: files, or folders that are searched recursively.
+
+        Args:
+            images: The files and folders.
+            leave_out: A folder whose images do not count, as that of a program's own output.
 
         Raises:
             DataError: If one does not exist, or a folder holds no image.
@@ -52,9 +59,9 @@ class ImageFolder(Dataset):
         folder = ImageFolder(categories=self._given)
         folder._anno_path = self._anno_path
         for image in images:
-            path = Path(image)
+            path = expanded(image)
             if path.is_dir():
-                folder._paths += find_images(path)
+                folder._paths += find_images(path, leave_out=leave_out)
             elif path.is_file():
                 folder._paths.append(path.as_posix())
             else:
@@ -79,18 +86,3 @@ class ImageFolder(Dataset):
         if self._anno_path is None:
             raise DataError("no class names: neither do the weights carry them, nor is anno_path set")
         return read_categories(self._anno_path)
-
-
-def find_images(folder: Path) -> list[str]:
-    """Image files in a folder and below, sorted by path.
-
-    Raises:
-        DataError: If there is no such folder or no image in it.
-    """
-    require_folder(folder, "image folder")
-    paths = sorted(
-        p.as_posix() for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file()
-    )
-    if not paths:
-        raise DataError(f"{folder}: no images ({', '.join(sorted(IMAGE_SUFFIXES))}) in it or below")
-    return paths

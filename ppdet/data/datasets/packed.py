@@ -9,9 +9,11 @@ Letters: I images, A objects (annotations), S polygon parts.
 
 from __future__ import annotations
 
+import dataclasses
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Optional
+from typing import Optional, Union
 
 import numpy as np
 
@@ -23,6 +25,11 @@ def pack_strings(values: Iterable[bytes]) -> tuple[np.ndarray, np.ndarray]:
     parts = list(values)
     data = np.frombuffer(b"".join(parts), np.uint8)
     return data, offsets_of([len(part) for part in parts])
+
+
+def pack_ids(values: Iterable[Union[int, str]]) -> tuple[np.ndarray, np.ndarray]:
+    """Ids of any kind, packed as `pack_strings` packs."""
+    return pack_strings(json.dumps(value).encode("ascii") for value in values)
 
 
 def offsets_of(lengths: Sequence[int]) -> np.ndarray:
@@ -88,6 +95,8 @@ class PackedAnnotations:
         is_crowd: ``[A]`` bool.
         difficult: ``[A]`` bool, or None.
         masks: Masks, or None if not loaded.
+        given_ids: ``[bytes]`` uint8, the images' ids as JSON end to end; None where they are `image_ids`.
+        given_offsets: ``[I + 1]`` int64 into `given_ids`, or None.
     """
 
     image_ids: np.ndarray
@@ -100,13 +109,32 @@ class PackedAnnotations:
     is_crowd: np.ndarray
     difficult: Optional[np.ndarray] = None
     masks: Optional[PackedMasks] = None
+    given_ids: Optional[np.ndarray] = None
+    given_offsets: Optional[np.ndarray] = None
 
     def __len__(self) -> int:
         return len(self.image_ids)
 
     def name(self, index: int) -> str:
         """Path of image `index` inside the image folder."""
-        return self.names[self.name_offsets[index] : self.name_offsets[index + 1]].tobytes().decode("utf-8")
+        return (
+            self.names[self.name_offsets[index] : self.name_offsets[index + 1]]
+            .tobytes()
+            .decode("utf-8", "surrogateescape")
+        )
+
+    def given_id(self, index: int) -> Optional[Union[int, str]]:
+        """Id of image `index` as its annotation file has it; None where it is the same as in `image_ids`."""
+        if self.given_ids is None or self.given_offsets is None:
+            return None
+        text = self.given_ids[self.given_offsets[index] : self.given_offsets[index + 1]].tobytes()
+        value: Union[int, str] = json.loads(text)
+        return value
+
+    def renamed(self, names: Sequence[str]) -> PackedAnnotations:
+        """The same images under other paths."""
+        packed, offsets = pack_strings(name.encode("utf-8", "surrogateescape") for name in names)
+        return dataclasses.replace(self, names=packed, name_offsets=offsets)
 
     def size(self, index: int) -> tuple[int, int]:
         """(height, width) of image `index`."""

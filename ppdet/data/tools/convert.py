@@ -1,242 +1,63 @@
-"""Other annotation formats to COCO's. Nothing is dropped: what cannot be read is an error by file and line.
+"""Other annotation formats to COCO's. What cannot be read is an error by file and line; what is left out is
+counted.
 
 Corners in the wrong order are put right. Boxes keep their values; VOC's are taken as written (see
-`VOCDataSet`).
+`VOCDataSet`). Sizes are those of the image files.
 """
 
 from __future__ import annotations
 
+import filecmp
 import json
-import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Optional
+import shutil
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any, NamedTuple, Optional
 
 import numpy as np
 
-from ppdet.data.annotation_files import read_json, read_lines, require_folder
-from ppdet.data.datasets.image_folder import find_images
-from ppdet.data.datasets.voc import parse_voc
-from ppdet.data.transforms.decode import read_image
-from ppdet.structures import Polygons
+from ppdet.data.annotation_files import read_lines, require_folder
+from ppdet.data.formats.labelled import Labelled, LabelledImage, to_coco
+from ppdet.data.formats.labelme import objects_of, read_labelme_file
+from ppdet.data.formats.voc import ordered, parse_voc, split_pair
+from ppdet.data.formats.yolo import is_label_file, read_labels
+from ppdet.data.image_files import IMAGE_SUFFIXES, find_images, image_size, resolve_file, walk
+from ppdet.data.problems import DatasetProblem, DatasetProblemsError
 from ppdet.utils.errors import DataError
 
-#: Corners of the polygon that stands for a circle of labelme.
-_CIRCLE_CORNERS = 48
+#: Files of the annotations of one image.
+_SUFFIXES = {"voc": ".xml", "yolo": ".txt", "labelme": ".json"}
 
 
-@dataclass(frozen=True)
-class Labelled:
-    """One object: class name, x1 y1 x2 y2 in pixels, and polygons if it has a mask."""
+class Converted(NamedTuple):
+    """What a conversion gives.
 
-    name: str
-    box: tuple[float, float, float, float]
-    polygons: Polygons = ()
-
-
-@dataclass(frozen=True)
-class LabelledImage:
-    """One image: its path inside the image folder, (height, width), and its objects."""
-
-    file_name: str
-    size: tuple[int, int]
-    objects: tuple[Labelled, ...]
-
-
-def to_coco(images: Iterable[LabelledImage], names: Sequence[str] = ()) -> dict[str, Any]:
-    """The content of a COCO annotation file.
-
-    Args:
-        images: Images in the order of their ids, from 1.
-        names: Classes in the order of their ids, from 1; none: the names that occur, sorted.
-
-    Raises:
-        DataError: If an object has a name that `names` has not.
+    Attributes:
+        content: The content of a COCO annotation file.
+        counts: What was left out or is odd, and how many of it.
     """
-    listed = list(images)
-    found = {item.name for image in listed for item in image.objects}
-    table = {name: number for number, name in enumerate(names or sorted(found), start=1)}
-    unknown = sorted(found - set(table))
-    if unknown:
-        raise DataError(
-            f"classes that are not in the list: {', '.join(unknown)}; there are {', '.join(table)}"
-        )
-    annotations: list[dict[str, Any]] = []
-    for number, image in enumerate(listed, start=1):
-        for item in image.objects:
-            annotation = _annotation(item, table[item.name])
-            annotations.append({"id": len(annotations) + 1, "image_id": number, **annotation})
-    return {
-        "images": [
-            {"id": number, "file_name": image.file_name, "height": image.size[0], "width": image.size[1]}
-            for number, image in enumerate(listed, start=1)
-        ],
-        "annotations": annotations,
-        "categories": [{"id": number, "name": name} for name, number in table.items()],
-    }
+
+    content: dict[str, Any]
+    counts: dict[str, int]
 
 
-def _annotation(item: Labelled, category: int) -> dict[str, Any]:
-    x1, y1, x2, y2 = item.box
-    area = sum(polygon_area(part) for part in item.polygons) if item.polygons else (x2 - x1) * (y2 - y1)
-    return {
-        "category_id": category,
-        "bbox": [x1, y1, x2 - x1, y2 - y1],
-        "area": area,
-        "iscrowd": 0,
-        "segmentation": [[float(v) for v in part.reshape(-1)] for part in item.polygons],
-    }
+class _Pair(NamedTuple):
+    """An image, relative to the image folder, and its annotation file."""
 
-
-def polygon_area(points: np.ndarray) -> float:
-    """Area of a polygon ``[V, 2]`` in square pixels (shoelace formula)."""
-    x, y = points.astype(np.float64).T
-    return abs(float(np.dot(x, np.roll(y, 1)) - np.dot(y, np.roll(x, 1)))) / 2
-
-
-def read_voc(annotation_dir: Path, image_dir: Path) -> list[LabelledImage]:
-    """VOC: an XML file per image, of the same name. Images without one have no objects."""
-    require_folder(annotation_dir, "annotation folder")
-    images = []
-    for path in find_images(image_dir):
-        name = Path(path).relative_to(image_dir)
-        xml = annotation_dir / name.with_suffix(".xml")
-        objects: list[Labelled] = []
-        size = (0, 0)
-        if xml.is_file():
-            parsed = parse_voc(xml)
-            size = parsed.size
-            objects = [Labelled(item.name, ordered(item.box)) for item in parsed.objects]
-        images.append(LabelledImage(name.as_posix(), _size(path, size), tuple(objects)))
-    _require_all_used(annotation_dir, ".xml", {Path(image.file_name).stem for image in images})
-    return images
-
-
-def read_yolo(label_dir: Path, image_dir: Path, names: Sequence[str]) -> list[LabelledImage]:
-    """YOLO: a text file per image, of the same name; a line is a class number and a box or a polygon.
-
-    Numbers are shares of the image's width and height: centre x, centre y, width, height, or x, y pairs.
-    """
-    require_folder(label_dir, "label folder")
-    images = []
-    for path in find_images(image_dir):
-        name = Path(path).relative_to(image_dir)
-        size = _size(path, (0, 0))
-        labels = label_dir / name.with_suffix(".txt")
-        lines = read_lines(labels) if labels.is_file() else []
-        objects = tuple(
-            _yolo_object(line, size, names, f"{labels}:{number}")
-            for number, line in enumerate(lines, start=1)
-            if line.strip()
-        )
-        images.append(LabelledImage(name.as_posix(), size, objects))
-    _require_all_used(label_dir, ".txt", {Path(i.file_name).stem for i in images} | {"classes"})
-    return images
-
-
-def _yolo_object(line: str, size: tuple[int, int], names: Sequence[str], where: str) -> Labelled:
-    words = line.split()
-    try:
-        label, values = int(words[0]), np.array([float(word) for word in words[1:]])
-    except ValueError as error:
-        raise DataError(f"{where}: {error}: a line is a class number and numbers") from None
-    if not 0 <= label < len(names):
-        raise DataError(f"{where}: class number {label}, the list has {len(names)} classes")
-    if not np.isfinite(values).all():
-        raise DataError(f"{where}: {line.strip()!r} has numbers that are not finite")
-    height, width = size
-    if len(values) == 4:
-        x, y, w, h = values * [width, height, width, height]
-        return Labelled(names[label], ordered((x - w / 2, y - h / 2, x + w / 2, y + h / 2)))
-    if len(values) < 6 or len(values) % 2:
-        raise DataError(f"{where}: 4 numbers for a box or 3 or more pairs for a polygon, not {len(values)}")
-    return _from_polygon(names[label], values.reshape(-1, 2) * [width, height])
-
-
-def read_labelme(annotation_dir: Path, image_dir: Path) -> list[LabelledImage]:
-    """labelme: a JSON file per image, with polygons, rectangles and circles."""
-    require_folder(annotation_dir, "annotation folder")
-    images = []
-    for path in sorted(annotation_dir.rglob("*.json")):
-        content = read_json(path)
-        name = str(content.get("imagePath") or "").replace("\\", "/").rpartition("/")[2]
-        if not (image_dir / name).is_file():
-            raise DataError(f"{path}: its image {name!r} is not in {image_dir}")
-        size = (int(content.get("imageHeight") or 0), int(content.get("imageWidth") or 0))
-        objects = tuple(
-            _labelme_object(shape, f"{path}: shape {number}")
-            for number, shape in enumerate(content.get("shapes") or [])
-        )
-        images.append(LabelledImage(name, _size(str(image_dir / name), size), objects))
-    if not images:
-        raise DataError(f"{annotation_dir}: no JSON files in it or below")
-    return images
-
-
-def _labelme_object(shape: dict[str, Any], where: str) -> Labelled:
-    kind, name = shape.get("shape_type", "polygon"), str(shape.get("label", ""))
-    try:
-        points = np.array(shape.get("points"), np.float64).reshape(-1, 2)
-    except (TypeError, ValueError):
-        raise DataError(f"{where}: points are not x, y pairs") from None
-    if not name or not np.isfinite(points).all():
-        raise DataError(f"{where}: it needs a label and finite points")
-    if kind == "rectangle" and len(points) >= 2:
-        low, high = points.min(axis=0), points.max(axis=0)
-        return _from_polygon(name, np.array([low, [high[0], low[1]], high, [low[0], high[1]]]))
-    if kind == "circle" and len(points) == 2:
-        angles = np.linspace(0, 2 * np.pi, _CIRCLE_CORNERS, endpoint=False)
-        radius = math.dist(points[0], points[1])
-        return _from_polygon(name, points[0] + radius * np.stack([np.cos(angles), np.sin(angles)], axis=1))
-    if kind == "polygon" and len(points) >= 3:
-        return _from_polygon(name, points)
-    raise DataError(
-        f"{where}: a {kind} of {len(points)} points has no area; use polygons, rectangles or circles"
-    )
-
-
-def _from_polygon(name: str, points: np.ndarray) -> Labelled:
-    low, high = points.min(axis=0), points.max(axis=0)
-    return Labelled(name, (float(low[0]), float(low[1]), float(high[0]), float(high[1])), (points,))
-
-
-def ordered(box: Sequence[float]) -> tuple[float, float, float, float]:
-    """A box with its corners in the right order."""
-    (x1, x2), (y1, y2) = sorted(box[::2]), sorted(box[1::2])
-    return float(x1), float(y1), float(x2), float(y2)
-
-
-def _size(path: str, known: tuple[int, int]) -> tuple[int, int]:
-    if 0 not in known:
-        return known
-    image = read_image(path)
-    return image.shape[0], image.shape[1]
-
-
-def _require_all_used(folder: Path, suffix: str, stems: set[str]) -> None:
-    """An annotation without image is a mistake in the folders, not one to pass over."""
-    lost = sorted(path.name for path in folder.rglob(f"*{suffix}") if path.stem not in stems)
-    if lost:
-        raise DataError(f"{folder}: {len(lost)} files belong to no image, first {lost[0]}")
-
-
-def write_coco(path: Path, content: dict[str, Any]) -> None:
-    """Write an annotation file; makes its folder.
-
-    Raises:
-        DataError: If it cannot be written.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(content, ensure_ascii=False), "utf-8")
-    except OSError as error:
-        raise DataError(f"{path}: cannot be written: {error.strerror or error}") from None
+    image: str
+    annotation: Optional[Path]
 
 
 def convert(
-    kind: str, annotation_dir: Path, image_dir: Path, names: Optional[Sequence[str]]
-) -> dict[str, Any]:
+    kind: str,
+    annotation_dir: Path,
+    image_dir: Path,
+    names: Optional[Sequence[str]],
+    *,
+    negatives: bool = False,
+    only: Optional[Path] = None,
+) -> Converted:
     """Read a dataset of another format as the content of a COCO annotation file.
 
     Args:
@@ -244,13 +65,230 @@ def convert(
         annotation_dir: Folder of its annotation files.
         image_dir: Folder of its images.
         names: Classes in order; needed for YOLO, whose files have numbers only.
+        negatives: Take images without an annotation file as images without objects; else they are left out.
+        only: A list of the images that belong to the dataset, one a line, with or without suffix
+            (``ImageSets/Main/train.txt``); those without an annotation file have no objects.
 
     Raises:
-        DataError: If anything cannot be read; names file and line or object.
+        DataError: If anything cannot be read, names file and line or object; or if there is no object at all.
     """
-    if kind == "yolo":
-        if not names:
-            raise DataError("YOLO files have class numbers only: give a list of class names (--label_list)")
-        return to_coco(read_yolo(annotation_dir, image_dir, names), names)
-    read = {"voc": read_voc, "labelme": read_labelme}[kind]
-    return to_coco(read(annotation_dir, image_dir), names or ())
+    require_folder(annotation_dir, "annotation folder")
+    if kind == "yolo" and not names:
+        raise DataError("YOLO files have class numbers only: give a list of class names (--label_list)")
+    counts: Counter[str] = Counter()
+    if kind == "labelme":
+        pairs = _labelme_pairs(annotation_dir, image_dir, counts)
+    else:
+        pairs = _pairs_by_name(kind, annotation_dir, image_dir, counts)
+    if only is not None:
+        pairs = _listed(pairs, only, counts)
+    elif not negatives:
+        counts["images without annotation file left out (--negatives keeps them)"] += sum(
+            pair.annotation is None for pair in pairs
+        )
+        pairs = [pair for pair in pairs if pair.annotation is not None]
+    images = list(_read(kind, pairs, image_dir, names or (), counts))
+    if not any(image.objects for image in images):
+        text = f"{annotation_dir}: no object for any of {len(images)} images of {image_dir}"
+        raise DatasetProblemsError(str(annotation_dir), [DatasetProblem("no-objects", text)])
+    content = to_coco(images, names or ())
+    return Converted(content, {what: count for what, count in counts.items() if count})
+
+
+def _read(
+    kind: str, pairs: list[_Pair], image_dir: Path, names: Sequence[str], counts: Counter[str]
+) -> Iterator[LabelledImage]:
+    for image, annotation in pairs:
+        size = image_size(str(image_dir / image))
+        if size is None:
+            raise DataError(f"image {image_dir / image} cannot be read; restore it or remove it")
+        objects: tuple[Labelled, ...] = ()
+        written = size
+        if annotation is not None and kind == "yolo":
+            objects = read_labels(annotation, size, names)
+        elif annotation is not None and kind == "voc":
+            parsed = parse_voc(annotation)
+            if parsed.problems:
+                raise DatasetProblemsError(str(annotation), parsed.problems)
+            written = parsed.size
+            objects = tuple(Labelled(item.name, ordered(item.box)) for item in parsed.objects)
+        elif annotation is not None:
+            file = read_labelme_file(annotation)
+            written = file.size
+            objects, left_out = objects_of(file.shapes, size, annotation)
+            counts["shapes labelled __ignore__ or _background_ left out"] += left_out
+        if 0 not in written and written != size:
+            counts["annotation files that give another size than their image has, which counts"] += 1
+        yield LabelledImage(image, size, objects)
+
+
+def _pairs_by_name(kind: str, annotation_dir: Path, image_dir: Path, counts: Counter[str]) -> list[_Pair]:
+    """Images and the annotation files of the same name, in folders of the same name."""
+    listed = walk(annotation_dir)
+    counts["hidden or system files left out"] += listed.hidden
+    suffix = _SUFFIXES[kind]
+    files = {
+        path.relative_to(annotation_dir).with_suffix("").as_posix(): path
+        for path in listed.files
+        if path.suffix.lower() == suffix
+    }
+    images: dict[str, list[str]] = {}
+    for found in find_images(image_dir):
+        name = Path(found).relative_to(image_dir)
+        images.setdefault(name.with_suffix("").as_posix(), []).append(name.as_posix())
+    for key, sharing in images.items():
+        if key in files and len(sharing) > 1:
+            raise DataError(f"{files[key]}: it belongs to {len(sharing)} images: {', '.join(sharing)}")
+    lost = []
+    for key, path in sorted(files.items()):
+        if key in images:
+            continue
+        if kind == "yolo" and not is_label_file(path):
+            counts[f"text files that are no labels left out ({path.name})"] += 1
+        else:
+            lost.append(path)
+    if lost:
+        raise DataError(
+            f"{annotation_dir}: {len(lost)} files belong to no image of {image_dir}, first {lost[0].name}"
+        )
+    return [_Pair(image, files.get(key)) for key, sharing in images.items() for image in sharing]
+
+
+def _labelme_pairs(annotation_dir: Path, image_dir: Path, counts: Counter[str]) -> list[_Pair]:
+    listed = walk(annotation_dir)
+    counts["hidden or system files left out"] += listed.hidden
+    files = [path for path in listed.files if path.suffix.lower() == ".json"]
+    if not files:
+        raise DataError(f"{annotation_dir}: no JSON files in it or below")
+    owners: dict[str, Path] = {}
+    for path in files:
+        image = _labelme_image(path, annotation_dir, image_dir)
+        if image in owners:
+            raise DataError(f"{path}: its image {image} is that of {owners[image]} too")
+        owners[image] = path
+    rest = [Path(path).relative_to(image_dir).as_posix() for path in find_images(image_dir)]
+    pairs = [_Pair(image, path) for image, path in owners.items()]
+    return pairs + [_Pair(image, None) for image in rest if image not in owners]
+
+
+def _labelme_image(path: Path, annotation_dir: Path, image_dir: Path) -> str:
+    """The image of a JSON file: where `imagePath` leads from it, or else its name in the same sub folder."""
+    written = read_labelme_file(path).image_path
+    folder = path.parent
+    beside = resolve_file(folder, written)
+    if beside is not None:
+        target = (folder / beside).resolve()
+        if target.is_relative_to(image_dir.resolve()):
+            return target.relative_to(image_dir.resolve()).as_posix()
+    base = PurePosixPath(written).name
+    inside = path.parent.relative_to(annotation_dir).as_posix()
+    for name in dict.fromkeys((f"{inside}/{base}" if inside != "." else base, base)):
+        image = resolve_file(image_dir, name)
+        if image is not None:
+            return image
+    raise DataError(f"{path}: its image {written!r} is not in {image_dir}")
+
+
+def _listed(pairs: list[_Pair], only: Path, counts: Counter[str]) -> list[_Pair]:
+    """The pairs whose images a list names, in its order."""
+    by_name: dict[str, list[_Pair]] = {}
+    for pair in pairs:
+        path = PurePosixPath(pair.image)
+        for name in dict.fromkeys((pair.image, path.with_suffix("").as_posix(), path.name, path.stem)):
+            by_name.setdefault(name, []).append(pair)
+    chosen: dict[str, _Pair] = {}
+    for index, line in enumerate(read_lines(only), start=1):
+        text = line.strip().replace("\\", "/")
+        if not text:
+            continue
+        # Lists of a class have a flag after the name, lists of 2.x an XML file, and many have whole paths.
+        first = (split_pair(text) or (text.split()[0],))[0]
+        matches = next(
+            (by_name[name] for name in (text, first, _base(text), _base(first)) if name in by_name), []
+        )
+        if not matches:
+            raise DataError(f"{only}:{index}: no image is named {text!r}")
+        if len(matches) > 1:
+            both = f"{matches[0].image} or {matches[1].image}"
+            raise DataError(f"{only}:{index}: {text!r} is {both}; write its folder too")
+        chosen[matches[0].image] = matches[0]
+    counts["images that the list does not name left out"] += len(pairs) - len(chosen)
+    counts["listed images without annotation file, taken as images without objects"] += sum(
+        pair.annotation is None for pair in chosen.values()
+    )
+    return list(chosen.values())
+
+
+def _base(name: str) -> str:
+    """File name without folders and the suffix of an image or XML file."""
+    path = PurePosixPath(name)
+    return path.stem if path.suffix.lower() in {*IMAGE_SUFFIXES, ".xml"} else path.name
+
+
+def split_images(content: dict[str, Any], shares: Mapping[str, float]) -> dict[str, dict[str, Any]]:
+    """Split an annotation file by images, drawn with a fixed seed.
+
+    Args:
+        content: The content of a COCO annotation file.
+        shares: Share of the images by the name of the part; together 1.
+
+    Raises:
+        DataError: If the shares are not 1 together, or one is negative.
+    """
+    if min(shares.values()) < 0 or abs(sum(shares.values()) - 1) > 1e-6:
+        given = ", ".join(f"{name} {share:g}" for name, share in shares.items())
+        raise DataError(f"proportions {given}: they must be 0 or more, and 1 together")
+    order = np.random.default_rng(0).permutation(len(content["images"]))
+    bounds = np.round(np.cumsum([0, *shares.values()]) * len(order)).astype(int)
+    parts = {}
+    for name, start, stop in zip(shares, bounds[:-1], bounds[1:]):
+        images = [content["images"][row] for row in sorted(order[start:stop])]
+        ids = {image["id"] for image in images}
+        rows = [row for row in content["annotations"] if row["image_id"] in ids]
+        parts[name] = {**content, "images": images, "annotations": rows}
+    return parts
+
+
+def copy_images(content: dict[str, Any], image_dir: Path, target: Path) -> None:
+    """Copy the images of an annotation file to a folder; what is there already must be the same.
+
+    Raises:
+        DataError: If a file of another content is in the way, or one cannot be written.
+    """
+    for image in content["images"]:
+        source, copy = image_dir / image["file_name"], target / image["file_name"]
+        try:
+            if not copy.exists():
+                copy.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(source, copy)
+            elif not filecmp.cmp(source, copy, shallow=False):
+                raise DataError(f"{copy} exists and is another image; choose another --output_dir")
+        except OSError as error:
+            raise DataError(f"{copy}: cannot be written: {error.strerror or error}") from None
+
+
+def require_new_place(path: Path, inputs: Sequence[Path]) -> None:
+    """Check that writing a file does not replace something that is read.
+
+    Raises:
+        DataError: If the file exists and is, or is below, one of `inputs`; through links too.
+    """
+    real = path.resolve()
+    for source in (item.resolve() for item in inputs):
+        if real.exists() and (real == source or source in real.parents):
+            raise DataError(f"{path} would replace a file that is read from {source}; write to another place")
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write a JSON file, which is complete once it is in its place; makes its folder.
+
+    Raises:
+        DataError: If it cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = path.with_name(f".{path.name}.tmp")
+        unfinished.write_text(json.dumps(content, ensure_ascii=False), "utf-8")
+        unfinished.replace(path)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be written: {error.strerror or error}") from None

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from ppdet.data.annotation_files import forget_listings
-from ppdet.data.tools.convert import polygon_area
+from ppdet.data.formats.masks import polygon_area
+from ppdet.data.image_files import forget_listings
 from ppdet.data.tools.shapes import CLASSES, Drawn, draw_picture
 from ppdet.utils.errors import DataError
 

@@ -1,0 +1,86 @@
+"""Images with their objects, as converters hold them between one format and another."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ppdet.data.formats.masks import mask_area
+from ppdet.structures import Mask
+from ppdet.utils.errors import DataError
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """One object: class name, x1 y1 x2 y2 in pixels, and a mask if it has one."""
+
+    name: str
+    box: tuple[float, float, float, float]
+    mask: Mask = ()
+
+    @classmethod
+    def from_parts(cls, name: str, parts: Sequence[np.ndarray]) -> Labelled:
+        """An object whose outline is one or more polygons ``[V, 2]``."""
+        points = np.concatenate(parts)
+        (x1, y1), (x2, y2) = points.min(axis=0).tolist(), points.max(axis=0).tolist()
+        return cls(name, (x1, y1, x2, y2), tuple(parts))
+
+
+@dataclass(frozen=True)
+class LabelledImage:
+    """One image: its path inside the image folder, (height, width), and its objects."""
+
+    file_name: str
+    size: tuple[int, int]
+    objects: tuple[Labelled, ...]
+
+
+def to_coco(images: Iterable[LabelledImage], names: Sequence[str] = ()) -> dict[str, Any]:
+    """The content of a COCO annotation file.
+
+    Args:
+        images: Images in the order of their ids, from 1.
+        names: Classes in the order of their ids, from 1; none: the names that occur, sorted.
+
+    Raises:
+        DataError: If an object has a name that `names` has not.
+    """
+    listed = list(images)
+    used = {item.name for image in listed for item in image.objects}
+    ids = {name: number for number, name in enumerate(names or sorted(used), start=1)}
+    unknown = sorted(used - set(ids))
+    if unknown:
+        raise DataError(
+            f"classes that are not in the list: {', '.join(unknown)}; the list has {', '.join(ids)}"
+        )
+    annotations: list[dict[str, Any]] = []
+    for number, image in enumerate(listed, start=1):
+        for item in image.objects:
+            annotation = _annotation(item, ids[item.name])
+            annotations.append({"id": len(annotations) + 1, "image_id": number, **annotation})
+    return {
+        "images": [
+            {"id": number, "file_name": image.file_name, "height": image.size[0], "width": image.size[1]}
+            for number, image in enumerate(listed, start=1)
+        ],
+        "annotations": annotations,
+        "categories": [{"id": number, "name": name} for name, number in ids.items()],
+    }
+
+
+def _annotation(item: Labelled, category: int) -> dict[str, Any]:
+    x1, y1, x2, y2 = item.box
+    if isinstance(item.mask, dict):
+        segmentation: Any = {"size": item.mask["size"], "counts": item.mask["counts"].decode("ascii")}
+    else:
+        segmentation = [[float(v) for v in part.reshape(-1)] for part in item.mask]
+    return {
+        "category_id": category,
+        "bbox": [x1, y1, x2 - x1, y2 - y1],
+        "area": mask_area(item.mask) if item.mask else (x2 - x1) * (y2 - y1),
+        "iscrowd": 0,
+        "segmentation": segmentation,
+    }

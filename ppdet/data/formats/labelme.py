@@ -1,0 +1,142 @@
+"""Reads labelme's JSON files: one per image, with polygons, rectangles, circles and masks."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import math
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, NamedTuple, Union
+
+import numpy as np
+
+from ppdet.data.annotation_files import read_json
+from ppdet.data.formats.labelled import Labelled
+from ppdet.data.formats.values import FARTHEST, side
+from ppdet.data.geometry import encode_runs
+from ppdet.structures import Rle
+from ppdet.utils.errors import DataError
+
+#: Corners of the polygon that stands for a circle.
+_CIRCLE_CORNERS = 48
+#: Labels that labelme's own tools leave out.
+_NO_CLASSES = frozenset({"__ignore__", "_background_"})
+
+
+class LabelmeFile(NamedTuple):
+    """One JSON file.
+
+    Attributes:
+        image_path: Of its image as written, with slashes; relative to the JSON file.
+        size: (height, width) as written; 0 where unknown.
+        shapes: Its shapes, not parsed yet.
+    """
+
+    image_path: str
+    size: tuple[int, int]
+    shapes: list[Any]
+
+
+def read_labelme_file(path: Path) -> LabelmeFile:
+    """Read one JSON file.
+
+    Raises:
+        DataError: If it is no labelme file.
+    """
+    content = read_json(path)
+    shapes, image_path = content.get("shapes") or [], content.get("imagePath")
+    if not isinstance(shapes, list) or not isinstance(image_path, str) or not image_path:
+        raise DataError(f"{path}: not a file of labelme: it needs imagePath and a list of shapes")
+    height, width = side(content.get("imageHeight")), side(content.get("imageWidth"))
+    return LabelmeFile(image_path.replace("\\", "/"), (height or 0, width or 0), shapes)
+
+
+class Shapes(NamedTuple):
+    """Objects of a file, and how many shapes labelme's own labels for nothing left out."""
+
+    objects: tuple[Labelled, ...]
+    left_out: int
+
+
+def objects_of(shapes: Iterable[Any], size: tuple[int, int], path: Path) -> Shapes:
+    """The objects that shapes are parts of: those of one label and `group_id` are one object.
+
+    Args:
+        shapes: As the file has them.
+        size: (height, width) of the image.
+        path: The file, for errors.
+
+    Raises:
+        DataError: If a shape has no area or cannot be read; names it.
+    """
+    groups: dict[Any, list[Union[np.ndarray, Rle]]] = {}
+    left_out = 0
+    for index, shape in enumerate(shapes):
+        where = f"{path}: shape {index}"
+        label = shape.get("label") if isinstance(shape, dict) else None
+        if not isinstance(label, (str, int, float)) or not str(label).strip():
+            raise DataError(f"{where}: it needs a label")
+        if str(label) in _NO_CLASSES:
+            left_out += 1
+            continue
+        group = shape.get("group_id")
+        key = (str(label), index if group is None else f"group {group}")
+        groups.setdefault(key, []).append(_outline(shape, size, where))
+    return Shapes(tuple(_united(key[0], parts, size) for key, parts in groups.items()), left_out)
+
+
+def _united(name: str, parts: list[Union[np.ndarray, Rle]], size: tuple[int, int]) -> Labelled:
+    polygons = [part for part in parts if isinstance(part, np.ndarray)]
+    if len(polygons) == len(parts):
+        return Labelled.from_parts(name, polygons)
+    from pycocotools import mask as coco_mask
+
+    drawn = coco_mask.frPyObjects([part.reshape(-1).tolist() for part in polygons], *size) if polygons else []
+    runs = coco_mask.merge([part for part in parts if isinstance(part, dict)] + list(drawn))
+    x, y, width, height = coco_mask.toBbox(runs).tolist()
+    return Labelled(name, (x, y, x + width, y + height), dict(runs))
+
+
+def _outline(shape: dict[str, Any], size: tuple[int, int], where: str) -> Union[np.ndarray, Rle]:
+    kind = shape.get("shape_type") or "polygon"
+    try:
+        points = np.array(shape.get("points"), np.float64).reshape(-1, 2)
+    except (TypeError, ValueError, OverflowError):
+        raise DataError(f"{where}: points are not x, y pairs") from None
+    if not len(points) or not np.isfinite(points).all() or np.abs(points).max() > FARTHEST:
+        raise DataError(f"{where}: it needs finite points near its image")
+    if kind == "mask":
+        return _bitmap(shape.get("mask"), points, size, where)
+    if kind == "rectangle" and len(points) >= 2:
+        low, high = points.min(axis=0), points.max(axis=0)
+        return np.array([low, [high[0], low[1]], high, [low[0], high[1]]])
+    if kind == "circle" and len(points) == 2:
+        angles = np.linspace(0, 2 * np.pi, _CIRCLE_CORNERS, endpoint=False)
+        radius = math.dist(points[0], points[1])
+        return points[0] + radius * np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    if kind == "polygon" and len(points) >= 3:
+        return points
+    raise DataError(
+        f"{where}: a {kind} of {len(points)} points has no area; use polygons, rectangles, circles or masks"
+    )
+
+
+def _bitmap(mask: Any, points: np.ndarray, size: tuple[int, int], where: str) -> Rle:
+    """A mask: a PNG in base64 whose upper left pixel is at the first point."""
+    import cv2
+
+    try:
+        data = np.frombuffer(base64.b64decode(mask, validate=True), np.uint8)
+        picture = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
+    except (TypeError, ValueError, binascii.Error, cv2.error):
+        picture = None
+    if picture is None or picture.ndim != 2 or not picture.any():
+        raise DataError(f"{where}: its mask is no PNG in base64 with pixels set")
+    x, y = (round(value) for value in points.min(axis=0).tolist())
+    height, width = picture.shape
+    if x < 0 or y < 0 or x + width > size[1] or y + height > size[0]:
+        raise DataError(f"{where}: its mask leaves the image of {size[1]} x {size[0]} pixels")
+    whole = np.zeros(size, np.uint8)
+    whole[y : y + height, x : x + width] = picture > 0
+    return encode_runs(whole)
