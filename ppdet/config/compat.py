@@ -36,7 +36,18 @@ class Agrees:
     places: tuple[str, ...]
 
 
-Rule = Union[Ignored, Only, Agrees]
+@dataclass(frozen=True)
+class Keys:
+    """A mapping, each of whose keys has a rule of its own.
+
+    Attributes:
+        rules: By key; another key is an error.
+    """
+
+    rules: Mapping[str, Union[Ignored, Only]]
+
+
+Rule = Union[Ignored, Only, Agrees, Keys]
 
 
 _FOLLOWS = Ignored("follows from the part before")
@@ -270,6 +281,14 @@ TOP_LEVEL_KEYS: Mapping[str, Rule] = {
     "use_focal_loss": _SIGMOIDS,
     "trt": _EXPORT,
     "export_onnx": _EXPORT,
+    "export": Keys(
+        {
+            "post_process": Only((True,), "an export includes decoding and NMS"),
+            "nms": Only((True,), "an export includes decoding and NMS"),
+            "benchmark": Only((False,), "an export includes decoding and NMS"),
+            "fuse_conv_bn": Ignored("runtimes fold normalisation into convolutions when they load an export"),
+        }
+    ),
     "output_eval": Ignored("use --save_results"),
     "bbox_output_dir": Ignored("use --save_results"),
     "classwise": Ignored("use --classwise"),

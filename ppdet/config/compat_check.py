@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from ppdet.config.compat import MOVED_KEYS, Agrees, Only, Rule
-from ppdet.config.errors import Problem
+from ppdet.config.compat import MOVED_KEYS, Agrees, Keys, Only, Rule
+from ppdet.config.errors import Problem, suggestion
 from ppdet.config.registry import yaml_name
 from ppdet.config.spec import Spec
 from ppdet.config.tree import Block, Node, plain
@@ -63,6 +63,17 @@ def check_rule(rule: Rule, node: Node, facts: Facts, problems: list[Problem]) ->
         if not any(type(value) is type(allowed) and value == allowed for allowed in rule.values):
             allowed = " or ".join(_word(v) for v in rule.values)
             problems.append(Problem(node.place, f"expected {allowed}, got {shown(node)}: {rule.reason}"))
+    elif isinstance(rule, Keys):
+        if not isinstance(node, Block):
+            if plain(node) is not None:
+                problems.append(Problem(node.place, f"expected a mapping, got {shown(node)}"))
+            return
+        for key, part in node.items.items():
+            if key in rule.rules:
+                check_rule(rule.rules[key], part, facts, problems)
+            else:
+                text = f"there is no key {key!r}{suggestion(str(key), rule.rules)}"
+                problems.append(Problem(part.place, text))
 
 
 def move_keys(root: Block, problems: list[Problem]) -> Block:

@@ -9,8 +9,8 @@ import math
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Optional, Union
+from dataclasses import dataclass, fields
+from typing import Any, Callable, Optional, TypeVar, Union
 
 import numpy as np
 import paddle
@@ -41,6 +41,8 @@ from ppdet.utils.errors import DataError, UserError
 #: An image as a user gives it: a path, or ``[H, W, 3]`` uint8 RGB.
 Image = Union[str, os.PathLike[str], np.ndarray]
 
+
+S = TypeVar("S")
 
 _DEVICE = re.compile(r"auto|cpu|gpu(:\d+)?")
 
@@ -234,35 +236,31 @@ def build_training(experiment: Experiment) -> Training:
 
 
 def train_settings(experiment: Experiment) -> TrainSettings:
-    """How long the experiment trains, and what happens along the way."""
-    amp = ema = None
-    if experiment.amp:
-        amp = AmpSettings(
-            level=experiment.amp_level,
-            dtype=experiment.amp_dtype,
-            custom_white_list=experiment.custom_white_list,
-            custom_black_list=experiment.custom_black_list,
-            master_grad=experiment.master_grad,
-        )
-    if experiment.use_ema:
-        ema = EmaSettings(decay=experiment.ema_decay, decay_type=experiment.ema_decay_type)
-    return TrainSettings(
+    """Fill the settings of a training from an experiment."""
+    return _settings(
+        TrainSettings,
+        experiment,
         epochs=experiment.epoch,
-        max_iters=experiment.max_iters,
-        log_iter=experiment.log_iter,
-        snapshot_epoch=experiment.snapshot_epoch,
-        snapshot_iter=experiment.snapshot_iter,
-        eval_iter=experiment.eval_iter,
         seed=experiment.seed or 0,
-        accumulate=experiment.accumulate,
-        best_metric=experiment.best_metric,
-        best_is=experiment.best_is,
-        patience=experiment.patience,
-        max_skipped=experiment.max_skipped,
-        amp=amp,
-        ema=ema,
-        find_unused_parameters=experiment.find_unused_parameters,
+        amp=_settings(AmpSettings, experiment, "amp_") if experiment.amp else None,
+        ema=_settings(EmaSettings, experiment, "ema_") if experiment.use_ema else None,
     )
+
+
+def _settings(kind: Callable[..., S], experiment: Experiment, prefix: str = "", **converted: Any) -> S:
+    """Fill a dataclass from the fields of an experiment that have the same names, with a prefix or without.
+
+    Args:
+        kind: The dataclass.
+        experiment: Has the values.
+        prefix: Of some of the names in the experiment, e.g. ``amp_``.
+        **converted: Fields that the experiment states in another form.
+    """
+    for field in fields(kind):  # type: ignore[arg-type]  # a dataclass, which has no type of its own
+        for name in (prefix + field.name, field.name):
+            if field.name not in converted and hasattr(experiment, name):
+                converted[field.name] = getattr(experiment, name)
+    return kind(**converted)
 
 
 class _Images(Dataset):

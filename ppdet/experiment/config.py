@@ -87,7 +87,6 @@ class Experiment:
         use_tensorboard: Log for TensorBoard too.
         tensorboard_log_dir: Where to, in the experiment's folder.
         hooks: Hooks of the user's own, which look on while training.
-        export: Settings of the export.
         plugins: Python files or modules with the user's own components. Listing one runs its code.
     """
 
@@ -142,7 +141,6 @@ class Experiment:
     use_tensorboard: bool = False
     tensorboard_log_dir: str = "tensorboard"
     hooks: tuple[Spec[Hook], ...] = ()
-    export: Optional[dict[str, Any]] = None
     plugins: tuple[str, ...] = ()
     #: The YAML it was loaded from.
     source: Path = field(init=False, default=Path(), compare=False)

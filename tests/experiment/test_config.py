@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import copy
 import dataclasses
-import inspect
 import pickle
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,9 +18,14 @@ from ppdet.config.compat import COMPONENT_KEYS, TOP_LEVEL_KEYS, Agrees, Only
 from ppdet.config.components import COMPONENTS
 from ppdet.config.registry import Table
 from ppdet.config.schema import schema_of
+from ppdet.engine.amp import AmpSettings
+from ppdet.engine.ema import EmaSettings
+from ppdet.engine.settings import TrainSettings
+from ppdet.experiment.build import train_settings
 from ppdet.experiment.config import Experiment, load_config
 from tests.config.toys import load, write
 from tests.support import ROOT
+from tools.config_table import HEAD, page_with_table, table
 
 RUNTIME = """
 use_gpu: true
@@ -68,7 +74,6 @@ def test_runtime_keys_of_2x(tmp_path: Path) -> None:
     assert (exp.epoch, exp.metric.name, exp.map_type, exp.amp_level) == (24, "VocMetric", "integral", "O2")
     assert exp.metric.arguments["map_type"] == "integral"
     assert (exp.use_ema, exp.ema_decay_type, exp.find_unused_parameters) == (True, "exponential", True)
-    assert exp.export == {"post_process": True, "nms": True, "benchmark": False, "fuse_conv_bn": False}
     assert (exp.weights, exp.name, exp.norm_type) == ("output/x/model_final", "mine", "sync_bn")
     assert load(tmp_path, "").name == "x"
 
@@ -87,6 +92,9 @@ def test_hardware_that_is_not_served(tmp_path: Path, key: str) -> None:
     [
         ("epoch: twelve", "epoch: expected an integer, got the string 'twelve'"),
         ("metric: WiderFace", "metric: not provided: WiderFace (architecture Toy); Metrics here: COCO, VOC"),
+        ("export: {nms: false}", "export.nms: expected true, got false: an export includes decoding and NMS"),
+        ("export: {nsm: true}", "export.nsm: there is no key 'nsm'; did you mean 'nms'?"),
+        ("export: true", "export: expected a mapping, got true"),
         ("use_gpu: 1", "use_gpu: expected true or false, got 1"),
         ("log_itr: 1", "log_itr: there is no key 'log_itr'; did you mean 'log_iter'?"),
         ("slim: {x: 1}", "slim: expected null, got a mapping (x): model compression is not provided"),
@@ -227,9 +235,56 @@ def test_override_without_effect_warns(tmp_path: Path, caplog: pytest.LogCapture
     ]
 
 
-def test_page_lists_every_key() -> None:
+def test_the_page_has_the_table_of_the_code() -> None:
+    """If this fails: python tools/config_table.py"""
     page = (ROOT / "docs" / "config.md").read_text("utf-8")
-    listed = re.findall(r"^\| `(\w+)` \|", page, re.M)
-    assert listed == [f.name for f in dataclasses.fields(Experiment) if f.init]
-    described = inspect.getdoc(Experiment) or ""
-    assert all(f"    {name}: " in described for name in listed)
+    assert page == page_with_table(page)
+    assert re.findall(r"^\| `(\w+)` \|", page, re.M) == [
+        f.name for f in dataclasses.fields(Experiment) if f.init
+    ]
+    assert page_with_table("x\n" + HEAD + "| `old` | | |\nend\n") == "x\n" + table() + "end\n"
+
+
+class Recorder:
+    """An experiment that remembers which of its fields were read."""
+
+    def __init__(self, experiment: Experiment) -> None:
+        self.experiment = experiment
+        self.read: set[str] = set()
+
+    def __getattr__(self, name: str) -> Any:
+        value = getattr(self.experiment, name)
+        self.read.add(name)
+        return value
+
+
+def readers_of(source: str, fields: set[str]) -> set[str]:
+    """Fields of an experiment that a module reads: ``experiment.NAME``, or a name in a call of `require`."""
+    found = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Attribute):
+            owner = ast.unparse(node.value).rpartition(".")[2].strip("_").lower()
+            found |= {node.attr} if owner == "experiment" else set()
+        elif isinstance(node, ast.Call):
+            found |= {a.value for a in node.args if isinstance(a, ast.Constant) and isinstance(a.value, str)}
+    return found & fields
+
+
+def test_every_field_has_a_reader(tmp_path: Path) -> None:
+    """A key that does nothing is a trap: code reads it, or a component as a shared fact."""
+    fields = {f.name for f in dataclasses.fields(Experiment) if f.init}
+    recorder = Recorder(load(tmp_path, "amp: true\nuse_ema: true\n"))
+    train_settings(recorder)  # type: ignore[arg-type]  # stands in for an experiment
+    schemas = [schema_of(Table().get(component)).values() for component in COMPONENTS]
+    read = recorder.read | {argument.name for schema in schemas for argument in schema if argument.shared}
+    for path in (ROOT / "ppdet").rglob("*.py"):
+        if path.name != "config.py":
+            read |= readers_of(path.read_text("utf-8"), fields)
+    # Read in config.py itself: by `Experiment.name`, and while the YAML is loaded.
+    assert fields - read - {"TestDataset"} == {"filename", "plugins"}
+    assert readers_of("experiment.lost\nself._experiment.seed\nother.epoch", fields) == {"seed"}
+
+
+def test_defaults_of_a_training_agree(tmp_path: Path) -> None:
+    settings = train_settings(load(tmp_path, "amp: true\nuse_ema: true\n"))
+    assert settings == TrainSettings(amp=AmpSettings(), ema=EmaSettings())
