@@ -42,7 +42,7 @@ def collate(samples: list[Sample], *, with_masks: bool, finish: Optional[Finish]
     }
     targets = [sample.target for sample in samples if sample.target is not None]
     if len(targets) == len(samples):
-        batch.update(_collate_targets(targets))
+        batch.update(_collate_targets(targets, batch["image_sizes"]))
         if with_masks:
             batch.update(collate_polygons(targets))
     return batch
@@ -60,8 +60,12 @@ def _stack(images: list[np.ndarray], path: str) -> dict[str, np.ndarray]:
     return {"images": np.stack(images)}
 
 
-def _collate_targets(targets: list[Target]) -> dict[str, np.ndarray]:
-    """Padded arrays; padded rows have label -1, a zero box and weight 1. G >= 1."""
+def _collate_targets(targets: list[Target], image_sizes: np.ndarray) -> dict[str, np.ndarray]:
+    """Padded arrays; padded rows have label -1, a zero box and weight 1. G >= 1.
+
+    Boxes end at the border of their image: kernels that sort boxes by size do not survive one of a million
+    pixels, and without a `Resize` nothing else cuts it.
+    """
     count, most = len(targets), max([1, *(len(target) for target in targets)])
     boxes = np.zeros((count, most, 4), np.float32)
     labels = np.full((count, most), IGNORE_LABEL, np.int64)
@@ -69,7 +73,8 @@ def _collate_targets(targets: list[Target]) -> dict[str, np.ndarray]:
     weights = np.ones((count, most), np.float32)
     for row, target in enumerate(targets):
         filled = slice(len(target))
-        boxes[row, filled] = target.boxes
+        height, width = image_sizes[row]
+        boxes[row, filled] = target.boxes.clip(0, [width, height, width, height])
         labels[row, filled] = target.labels
         is_crowd[row, filled] = target.is_crowd
         if target.weights is not None:

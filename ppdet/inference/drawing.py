@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import colorsys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import cv2
 import numpy as np
 
 from ppdet.structures import Detections
+from ppdet.utils.errors import DataError
 
 #: Images with a shorter side than this, in pixels, are enlarged so that labels stay legible.
 MIN_SIDE = 480
+#: Enlargement ends where the longer side would exceed this many pixels.
+MAX_SIDE = 4096
+#: Longest side in pixels that a JPEG file can have.
+_JPEG_SIDE = 65500
+#: Formats that pictures are written in; others become PNG.
+WRITTEN = frozenset({".jpg", ".jpeg", ".png", ".bmp"})
 #: Height of a capital letter for an image whose longer side is 1000 pixels.
 LETTER = 13
 #: Height in pixels of the font's capitals at scale 1.
@@ -50,7 +58,8 @@ def draw_detections(
     Returns:
         uint8 RGB; enlarged by a whole number if `image` is small.
     """
-    factor = max(1, -(-MIN_SIDE // max(1, min(image.shape[:2]))))
+    short, long = sorted(image.shape[:2])
+    factor = max(1, min(-(-MIN_SIDE // max(1, short)), MAX_SIDE // max(1, long)))
     canvas = np.repeat(np.repeat(image, factor, 0), factor, 1) if factor > 1 else image.copy()
     shown = detections[detections.scores >= threshold]
     for index in reversed(range(len(shown))):  # the surest last, on top
@@ -86,6 +95,34 @@ def side_by_side(parts: Mapping[str, np.ndarray]) -> np.ndarray:
     return np.concatenate(titled, axis=1)
 
 
+def save_picture(picture: np.ndarray, path: Path) -> Path:
+    """Write a picture; makes its folder.
+
+    Args:
+        picture: ``[H, W, 3]`` uint8 RGB.
+        path: Where to; its suffix says how. What a format cannot hold becomes a PNG of the same name.
+
+    Returns:
+        The file.
+
+    Raises:
+        DataError: If it cannot be written.
+    """
+    too_long = max(picture.shape[:2]) > _JPEG_SIDE and path.suffix.lower() in (".jpg", ".jpeg")
+    if too_long or path.suffix.lower() not in WRITTEN:
+        path = path.with_suffix(".png")
+    # Written by Python, since OpenCV cannot open names outside the code page on Windows.
+    done, encoded = cv2.imencode(path.suffix, cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+    if not done:
+        raise DataError(f"{path}: OpenCV cannot encode a picture of {picture.shape[1]} x {picture.shape[0]}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(encoded.tobytes())
+    except OSError as error:
+        raise DataError(f"{path}: cannot be written: {error.strerror or error}") from None
+    return path
+
+
 def _drawable(name: str, label: int) -> str:
     """The name, or a stand-in for one that OpenCV's font has no letters for."""
     return name if name.isprintable() and (name.isascii() or not _ASCII_ONLY) else f"class {label}"
@@ -109,7 +146,7 @@ def _draw_box(canvas: np.ndarray, box: np.ndarray, text: str, colour: tuple[int,
     (text_width, text_height), below = cv2.getTextSize(text, FONT, scale, stroke)
     plate_height = text_height + below + 4
     # Above the box if there is room, else inside it; never out of the picture.
-    top = y1 - plate_height if y1 >= plate_height else min(max(y1, 0), height - plate_height)
+    top = y1 - plate_height if y1 >= plate_height else max(0, min(max(y1, 0), height - plate_height))
     left = min(max(x1, 0), max(0, width - text_width - 6))
     cv2.rectangle(canvas, (left, top), (left + text_width + 6, top + plate_height), colour, cv2.FILLED)
     bright = 0.299 * colour[0] + 0.587 * colour[1] + 0.114 * colour[2] > 140

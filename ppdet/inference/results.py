@@ -1,14 +1,15 @@
 """Detections of many images as files: JSON, COCO's JSON, CSV, and YOLO's text file per image.
 
-Each file is written as the images come, so nothing is kept; leaving the writer's ``with`` block ends it
-properly, also after Ctrl-C. Until then a single file has another name, so an earlier one is never half
-overwritten.
+Each file is written as the images come, so nothing is kept. Until the writer's ``with`` block is left it has
+another name, and if the block breaks off (Ctrl-C too) it keeps one that says so: an earlier file stays until
+the new one is complete.
 """
 
 from __future__ import annotations
 
 import csv
 import json
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +17,8 @@ from types import TracebackType
 from typing import Any, NamedTuple, Optional, Union
 
 from ppdet.structures import Detections
+
+logger = logging.getLogger(__name__)
 
 
 class Result(NamedTuple):
@@ -56,9 +59,13 @@ class ResultWriter(ABC):
     def write(self, result: Result) -> None:
         """Add an image."""
 
-    def close(self) -> None:
-        """Finish the files. The default has nothing to do."""
-        return
+    def close(self, *, complete: bool = True) -> None:
+        """Finish the files. The default has nothing to do.
+
+        Args:
+            complete: Whether all images were written.
+        """
+        del complete
 
     def __enter__(self) -> ResultWriter:
         return self
@@ -69,21 +76,26 @@ class ResultWriter(ABC):
         value: Optional[BaseException],
         trace: Optional[TracebackType],
     ) -> None:
-        self.close()
+        self.close(complete=kind is None)
 
 
 class _FileWriter(ResultWriter):
-    """One file, in its place when it is complete."""
+    """One file, in its place when it is complete; what a run that breaks off has written is beside it."""
 
     def __init__(self, path: Path, names: Sequence[str]) -> None:
         super().__init__(path, names)
         self._unfinished = path.with_name(f".{path.name}.tmp")
         self._file = self._unfinished.open("w", encoding="utf-8", newline="")
 
-    def close(self) -> None:
+    def close(self, *, complete: bool = True) -> None:
         """Close the file and put it in its place."""
         self._file.close()
-        self._unfinished.replace(self._path)
+        if complete:
+            self._unfinished.replace(self._path)
+        else:
+            partial = self._path.with_name(f"{self._path.stem}.incomplete{self._path.suffix}")
+            self._unfinished.replace(partial)
+            logger.warning("%s: written up to where the run broke off", partial)
 
 
 class JsonWriter(_FileWriter):
@@ -119,31 +131,44 @@ class JsonWriter(_FileWriter):
             rows.append(row)
         return rows
 
-    def close(self) -> None:
+    def close(self, *, complete: bool = True) -> None:
         """End the list."""
         self._file.write("[]\n" if self._separator == "[\n" else "\n]\n")
-        super().close()
+        super().close(complete=complete)
 
 
 class CocoWriter(_FileWriter):
     """A COCO dataset whose annotations have a ``score``: `images`, `annotations`, `categories`.
 
-    Ids of images are those of the annotation file if there is one, else they count from 1; category ids are
-    those of `category_ids`, else label + 1.
+    Args:
+        path: The file.
+        names: Class names by label.
+        category_ids: Ids by label, as an annotation file has them; label + 1 if None.
+        first_id: Id of the first image that no annotation file gives one; the others count on. Beyond the
+            ids of the file, if there is one.
     """
 
     def __init__(
-        self, path: Path, names: Sequence[str], category_ids: Optional[Sequence[int]] = None
+        self,
+        path: Path,
+        names: Sequence[str],
+        category_ids: Optional[Sequence[int]] = None,
+        first_id: int = 1,
     ) -> None:
         super().__init__(path, names)
         self._file.write('{"annotations": [')
         self._images: list[dict[str, Any]] = []
         self._ids = list(range(1, len(names) + 1)) if category_ids is None else list(category_ids)
         self._count = 0
+        self._next_id = first_id
 
     def write(self, result: Result) -> None:
         """Add an image."""
-        image_id = len(self._images) + 1 if result.image_id is None else result.image_id
+        image_id: Union[int, str]
+        if result.image_id is None:
+            image_id, self._next_id = self._next_id, self._next_id + 1
+        else:
+            image_id = result.image_id
         height, width = result.size
         row = {"id": image_id, "file_name": result.place, "height": height, "width": width}
         self._images.append(row)
@@ -164,12 +189,12 @@ class CocoWriter(_FileWriter):
                 annotation["segmentation"] = _as_text(found.masks[index])
             self._file.write(("\n" if self._count == 1 else ",\n") + json.dumps(annotation))
 
-    def close(self) -> None:
+    def close(self, *, complete: bool = True) -> None:
         """Add images and categories."""
         categories = [{"id": i, "name": name} for i, name in zip(self._ids, self._names)]
         rest = {"images": self._images, "categories": categories}
         self._file.write("\n],\n" + json.dumps(rest, ensure_ascii=False, indent=1)[1:].lstrip() + "\n")
-        super().close()
+        super().close(complete=complete)
 
 
 class CsvWriter(_FileWriter):

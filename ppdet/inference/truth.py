@@ -39,6 +39,7 @@ class TruthFile:
 
     Attributes:
         category_ids: Of each label in the file; ids beyond the file's for classes that it lacks.
+        free_id: The first image id beyond those of the file, for images that it lacks.
 
     Raises:
         DataError: If it is missing, no COCO file or not in order, or shares no class with the model.
@@ -62,6 +63,7 @@ class TruthFile:
         beyond = max(ids.values()) + 1
         self.category_ids = [ids.get(name, beyond + label) for label, name in enumerate(names)]
         self._label_of = {ids[name]: label for label, name in enumerate(names) if name in ids}
+        self.free_id = 1 + max((image.id for image in parsed.images if isinstance(image.id, int)), default=0)
         self._ids = [image.id for image in parsed.images]
         self._row_of = {image.file_name.replace("\\", "/"): row for row, image in enumerate(parsed.images)}
         self._objects: dict[int, list[CocoObject]] = {}

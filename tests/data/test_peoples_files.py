@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 import pytest
 
+from ppdet.data.batching import collate
 from ppdet.data.categories import read_categories
 from ppdet.data.datasets.coco import COCODataSet
 from ppdet.data.datasets.image_folder import ImageFolder
@@ -23,10 +24,11 @@ from ppdet.data.formats.voc import split_pair
 from ppdet.data.image_files import find_images, forget_listings, image_size
 from ppdet.data.problems import DatasetProblemsError
 from ppdet.data.tools.check import check_dataset
+from ppdet.structures import Sample
 from ppdet.utils.errors import DataError
 from ppdet.utils.files import cache_folder, expanded
 from tests.data import people
-from tests.data.support import write_image
+from tests.data.support import target_of, write_image
 
 Image = pytest.importorskip("PIL.Image")
 
@@ -503,3 +505,11 @@ def test_check_names_what_is_left_out_or_cut(tmp_path: Path) -> None:
         "annotation 6 of c.jpg",
     ]
     assert "[50.0, 50.0, 40.0, 10.0]" in remarks[1].text
+
+
+def test_a_box_of_a_million_pixels_ends_at_its_image() -> None:
+    """Kernels that sort boxes by size end the process on it, and without Resize nothing else cuts it."""
+    target = target_of([[-1e6, -1e6, 1e6, 1e6], [8, 8, 32, 24]])
+    image = np.zeros((3, 64, 48), np.float32)
+    sample = Sample(1, "a.jpg", image=image, image_size=(64.0, 48.0), target=target)
+    assert collate([sample], with_masks=False)["boxes"].tolist() == [[[0, 0, 48, 64], [8, 8, 32, 24]]]

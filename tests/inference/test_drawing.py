@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import cv2
 import numpy as np
 import pytest
 
+from ppdet.data.transforms.decode import read_image
 from ppdet.inference import drawing as draw
-from ppdet.inference.drawing import GAP, MIN_SIDE, class_colour, draw_detections, side_by_side
+from ppdet.inference.drawing import (
+    GAP,
+    MAX_SIDE,
+    MIN_SIDE,
+    class_colour,
+    draw_detections,
+    save_picture,
+    side_by_side,
+)
 from ppdet.structures import Detections
+from ppdet.utils.errors import DataError
 
 NAMES = ("cat", "dog", "狗")
 
@@ -120,3 +132,23 @@ def test_colours_are_stable_and_differ_between_neighbours() -> None:
     assert colours[:2] == [(255, 103, 38), (32, 31, 204)]
     assert len(set(colours)) == 80
     assert all(max(abs(a - b) for a, b in zip(p, q)) > 60 for p, q in zip(colours, colours[1:]))
+
+
+@pytest.mark.parametrize("shape", [(20, 4000), (4000, 20), (1, 1), (1, 70000), (3, 2)])
+def test_pictures_of_any_shape_are_enlarged_within_bounds_and_written(
+    tmp_path: Path, shape: tuple[int, int]
+) -> None:
+    """An enlarged 4000 x 20 would be longer than a JPEG may be."""
+    image = np.full((*shape, 3), 90, np.uint8)
+    found = detections([[0, 0, shape[1], shape[0]]], [0.9], [0])
+    drawn = draw_detections(image, found, NAMES)
+    assert max(drawn.shape) <= max(MAX_SIDE, *shape)
+    assert drawn.shape[0] % shape[0] == 0
+    assert drawn.shape[0] * shape[1] == drawn.shape[1] * shape[0]
+    path = save_picture(drawn, tmp_path / "new" / "a.jpg")
+    assert path.suffix == (".png" if max(drawn.shape) > 65500 else ".jpg")
+    assert read_image(str(path)).shape == drawn.shape
+    assert save_picture(drawn, tmp_path / "a.tiff").name == "a.png"
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DataError, match=r"a\.(jpg|png): cannot be written"):
+        save_picture(drawn, tmp_path / "file" / "a.jpg")

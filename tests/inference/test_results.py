@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from pycocotools.coco import COCO
 
-from ppdet.inference.results import CocoWriter, CsvWriter, JsonWriter, Result, YoloWriter
+from ppdet.inference.results import CocoWriter, CsvWriter, JsonWriter, Result, ResultWriter, YoloWriter
 from ppdet.inference.truth import TruthFile
 from ppdet.inference.video import Video, VideoWriter
 from ppdet.ops.masks import encode_window
@@ -83,7 +83,7 @@ def test_coco_can_be_read_by_pycocotools(tmp_path: Path, count: int) -> None:
         assert {i: row["file_name"] for i, row in coco.imgs.items()} == {
             1: "b/é.png",
             40: "empty.jpg",
-            3: "v_000003.jpg",
+            2: "v_000003.jpg",
         }
         (annotation,) = coco.loadAnns(coco.getAnnIds(imgIds=[1]))
         assert annotation["bbox"] == [10, 20, 20, 10]
@@ -205,3 +205,37 @@ def test_a_video_is_read_as_it_was_written(tmp_path: Path) -> None:
     (tmp_path / "x.mp4").write_bytes(b"no video")
     with pytest.raises(DataError, match="no video"):
         Video(str(tmp_path / "x.mp4"))
+
+
+@pytest.mark.parametrize("writer", [JsonWriter, CocoWriter, CsvWriter])
+@pytest.mark.parametrize("reason", [KeyboardInterrupt, RuntimeError])
+def test_a_run_that_breaks_off_leaves_an_earlier_file(
+    tmp_path: Path, writer: type[ResultWriter], reason: type[BaseException]
+) -> None:
+    path = tmp_path / "out.json"
+    with writer(path, NAMES) as good:
+        for result in RESULTS:
+            good.write(result)
+    before = path.read_bytes()
+    with pytest.raises(reason), writer(path, NAMES) as broken:
+        broken.write(RESULTS[0])
+        raise reason
+    assert path.read_bytes() == before
+    partial = tmp_path / "out.incomplete.json"
+    assert 0 < len(partial.read_bytes()) < len(before)
+    assert sorted(tmp_path.iterdir()) == [partial, path]
+    if writer is not CsvWriter:
+        json.loads(partial.read_text())
+
+
+def test_images_beyond_the_annotation_file_get_ids_beyond_its_own(tmp_path: Path) -> None:
+    """An image that the file lacks must not take the id of one that it has."""
+    truth = TruthFile(annotation_file(tmp_path), NAMES)
+    with CocoWriter(tmp_path / "c.json", NAMES, truth.category_ids, truth.free_id) as out:
+        out.write(Result("x.jpg", "x.jpg", (50, 60), found(), ""))
+        out.write(Result("y.jpg", "y.jpg", (50, 60), found(), "", image_id=5))
+        out.write(Result("z.jpg", "z.jpg", (50, 60), found(), ""))
+    ids = [image["id"] for image in json.loads((tmp_path / "c.json").read_text())["images"]]
+    assert ids[1] == 5
+    assert len(set(ids)) == 3
+    assert min(ids[0], ids[2]) >= truth.free_id > 5
