@@ -1,10 +1,11 @@
-"""Time of a training step split into data, host and Paddle's operators, and what a step asks of the device.
+"""Time of a training step split into data, host and Paddle's operators, and its waits for the device.
 
     python benchmarks/train_step.py                   both detectors, small images, a process each; prints
     python benchmarks/train_step.py --page FILE.md    and writes the result page, raw numbers beside it
 
 Operator launches and host reads per step do not depend on the device: a GPU sees the same ones. Host reads
-are counted as training on a GPU does them, where losses are looked at with the log only.
+are counted as in training on a GPU, where losses are read with the log only. A few of Paddle's GPU kernels
+wait for the device themselves (`WAITING`); their launches are counted in the trace of the profiler.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from ppdet.data.tools.synth import SyntheticOptions, write_dataset  # noqa: E402
 from ppdet.engine.evaluator import hardware, versions  # noqa: E402
 from ppdet.engine.hooks import Hook  # noqa: E402
 from ppdet.engine.meter import memory_in_use  # noqa: E402
-from ppdet.engine.profiling import TABLE, Profile  # noqa: E402
+from ppdet.engine.profiling import TABLE, TRACE, Profile  # noqa: E402
 from ppdet.engine.settings import TrainSettings  # noqa: E402
 from ppdet.engine.trainer import Trainer  # noqa: E402
 from ppdet.experiment.build import build_training  # noqa: E402
@@ -48,6 +49,10 @@ CONFIGS = {
     ),
 }
 WARM_UP, STEPS = 5, 20
+
+#: Operators whose GPU kernels copy a result to the host and wait for it (Paddle's ``phi/kernels/gpu``): the
+#: number of rows, the overlaps of boxes, the number of regions of each image.
+WAITING = ("nonzero", "masked_select", "nms", "roi_align", "roi_align_grad")
 
 
 class Clock(Hook):
@@ -89,6 +94,7 @@ def measure(config: str, overrides: list[str], data: Path, *, steps: int) -> dic
     with tempfile.TemporaryDirectory() as folder:
         train(1000, Profile(Path(folder), first=2, steps=min(steps, 5)))
         table = json.loads((Path(folder) / TABLE).read_text("utf-8"))
+        waits = waiting_launches(Path(folder) / TRACE, min(steps, 5))
     training.loader.close()
     quantiles = statistics.quantiles(clock.times, n=20, method="inclusive")
     return {
@@ -97,10 +103,19 @@ def measure(config: str, overrides: list[str], data: Path, *, steps: int) -> dic
         "profiled": table,
         "host_reads_per_step": (len(reads) - 2 * at_the_end) / 3,
         "host_reads": sorted(set(reads)),
+        "waiting_kernels_per_step": waits,
         "peak_memory_mb": memory_in_use() / 2**20,
         "parameters": sum(int(p.size) for p in training.model.parameters()),
         "batch": training.loader.batch_size,
     }
+
+
+def waiting_launches(trace: Path, steps: int) -> dict[str, float]:
+    """Launches per step of the operators in `WAITING`, from a trace of the profiler over some steps."""
+    content = json.loads(trace.read_text("utf-8"))
+    events = content["traceEvents"] if isinstance(content, dict) else content
+    operators = [e["name"].split()[0] for e in events if e.get("ph") == "X" and e.get("cat") == "Operator"]
+    return {name: operators.count(name) / steps for name in WAITING if name in operators}
 
 
 def classes(data: Path) -> int:
@@ -134,11 +149,12 @@ def page(found: dict[str, Any], steps: int) -> str:
         )
         rows.append(
             f"| {name} | {one['batch']} | {one['step_ms_p50']:.0f} | {one['step_ms_p95']:.0f} | {share} "
-            f"| {table['operators']:.0f} | {one['host_reads_per_step']:.0f} | {one['peak_memory_mb']:.0f} |"
+            f"| {table['operators']:.0f} | {one['host_reads_per_step']:.0f} "
+            f"| {sum(one['waiting_kernels_per_step'].values()):.0f} | {one['peak_memory_mb']:.0f} |"
         )
     return "\n".join(
         [
-            "# A training step: its time, and what it asks of the device",
+            "# A training step: its time, and how often it waits for the device",
             "",
             f"`python benchmarks/train_step.py --steps {steps} --page FILE` at commit {at}, one process",
             f"per detector, {found['image_size']} pixels, {WARM_UP} steps of warm-up, {steps} timed.",
@@ -149,11 +165,12 @@ def page(found: dict[str, Any], steps: int) -> str:
             + ("." if quiet else ": **the machine was busy, so these times are no result**."),
             "",
             "| Detector | Batch | Step, p50 ms | p95 ms | Data / host / operators, % of a profiled step "
-            "| Operators per step | Host reads per step | Peak memory, MB |",
-            "|---|---|---|---|---|---|---|---|",
+            "| Operators per step | Host reads per step | Kernels that wait per step | Peak memory, MB |",
+            "|---|---|---|---|---|---|---|---|---|",
             *rows,
             "",
-            "Host reads are those of a step between two logs, as on a GPU; each would stop its queue.",
+            "Host reads are those of a step between two logs, as on a GPU; each stops its queue. The GPU",
+            f"kernels of {', '.join(WAITING)} wait for the device too.",
             "",
         ]
     )

@@ -33,10 +33,17 @@ class Place:
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing that is wrong, and how to put it right."""
+    """One thing that is wrong, and how to put it right.
+
+    Attributes:
+        place: Where it is written.
+        message: What is wrong, what was expected, what to do.
+        not_provided: Whether it is a component that other projects have and this one does not.
+    """
 
     place: Place
     message: str
+    not_provided: bool = False
 
     def __str__(self) -> str:
         path = ".".join(self.place.path)

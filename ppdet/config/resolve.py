@@ -22,9 +22,6 @@ logger = logging.getLogger(__name__)
 
 Component = Callable[..., Any]
 
-#: How the problem of a component begins that other projects have and this one does not.
-NOT_PROVIDED_PREFIX = "not provided: "
-
 #: Components inside components; a detector has four levels.
 _MAX_DEPTH = 32
 
@@ -48,7 +45,7 @@ class Resolver:
         self.used: set[str] = set()
         #: Top-level keys that components read as shared facts.
         self.shared: set[str] = set()
-        #: Names of components that are asked for and do not exist.
+        #: Names of components that are used and do not exist.
         self.unknown: set[str] = set()
 
     def top_level(self, experiment: Component) -> tuple[dict[str, Any], dict[str, Place]]:
@@ -131,7 +128,7 @@ class Resolver:
         kind = getattr(base, "__name__", "component")
         if name not in self._table:
             self.unknown.add(name)
-            self._report(place, self._unknown(name, base, place))
+            self._problems.append(self._unknown(name, base, place))
             return None
         component = self._table.get(name)
         if not fits(component, base):
@@ -139,18 +136,19 @@ class Resolver:
             return None
         return component
 
-    def _unknown(self, name: str, base: Any, place: Place) -> str:
+    def _unknown(self, name: str, base: Any, place: Place) -> Problem:
         fitting = self._table.fitting(base) if inspect.isclass(base) else self._table.names
         near = nearest(name, fitting, cutoff=0.8)
         if near is not None and name not in NOT_PROVIDED:
-            return f"there is no component {name}; did you mean {near!r}?"
+            return Problem(place, f"there is no component {name}; did you mean {near!r}?")
         architecture = self._root.items.get("architecture")
         of = "" if architecture is None or place.path == ("architecture",) else _named(architecture)
         listed = ", ".join(fitting)
         what = (
             f"{getattr(base, '__name__', 'component')}s here: {listed}" if listed else "a plugin can add it"
         )
-        return f"{NOT_PROVIDED_PREFIX}{name}" + (f" (architecture {of})" if of else "") + f"; {what}"
+        message = f"not provided: {name}" + (f" (architecture {of})" if of else "") + f"; {what}"
+        return Problem(place, message, not_provided=True)
 
     def _spec(self, component: Component, name: str, block: Block, default: Optional[Spec[Any]]) -> Any:
         if len(self._open) >= _MAX_DEPTH:

@@ -14,7 +14,7 @@ from ppdet.config.dump import dump
 from ppdet.config.errors import ConfigError, Place, Problem, suggestion
 from ppdet.config.load import load_tree
 from ppdet.config.registry import Table, import_plugins, plugin_path
-from ppdet.config.resolve import NOT_PROVIDED_PREFIX, Resolver
+from ppdet.config.resolve import Resolver
 from ppdet.config.schema import schema_of
 from ppdet.config.spec import Spec
 from ppdet.config.tree import Block, Leaf, Listing
@@ -220,8 +220,8 @@ def _plugins(root: Block) -> list[tuple[str, Place]]:
 
 
 def _that_matter(problems: list[Problem]) -> list[Problem]:
-    """All of them, but of an architecture that does not exist here only what else is missing."""
-    missing = [p for p in problems if p.message.startswith(NOT_PROVIDED_PREFIX)]
+    """All of them; of an architecture that is not provided only it and its other missing components."""
+    missing = [p for p in problems if p.not_provided]
     return missing if any(p.place.path == ("architecture",) for p in missing) else problems
 
 

@@ -15,7 +15,7 @@ from ppdet.export.paddle2x import Paddle2xSession
 from ppdet.export.paddle_inference import PaddleSession
 from ppdet.inference.host import to_detections
 from ppdet.inference.predictors import Predictor
-from ppdet.structures import Batch, Detections, box_conventions
+from ppdet.structures import Batch, Detections, box_conventions, original_sizes
 from ppdet.utils.cpu import usable_cores
 
 #: What an export can be run by; `paddle2x` is Paddle Inference with the outputs of PaddleDetection 2.x.
@@ -104,11 +104,11 @@ def _array(value: Any) -> np.ndarray:
 
 def as_detections(raw: list[np.ndarray], batch: Batch, info: ExportInfo) -> list[Detections]:
     """What an export puts out, as detections of the images of a batch."""
-    originals = np.floor(_array(batch.image_sizes) / _array(batch.scale_factors) + 0.5).astype(int)
+    sizes = original_sizes(_array(batch.image_sizes), _array(batch.scale_factors))
     return to_detections(
         *raw,
         image_ids=batch.image_ids,
-        original_sizes=[(int(h), int(w)) for h, w in originals],
+        original_sizes=[(int(h), int(w)) for h, w in sizes],
         mask_threshold=info.mask_threshold,
         conventions=box_conventions(info.conventions),
     )

@@ -14,7 +14,7 @@ import paddle
 from ppdet.modeling.interfaces import Detector
 from ppdet.ops.masks import paste_to_rle
 from ppdet.ops.whole_pixel_masks import paste_whole_pixels
-from ppdet.structures import Batch, BoxConventions, Detections, DetectionTensors
+from ppdet.structures import Batch, BoxConventions, Detections, DetectionTensors, original_sizes
 from ppdet.structures.conventions import NORMAL
 
 
@@ -48,7 +48,7 @@ def run(detector: Detector, batch: Batch) -> DetectionTensors:
 @paddle.no_grad()
 def fetch(detector: Detector, batch: Batch, found: DetectionTensors) -> list[Detections]:
     """The second half of `predict`: one transfer from the device, then unpadding and masks on the host."""
-    sizes = paddle.floor(batch.image_sizes / batch.scale_factors + 0.5)
+    sizes = original_sizes(batch.image_sizes, batch.scale_factors)
     # One tensor, so that there is one transfer; float32 holds any label and size exactly.
     columns = [found.boxes, found.scores.unsqueeze(-1), found.labels.astype("float32").unsqueeze(-1)]
     if found.mask_probs is not None:

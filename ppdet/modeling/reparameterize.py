@@ -2,7 +2,7 @@
 
 A detector always holds the form that it trains, and so does every checkpoint. Whoever only detects takes
 `for_inference` of it: predictors and exports do, so evaluation, inference and exports get the fast form
-without anybody having to ask for it.
+without an option for it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ M = TypeVar("M", bound=nn.Layer)
 
 
 class Reparameterizable(nn.Layer):
-    """A layer that knows a cheaper layer computing the same in evaluation mode."""
+    """A layer with a cheaper equivalent in evaluation mode."""
 
     @abstractmethod
     def reparameterized(self) -> nn.Layer:

@@ -15,11 +15,10 @@ import paddle
 from paddle import Tensor
 
 #: Largest log-scale delta that `decode_deltas` follows: a box grows at most 1000/16 = 62.5 times. Keeps exp
-#: finite for untrained heads; the value is the one published weights were trained with.
+#: finite for untrained heads; published weights were trained with this value.
 LOG_SCALE_LIMIT = math.log(1000.0 / 16.0)
 
-#: Keeps the quotient of two zero areas finite; far below the area of any box that matters (1e-9 square
-#: pixels).
+#: Keeps the quotient of two zero areas finite; in square pixels, far below the area of any real box.
 _EPS = 1e-9
 
 
@@ -50,20 +49,34 @@ def non_empty(boxes: Tensor, min_side: float = 0.0) -> Tensor:
     return (sides > min_side).all(axis=-1)
 
 
+def per_corner(pairs: Tensor, boxes: Tensor) -> Tensor:
+    """Numbers per image and axis in the order of box corners, ready to be combined with boxes.
+
+    Args:
+        pairs: ``[N, 2]`` float (y, x), such as sizes or scale factors.
+        boxes: ``[N, ..., 4]`` float xyxy; gives type and dimensions.
+
+    Returns:
+        ``[N, 1, ..., 4]`` x, y, x, y.
+    """
+    corners = paddle.concat([pairs[:, 1:], pairs[:, :1]] * 2, axis=-1).astype(boxes.dtype)
+    for _ in range(boxes.ndim - 2):
+        corners = corners.unsqueeze(1)
+    return corners
+
+
 def clip_boxes(boxes: Tensor, image_sizes: Tensor, *, last_pixel: float = 0.0) -> Tensor:
     """Boxes cut to their image.
 
     Args:
         boxes: ``[N, ..., 4]`` float xyxy.
         image_sizes: ``[N, 2]`` float (height, width) of each image.
-        last_pixel: Pixels that are left even of a box outside the image; see `BoxConventions`.
+        last_pixel: Pixels that remain of a box outside of the image; see `BoxConventions`.
 
     Returns:
         Same shape as `boxes`, x within 0..width, y within 0..height.
     """
-    limits = paddle.concat([image_sizes[:, 1:], image_sizes[:, :1]] * 2, axis=-1).astype(boxes.dtype)
-    for _ in range(boxes.ndim - 2):
-        limits = limits.unsqueeze(1)
+    limits = per_corner(image_sizes, boxes)
     if last_pixel == 0:
         return paddle.minimum(paddle.clip(boxes, min=0.0), limits)
     inset = _last_pixels(boxes, last_pixel)
@@ -76,15 +89,12 @@ def scale_boxes(boxes: Tensor, factors: Tensor, *, last_pixel: float = 0.0) -> T
     Args:
         boxes: ``[N, ..., 4]`` float xyxy.
         factors: ``[N, 2]`` float (y, x), new / old size.
-        last_pixel: What of a box has the same size before and after, at its right and bottom; see
-            `BoxConventions`.
+        last_pixel: Pixels at the right and bottom of a box that are not scaled; see `BoxConventions`.
 
     Returns:
         Same shape as `boxes`.
     """
-    by_corner = paddle.concat([factors[:, 1:], factors[:, :1]] * 2, axis=-1).astype(boxes.dtype)
-    for _ in range(boxes.ndim - 2):
-        by_corner = by_corner.unsqueeze(1)
+    by_corner = per_corner(factors, boxes)
     if last_pixel == 0:
         return boxes * by_corner
     inset = _last_pixels(boxes, last_pixel)
@@ -184,7 +194,7 @@ def encode_deltas(
         weights: Factors of dx, dy, dw, dh; 10 10 5 5 for the box head of R-CNN.
 
     Returns:
-        ``[..., 4]`` dx, dy, dw, dh. For empty boxes the numbers are finite and mean nothing.
+        ``[..., 4]`` dx, dy, dw, dh. Finite, but without meaning, for empty boxes.
     """
     sizes = paddle.clip(boxes[..., 2:] - boxes[..., :2], min=_EPS)
     target_sizes = paddle.clip(targets[..., 2:] - targets[..., :2], min=_EPS)

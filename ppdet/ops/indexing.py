@@ -1,8 +1,8 @@
-"""Picking rows with fixed shapes: what nonzero and boolean indexing do, without asking the device how many.
+"""Row selection with fixed shapes; boolean indexing would read the number of rows from the device.
 
 Everything here runs eagerly, in a static graph with unknown sizes, and in ONNX.
 
-Letters: N images, R rows per image, k rows wanted.
+Letters: N images, R rows per image, k rows to select.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ LOWEST = -3.0e38
 # on it into branches of the graph. These two are left as they are, so that decisions on shapes stay in
 # Python.
 @paddle.jit.not_to_static
-def known_dim(x: Tensor, axis: int) -> Optional[int]:
+def static_dim(x: Tensor, axis: int) -> Optional[int]:
     """Length of an axis, or None in a static graph where it varies."""
     size = x.shape[axis]
     return int(size) if size >= 0 else None
@@ -28,7 +28,7 @@ def known_dim(x: Tensor, axis: int) -> Optional[int]:
 
 @paddle.jit.not_to_static
 def dim(x: Tensor, axis: int) -> Union[int, Tensor]:
-    """Length of an axis: an int where it is known, a 0-D int tensor in a static graph where it is not."""
+    """Length of an axis: an int, or a 0-D int tensor in a static graph where it varies."""
     size = x.shape[axis]
     return int(size) if size >= 0 else paddle.shape(x)[axis]
 
@@ -50,12 +50,12 @@ def top_k(scores: Tensor, k: int) -> TopK:
 
     Args:
         scores: ``[N, R]`` float, R may be smaller than k, unknown, or 0.
-        k: Wanted number, >= 1.
+        k: Number of entries, >= 1.
 
     Returns:
         Values and columns, ``[N, k]`` each.
     """
-    length = known_dim(scores, 1)
+    length = static_dim(scores, 1)
     if length is None or length < k:
         # Not with `pad`, which oneDNN in Paddle Inference 3.3 writes beyond its memory.
         lowest = paddle.full([dim(scores, 0), k], LOWEST, dtype=scores.dtype)
@@ -93,6 +93,6 @@ def place_rows(values: Tensor, slots: Tensor, size: Union[int, Tensor], fill: fl
     Returns:
         ``[size, ...]`` of the type of `values`.
     """
-    # One spare row takes what is dropped, so that no row count has to be known.
+    # One spare row takes the dropped rows, so that their number is not needed.
     empty = paddle.full([size + 1, *values.shape[1:]], fill, dtype=values.dtype)
     return paddle.scatter(empty, slots, values)[:-1]

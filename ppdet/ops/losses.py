@@ -1,4 +1,4 @@
-"""Losses, element by element. Reducing and weighting is the caller's, who knows the right denominator.
+"""Losses, element by element. The caller weights and reduces them, with the denominator of its paper.
 
 No function here divides by a number of elements, so none can divide by zero when an image, a batch or a rank
 has no positive.
@@ -33,13 +33,13 @@ def smooth_l1(prediction: Tensor, target: Tensor, *, beta: float = 1.0) -> Tenso
 
 
 def sigmoid_focal_loss(logits: Tensor, targets: Tensor, *, alpha: float = 0.25, gamma: float = 2.0) -> Tensor:
-    """Binary cross entropy that fades for what is already right (Lin et al. 2017, RetinaNet, eq. 5).
+    """Binary cross entropy that is reduced for well-classified elements (Lin et al. 2017, RetinaNet, eq. 5).
 
     Args:
         logits: ``[...]`` float, before the sigmoid.
         targets: ``[...]`` float 0 or 1.
         alpha: Weight of positives; negatives have 1 - alpha. Below 0: no weighting.
-        gamma: Exponent of (1 - probability of the truth).
+        gamma: Exponent of (1 - probability of the target).
 
     Returns:
         ``[...]`` >= 0; finite for any finite logit.
@@ -65,7 +65,7 @@ def cross_entropy(logits: Tensor, labels: Tensor, *, ignore_label: int = -1) -> 
         ``[R]`` >= 0.
     """
     counted = labels != ignore_label
-    # The ignored label is made a valid one before the kernel sees it, and its loss removed after.
+    # The kernel needs valid labels, so the ignored ones are replaced before it and their loss removed after.
     safe = paddle.where(counted, labels, paddle.zeros_like(labels))
     loss = functional.cross_entropy(logits, safe.unsqueeze(-1), reduction="none").squeeze(-1)
     return loss * counted.astype(loss.dtype)
@@ -102,7 +102,7 @@ def iou_loss(prediction: Tensor, target: Tensor, *, kind: str = "iou", squared: 
         ``[...]`` >= 0.
 
     Raises:
-        ValueError: If `kind` is unknown, or `squared` is asked of a similarity that can be negative.
+        ValueError: If `kind` is unknown, or `squared` is true for a similarity that can be negative.
     """
     if squared and kind != "iou":
         raise ValueError(f"the squared loss is defined for iou, not for {kind}")
@@ -115,8 +115,9 @@ def varifocal_loss(
 ) -> Tensor:
     """Cross entropy with the quality of a box as its target (Zhang et al. 2020, VarifocalNet, eq. 2).
 
-    Positives weigh as much as their target, so that good boxes count most; negatives fade as they become
-    right. The gradient also flows through the weights: published PP-YOLOE and RT-DETR weights were made so.
+    Positives weigh as much as their target, so that good boxes count most; negatives weigh less the
+    better they are classified. The gradient also flows through the weights: published PP-YOLOE and RT-DETR
+    weights were trained like this.
 
     Args:
         logits: ``[...]`` float, before the sigmoid.
@@ -133,7 +134,7 @@ def varifocal_loss(
 
 
 def quality_focal_loss(logits: Tensor, targets: Tensor, *, alpha: float = -1.0, gamma: float = 2.0) -> Tensor:
-    """Cross entropy with a soft target that fades for what is already right (Li et al. 2020, GFL, eq. 3).
+    """Cross entropy with a soft target, reduced for well-classified elements (Li et al. 2020, GFL, eq. 3).
 
     Args:
         logits: ``[...]`` float, before the sigmoid.

@@ -12,7 +12,7 @@ import paddle
 from paddle import Tensor
 
 from ppdet.ops.boxes import clip_boxes, decode_deltas
-from ppdet.ops.indexing import LOWEST, dim, gather_rows, known_dim, place_rows, top_k
+from ppdet.ops.indexing import LOWEST, dim, gather_rows, place_rows, static_dim, top_k
 from ppdet.ops.nms import batched_nms
 
 
@@ -91,8 +91,8 @@ def generate_proposals(
 
 
 def _limit(anchors: Tensor, top_n: int) -> int:
-    """Candidates of a level: no more than it has anchors, where that is known."""
-    count = known_dim(anchors, 0)
+    """Candidates of a level: no more than it has anchors, where their number is fixed."""
+    count = static_dim(anchors, 0)
     return top_n if count is None else min(top_n, count)
 
 

@@ -52,8 +52,8 @@ def flatten_regions(boxes: Tensor, valid: Optional[Tensor] = None) -> FlatRegion
         The list, by image and then by row.
     """
     flat = paddle.reshape(boxes, [-1, 4])
-    # A diverged model predicts boxes that are no numbers. They pool as empty ones: the kernel would index
-    # with them, and no pyramid level would take them.
+    # A diverged model predicts boxes of NaN. They are pooled as empty boxes: the kernel would index with
+    # them, and they would have no pyramid level.
     flat = paddle.where(flat == flat, flat, paddle.zeros_like(flat))
     if valid is None:
         # Counted from the tensor, since N and R may be unknown in a static graph.
@@ -87,7 +87,7 @@ def roi_align(
 
     Returns:
         ``[T, C, S, S]``, differentiable in `features`. Samples more than one cell outside the map count as 0.
-        Empty regions, padding for instance, give finite numbers that mean nothing.
+        Empty regions, such as padding, give finite values without meaning.
     """
     pool = _pool(resolution, sampling_ratio, aligned)
     return pool(features, _at_least_min_side(boxes), per_image, spatial_scale=1.0 / stride)
@@ -165,8 +165,8 @@ def multi_level_roi_align(
             f"{len(features)} feature maps with strides {list(strides)}: expected successive powers of two"
         )
     pool = _pool(resolution, sampling_ratio, aligned)
-    # Before regions are parted by level, for a level may have none, which oneDNN kernels of Paddle Inference
-    # 3.3 fail on.
+    # Before regions are split by level: a level may have none, and oneDNN kernels of Paddle Inference 3.3
+    # fail on empty tensors.
     pooled_boxes = _at_least_min_side(inset_boxes(boxes, last_pixel))
     if len(features) == 1:
         return pool(features[0], pooled_boxes, per_image, spatial_scale=1.0 / strides[0])

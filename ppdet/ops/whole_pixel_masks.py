@@ -1,4 +1,4 @@
-"""Pasting masks in whole pixels, as older weights were measured (`BoxConventions.whole_pixel_masks`)."""
+"""Pasting of masks in whole pixels, for older weights (`BoxConventions.whole_pixel_masks`)."""
 
 from __future__ import annotations
 

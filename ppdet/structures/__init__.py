@@ -7,6 +7,7 @@ from ppdet.structures.batch import (
     DetectionTensors,
     PolygonBatch,
     Proposals,
+    original_sizes,
 )
 from ppdet.structures.categories import Categories
 from ppdet.structures.conventions import BoxConventions, box_conventions
@@ -35,4 +36,5 @@ __all__ = [
     "Sample",
     "Target",
     "box_conventions",
+    "original_sizes",
 ]

@@ -12,6 +12,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Optional
 
+import numpy as np
+
 if TYPE_CHECKING:
     from paddle import Tensor
 
@@ -30,6 +32,20 @@ def check_shape(name: str, value: Any, shape: tuple[Optional[int], ...]) -> None
     if not fits:
         expected = tuple("any" if n is None else n for n in shape)
         raise ValueError(f"{name}: expected shape {expected}, got {actual}")
+
+
+def original_sizes(image_sizes: Any, scale_factors: Any) -> Any:
+    """Sizes of the original images, which resizing has rounded away.
+
+    Args:
+        image_sizes: ``[N, 2]`` float32 (height, width) of the resized content, a tensor or a NumPy array.
+        scale_factors: ``[N, 2]`` float32 (y, x), resized / original, of the same kind.
+
+    Returns:
+        ``[N, 2]`` float32 whole numbers of that kind, (height, width).
+    """
+    sizes = image_sizes / scale_factors + 0.5
+    return np.floor(sizes) if isinstance(sizes, np.ndarray) else sizes.floor()
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 
 import numpy as np
 import paddle
@@ -19,7 +20,10 @@ from ppdet.structures import (
     Proposals,
     Sample,
     Target,
+    conventions,
+    original_sizes,
 )
+from tests.support import ROOT
 
 
 def target(count=3, **changes):
@@ -215,3 +219,30 @@ def test_categories_that_contradict_themselves_are_refused(names, ids, message):
 def test_feature_shapes_are_positive(channels, stride):
     with pytest.raises(ValueError, match="positive"):
         FeatureShape(channels, stride)
+
+
+def test_the_list_of_files_with_conventions_is_complete() -> None:
+    text = conventions.__doc__ or ""
+    folder, listed = "", set()
+    for name in re.findall(r"`([\w/]+(?:\.py|/))`", text):
+        if name.endswith("/"):
+            folder = name
+        else:
+            listed.add(name if "/" in name else folder + name)
+    package = ROOT / "ppdet"
+    pattern = re.compile(r"[cC]onventions\b|\blast_pixel\b")
+    using = {
+        path.relative_to(package).as_posix()
+        for path in package.rglob("*.py")
+        if pattern.search(path.read_text("utf-8"))
+    }
+    tests = {"parity/test_conventions_2020.py", "zoo/test_layouts.py"}
+    assert using - {"structures/conventions.py"} == listed - tests
+    assert all((ROOT / "tests" / name).is_file() for name in tests)
+
+
+def test_original_sizes_are_whole_for_tensors_and_arrays():
+    sizes, factors = np.array([[478, 608]], np.float32), np.array([[0.5975, 0.95]], np.float32)
+    assert original_sizes(sizes, factors).tolist() == [[800, 640]]
+    tensors = original_sizes(paddle.to_tensor(sizes), paddle.to_tensor(factors))
+    np.testing.assert_array_equal(tensors.numpy(), original_sizes(sizes, factors))

@@ -16,12 +16,12 @@ from ppdet.structures import IGNORE_LABEL, BatchTargets
 
 
 class AnchorTargets(NamedTuple):
-    """What each anchor should predict.
+    """Targets of each anchor.
 
     Attributes:
         labels: ``[N, A]`` int64: 0..K-1 object, K background, -1 ignored.
-        gt_index: ``[N, A]`` int64 matched ground-truth row; meaningful where the label is an object's.
-        gt_boxes: ``[N, A, 4]`` float32 xyxy, the matched box; meaningful where the label is an object's.
+        gt_index: ``[N, A]`` int64 matched ground-truth row; valid where the label is 0..K-1.
+        gt_boxes: ``[N, A, 4]`` float32 xyxy, the matched box; valid where the label is 0..K-1.
     """
 
     labels: Tensor
@@ -32,7 +32,7 @@ class AnchorTargets(NamedTuple):
 class MaxIoUAssigner:
     """Matches every anchor, without sampling (Lin et al. 2017, RetinaNet, section 4).
 
-    A crowd box counts as an ordinary object; leave crowds out of the dataset if that is not wanted.
+    A crowd box counts as an ordinary object; leave crowds out of the dataset to avoid that.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class MaxIoUAssigner:
         """Build the matcher.
 
         Args:
-            positive_overlap: IoU from which on an anchor is an object.
+            positive_overlap: IoU from which on an anchor is positive.
             negative_overlap: IoU below which it is background; between the two it is ignored.
             allow_low_quality: Whether every object gets its best anchors, however small their IoU.
         """
@@ -57,7 +57,7 @@ class MaxIoUAssigner:
 
         Args:
             anchors: ``[A, 4]`` float32 xyxy, levels concatenated.
-            targets: Ground truth; images without objects give background only.
+            targets: Ground truth; in images without objects all anchors are background.
             num_classes: K, the label of background.
 
         Returns:

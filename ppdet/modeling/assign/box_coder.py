@@ -1,4 +1,4 @@
-"""Boxes as deltas from other boxes."""
+"""Boxes encoded as deltas from other boxes."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from ppdet.ops.boxes import decode_deltas, encode_deltas
 
 
 class DeltaCoder:
-    """Turns boxes into deltas and back, with one set of weights (Girshick et al. 2014, appendix C).
+    """Encodes boxes as deltas and decodes them, with one set of weights (Girshick et al. 2014, appendix C).
 
     Attributes:
-        weights: Factors of dx, dy, dw, dh, four positive numbers; greater weights make deltas, and so losses,
+        weights: Factors of dx, dy, dw, dh, four positive numbers; greater weights make deltas and losses
             greater.
-        limited: Whether boxes grow at most as far as `ppdet.ops.boxes.LOG_SCALE_LIMIT` lets them.
+        limited: Whether dw and dh are cut at `ppdet.ops.boxes.LOG_SCALE_LIMIT`.
     """
 
     def __init__(self, weights: Sequence[float] = (1.0, 1.0, 1.0, 1.0), *, limited: bool = True) -> None:
@@ -38,5 +38,5 @@ class DeltaCoder:
         return encode_deltas(boxes, targets, weights=self.weights)
 
     def decode(self, boxes: Tensor, deltas: Tensor) -> Tensor:
-        """Boxes ``[..., 4]`` xyxy that `deltas` make of `boxes`, not clipped; see `decode_deltas`."""
+        """`boxes` ``[..., 4]`` xyxy moved by `deltas`, not clipped; see `decode_deltas`."""
         return decode_deltas(boxes, deltas, weights=self.weights, limited=self.limited)

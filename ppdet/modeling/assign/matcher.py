@@ -1,4 +1,4 @@
-"""Which ground-truth box an anchor or a region belongs to.
+"""Matching of anchors or regions with ground-truth boxes.
 
 Letters: A anchors or regions, G ground-truth rows, ``...`` leading dimensions such as images.
 """
@@ -22,7 +22,7 @@ class Match(NamedTuple):
     """Result of matching.
 
     Attributes:
-        gt_index: ``[..., A]`` int64, the ground-truth row with the greatest IoU; meaningful where positive.
+        gt_index: ``[..., A]`` int64, the ground-truth row with the greatest IoU; valid where positive.
         labels: ``[..., A]`` int64: 1 positive, 0 negative, -1 ignored.
     """
 
@@ -82,8 +82,8 @@ class IoUMatcher:
             gt_crowd: ``[..., G]`` bool.
 
         Returns:
-            Index and label of every box. Equal IoUs go to the lowest row, which is never a padded one where
-            there is any other, if padded rows come last.
+            Index and label of every box. Of equal IoUs the lowest row wins; a padded row never does if padded
+            rows come last.
         """
         # Rows that cannot match overlap nothing. For the RPN these tensors hold millions of numbers, and each
         # further pass over them costs as much as a layer of the head.

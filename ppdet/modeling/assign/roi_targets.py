@@ -19,13 +19,13 @@ from ppdet.structures import IGNORE_LABEL, BatchTargets
 
 
 class RoiTargets(NamedTuple):
-    """Regions and what they should become. Padded rows have label -1 and an all-zero box.
+    """Sampled regions and their targets. Padded rows have label -1 and an all-zero box.
 
     Attributes:
         boxes: ``[N, S, 4]`` float32 xyxy, pixels of the resized image.
         labels: ``[N, S]`` int64: 0..K-1 object, K background, -1 padding or ignored.
-        gt_index: ``[N, S]`` int64 matched ground-truth row; meaningful where the label is an object's.
-        gt_boxes: ``[N, S, 4]`` float32 xyxy, the matched box; meaningful where the label is an object's.
+        gt_index: ``[N, S]`` int64 matched ground-truth row; valid where the label is 0..K-1.
+        gt_boxes: ``[N, S, 4]`` float32 xyxy, the matched box; valid where the label is 0..K-1.
     """
 
     boxes: Tensor
@@ -88,7 +88,7 @@ class BBoxAssigner:
             boxes: ``[N, R, 4]`` float32 xyxy: proposals at stage 0, the refined regions of the stage before
                 later.
             valid: ``[N, R]`` bool, False in padded rows.
-            targets: Ground truth; an image without objects gives background only.
+            targets: Ground truth; images without objects have only background.
             stage: 0 for a plain R-CNN and the first stage of a cascade.
 
         Returns:
@@ -109,8 +109,8 @@ class BBoxAssigner:
         status = paddle.where(valid, match.labels, paddle.full_like(match.labels, IGNORE_LABEL))
         if stage == 0:
             sample = self.sampler(status)
-            kept = sample.labels != IGNORE_LABEL
-            boxes = gather_rows(boxes, sample.rows) * kept.unsqueeze(-1).astype(boxes.dtype)
+            sampled = sample.labels != IGNORE_LABEL
+            boxes = gather_rows(boxes, sample.rows) * sampled.unsqueeze(-1).astype(boxes.dtype)
             match = Match(gather_rows(match.gt_index, sample.rows), sample.labels)
             status = sample.labels
         labels = gather_rows(targets.labels, match.gt_index)

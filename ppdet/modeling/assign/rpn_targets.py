@@ -18,13 +18,13 @@ from ppdet.structures import IGNORE_LABEL, BatchTargets
 
 
 class RpnTargets(NamedTuple):
-    """What sampled anchors should predict: positives first, then negatives, then padding.
+    """Targets of sampled anchors: positives first, then negatives, then padding.
 
     Attributes:
         anchor_index: ``[N, S]`` int64 anchors, counted over the concatenated levels; 0 in padded rows.
         labels: ``[N, S]`` int64: 1 object, 0 background, -1 padding.
         deltas: ``[N, S, 4]`` float32 from anchor to matched box; zeros where the label is not 1.
-        gt_index: ``[N, S]`` int64 matched ground-truth row; meaningful where the label is 1.
+        gt_index: ``[N, S]`` int64 matched ground-truth row; valid where the label is 1.
     """
 
     anchor_index: Tensor
@@ -77,7 +77,7 @@ class RPNTargetAssign:
 
         Args:
             anchors: ``[A, 4]`` float32 xyxy, levels concatenated.
-            targets: Ground truth; images without objects give negatives only.
+            targets: Ground truth; images without objects have only negatives.
 
         Returns:
             Targets at a fixed shape.

@@ -1,4 +1,4 @@
-"""Picking a fixed number of positives and negatives, without asking the device how many there are.
+"""Sampling of a fixed number of positives and negatives, without reading their number from the device.
 
 Letters: N images, A anchors or regions, S sampled per image.
 """
@@ -60,7 +60,7 @@ class BalancedSampler:
         """Sample rows.
 
         Args:
-            labels: ``[N, A]`` int64: 1 positive, 0 negative, anything else is never drawn. N and A are known.
+            labels: ``[N, A]`` int64: 1 positive, 0 negative, anything else is never drawn. N and A are ints.
 
         Returns:
             Rows of each kind in index order, or in random order with `use_random`.

@@ -1,4 +1,4 @@
-"""Which cell and anchor answers for which object (Redmon & Farhadi, "YOLOv3", sections 2.1 to 2.3).
+"""Assignment of objects to cells and anchors (Redmon & Farhadi, "YOLOv3", sections 2.1 to 2.3).
 
 The targets stay a list with one row per object instead of being painted into grids: a step then handles N * G
 rows where the grids of a 608-pixel image have 22,743 cells of 85 numbers.
@@ -22,7 +22,7 @@ from ppdet.structures import BatchTargets
 
 @dataclass(frozen=True)
 class YoloTargets:
-    """What each object asks of one level. Rows with `responsible` False ask nothing.
+    """Targets of one level, one row per object. Rows with `responsible` False have no target.
 
     Attributes:
         cells: ``[N, G]`` int64 in 0..A*h*w-1 (anchor, row, column); 0 where not responsible.
@@ -30,8 +30,8 @@ class YoloTargets:
         offsets: ``[N, G, 2]`` float32 x, y of the centre inside its cell, 0..1.
         log_sizes: ``[N, G, 2]`` float32 log of width and height relative to the anchor.
         box_weights: ``[N, G]`` float32, 2 - area as a share of the input: small boxes weigh more.
-        classes: ``[N, G, K]`` float32, 1 for the class of every object whose centre and anchor fall in this
-            cell, also of those that lost it.
+        classes: ``[N, G, K]`` float32, 1 for the class of every object with this cell and anchor, also of
+            those that are not responsible for it.
     """
 
     cells: Tensor
@@ -69,13 +69,13 @@ def assign_yolo_targets(
     """Targets of one level.
 
     An object belongs to the cell that its centre falls in and to its best anchor, if that is one of this
-    level's. Where several objects of an image want the same cell and anchor, the last one in the order of the
-    annotations has it; the classes of the others remain asked for as well. This is how the published weights
+    level's. Where several objects of an image have the same cell and anchor, the last one in the order of the
+    annotations is responsible; the classes of the others stay targets too. This is how the published weights
     were trained.
 
     Args:
-        targets: Ground truth in pixels of the network's input. Padded rows, empty boxes and weights <= 0 ask
-            for nothing.
+        targets: Ground truth in pixels of the network's input. Padded rows, empty boxes and rows of weight
+            <= 0 are not assigned.
         anchor_of_object: ``[N, G]`` from `best_anchors`.
         level: Anchors and stride.
         grid: (h, w).
@@ -87,7 +87,7 @@ def assign_yolo_targets(
     rows, columns = grid
     sizes = targets.boxes[..., 2:] - targets.boxes[..., :2]
     here = anchor_of_object.unsqueeze(-1) == paddle.to_tensor(level.anchor_mask, dtype="int64")
-    asks = (targets.labels >= 0) & (sizes > 0).all(axis=-1) & (targets.weights > 0) & here.any(axis=-1)
+    assigned = (targets.labels >= 0) & (sizes > 0).all(axis=-1) & (targets.weights > 0) & here.any(axis=-1)
     anchor = paddle.argmax(here.astype("int32"), axis=-1)
 
     position = (targets.boxes[..., :2] + sizes / 2) / level.stride
@@ -96,18 +96,19 @@ def assign_yolo_targets(
     corner = paddle.minimum(paddle.clip(paddle.floor(position).astype("int64"), min=0), last)
     cells = (anchor * rows + corner[..., 1]) * columns + corner[..., 0]
 
-    rivals = (cells.unsqueeze(2) == cells.unsqueeze(1)) & asks.unsqueeze(2) & asks.unsqueeze(1)
-    beaten = paddle.triu(rivals.astype("int32"), diagonal=1).astype("bool").any(axis=-1)
+    same_cell = (cells.unsqueeze(2) == cells.unsqueeze(1)) & assigned.unsqueeze(2) & assigned.unsqueeze(1)
+    replaced = paddle.triu(same_cell.astype("int32"), diagonal=1).astype("bool").any(axis=-1)
     one_hot = functional.one_hot(paddle.clip(targets.labels, min=0), num_classes)
-    responsible = asks & ~beaten
-    shown = responsible.unsqueeze(-1)
+    responsible = assigned & ~replaced
+    is_target = responsible.unsqueeze(-1)
     shapes = functional.embedding(anchor, paddle.to_tensor(level.anchors, dtype=sizes.dtype))
-    log_sizes = paddle.log(paddle.where(shown, sizes, shapes) / shapes)
+    log_sizes = paddle.log(paddle.where(is_target, sizes, shapes) / shapes)
+    offsets = position - corner.astype(position.dtype)
     return YoloTargets(
         cells=paddle.where(responsible, cells, paddle.zeros_like(cells)),
         responsible=responsible,
-        offsets=paddle.where(shown, position - corner.astype(position.dtype), paddle.zeros_like(position)),
+        offsets=paddle.where(is_target, offsets, paddle.zeros_like(offsets)),
         log_sizes=log_sizes,
         box_weights=2 - sizes.prod(axis=-1) / (rows * columns * level.stride**2),
-        classes=paddle.clip(paddle.bmm(rivals.astype("float32"), one_hot), max=1.0),
+        classes=paddle.clip(paddle.bmm(same_cell.astype("float32"), one_hot), max=1.0),
     )

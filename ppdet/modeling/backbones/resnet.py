@@ -22,7 +22,7 @@ class ResNet(Backbone):
 
     Args:
         depth: 18, 34, 50, 101 or 152.
-        variant: ``a``, ``b``, ``c`` or ``d``; see `ResidualPlan`. ``d`` is what 2.x calls vd.
+        variant: ``a``, ``b``, ``c`` or ``d``; see `ResidualPlan`. 2.x calls ``d`` vd.
         norm_type: ``bn`` or ``sync_bn``.
         norm_decay: L2 factor of norm scales and shifts, in place of the optimizer's.
         freeze_norm: Norms keep their stored statistics and are not trained.

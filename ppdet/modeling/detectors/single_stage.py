@@ -45,7 +45,7 @@ class SingleStageDetector(Detector):
 
     @property
     def dense_head(self) -> DenseHead:
-        """The head, whatever its key."""
+        """The head, under any key."""
         head: DenseHead = self._sub_layers[self.head_key]
         return head
 

@@ -13,7 +13,7 @@ from ppdet.modeling.assign.box_coder import DeltaCoder
 from ppdet.modeling.heads.bbox_head import BoxPredictions
 from ppdet.modeling.post_process import BoxDecoder, DecodedBoxes
 from ppdet.ops.boxes import clip_boxes, non_empty, scale_boxes
-from ppdet.structures import BoxConventions
+from ppdet.structures import BoxConventions, original_sizes
 from ppdet.structures.conventions import NORMAL
 
 
@@ -55,7 +55,6 @@ class RCNNBox(BoxDecoder):
         else:
             boxes = clip_boxes(self.coder.decode(regions, outputs.deltas), image_sizes)
             boxes = scale_boxes(boxes, paddle.reciprocal(scale_factors))
-        original_sizes = paddle.floor(image_sizes / scale_factors + 0.5)
-        boxes = clip_boxes(boxes, original_sizes, last_pixel=last_pixel)
+        boxes = clip_boxes(boxes, original_sizes(image_sizes, scale_factors), last_pixel=last_pixel)
         counted = outputs.valid.unsqueeze(-1) & non_empty(boxes)
         return DecodedBoxes(boxes, outputs.probs[..., :-1] * counted.astype("float32"))

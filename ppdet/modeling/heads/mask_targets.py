@@ -15,13 +15,13 @@ from ppdet.structures import BatchTargets
 
 
 class MaskAssigner:
-    """The mask of each region's object, as seen through the region (He et al., "Mask R-CNN", section 3.1)."""
+    """The mask of each region's object, cropped to the region (He et al., "Mask R-CNN", section 3.1)."""
 
     def __init__(self, *, mask_resolution: Derived[int]) -> None:
         """Keep the resolution.
 
         Args:
-            mask_resolution: M, what the mask head puts out.
+            mask_resolution: M, the resolution of the mask head.
         """
         self.mask_resolution = mask_resolution
 
@@ -33,7 +33,7 @@ class MaskAssigner:
             targets: Ground truth with polygons.
 
         Returns:
-            ``[N, P, M, M]`` float32 of 0 and 1; something finite where a region has no object.
+            ``[N, P, M, M]`` float32 of 0 and 1; a region without an object has finite values without meaning.
 
         Raises:
             ValueError: If the ground truth has no polygons.

@@ -21,9 +21,9 @@ from ppdet.modeling.heads.retina_features import RetinaFeat
 from ppdet.modeling.interfaces import DenseHead
 from ppdet.modeling.losses.dense import FocalLoss, SmoothL1Loss
 from ppdet.modeling.post_process import DecodedBoxes, MultiClassNMS
-from ppdet.ops.boxes import clip_boxes
+from ppdet.ops.boxes import clip_boxes, per_corner
 from ppdet.ops.indexing import dim, gather_rows, top_k
-from ppdet.structures import BatchTargets, DetectionTensors, FeatureShape
+from ppdet.structures import BatchTargets, DetectionTensors, FeatureShape, original_sizes
 
 
 class RetinaOutputs(NamedTuple):
@@ -132,8 +132,8 @@ class RetinaHead(DenseHead):
     def decode(self, outputs: RetinaOutputs, image_sizes: Tensor, scale_factors: Tensor) -> DetectionTensors:
         """Detections in pixels of the original images.
 
-        NMS sees the boxes as predicted, which is how the published scores came about; 2.x leaves them so,
-        here they are clipped to the image afterwards.
+        NMS compares the boxes before clipping, as it did for the published scores. 2.x does not clip them at
+        all; here they are clipped to the image after NMS.
 
         Args:
             outputs: Raw outputs.
@@ -144,8 +144,8 @@ class RetinaHead(DenseHead):
             Detections.
         """
         kept = self.final_nms(self.decode_boxes(outputs, scale_factors))
-        original = paddle.floor(image_sizes / scale_factors + 0.5)
-        return DetectionTensors(clip_boxes(kept.boxes, original), kept.scores, kept.labels)
+        clipped = clip_boxes(kept.boxes, original_sizes(image_sizes, scale_factors))
+        return DetectionTensors(clipped, kept.scores, kept.labels)
 
     def decode_boxes(self, outputs: RetinaOutputs, scale_factors: Tensor) -> DecodedBoxes:
         """The best `nms_pre` anchors of each level, by their best class.
@@ -173,8 +173,8 @@ class RetinaHead(DenseHead):
                 score, box = gather_rows(score, rows) * exists, gather_rows(box, rows)
             boxes.append(box)
             scores.append(score)
-        scale = paddle.concat([scale_factors[:, 1:], scale_factors[:, :1]] * 2, axis=-1)
-        box = paddle.concat(boxes, axis=1) / scale.unsqueeze(1)
+        box = paddle.concat(boxes, axis=1)
+        box = box / per_corner(scale_factors, box)
         return DecodedBoxes(box.unsqueeze(2), paddle.concat(scores, axis=1))
 
 

@@ -62,7 +62,7 @@ class CascadeTwoFCHead(TwoFCHead):
 class Res5Head(RoiFeatures):
     """Stage res5 of a ResNet, which the C4 detectors apply to each region (Ren et al., section 3.2).
 
-    Always variant b with frozen norms, whatever the backbone: so the published weights are.
+    Always variant b with frozen norms, also after a backbone of another variant, as in the published weights.
 
     Args:
         in_channel: C, the channels of stage res4 of the same depth.

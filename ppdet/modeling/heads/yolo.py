@@ -17,8 +17,8 @@ from ppdet.modeling.interfaces import DenseHead
 from ppdet.modeling.layers.yolo_grid import YoloLayout, decode_maps, split_maps, yolo_layout
 from ppdet.modeling.losses.yolo import YOLOv3Loss
 from ppdet.modeling.post_process import BBoxPostProcess, BoxDecoder, DecodedBoxes, MultiClassNMS
-from ppdet.ops.boxes import inset_boxes, non_empty
-from ppdet.structures import BatchTargets, BoxConventions, DetectionTensors, FeatureShape
+from ppdet.ops.boxes import clip_boxes, inset_boxes, non_empty, per_corner
+from ppdet.structures import BatchTargets, BoxConventions, DetectionTensors, FeatureShape, original_sizes
 from ppdet.structures.conventions import NORMAL
 
 #: The paper's nine clusters of COCO box sizes, (width, height) in pixels at an input of 416.
@@ -94,21 +94,15 @@ class YOLOBox(BoxDecoder):
             by_cell = paddle.transpose(maps.classes, [0, 1, 3, 4, 2])
             classes.append(functional.sigmoid(paddle.flatten(by_cell, 1, 3)))
         confidence = paddle.concat(confidences, axis=1)
-        scale = paddle.concat([scale_factors[:, 1:], scale_factors[:, :1]] * 2, axis=-1)
-        box = paddle.concat(boxes, axis=1) / scale.unsqueeze(1)
+        box = paddle.concat(boxes, axis=1)
+        box = box / per_corner(scale_factors, box)
         counts = confidence >= self._conf_thresh
         if self._clip_bbox:
-            box = _clip_to_last_pixel(box, paddle.floor(image_sizes / scale_factors + 0.5))
+            box = clip_boxes(box, original_sizes(image_sizes, scale_factors) - 1)
             counts = counts & non_empty(box)
         box = inset_boxes(box, -self._last_pixel)
         confidence = confidence * counts.astype(confidence.dtype)
         return DecodedBoxes(box.unsqueeze(2), paddle.concat(classes, axis=1) * confidence.unsqueeze(-1))
-
-
-def _clip_to_last_pixel(boxes: Tensor, sizes: Tensor) -> Tensor:
-    """Boxes ``[N, R, 4]`` cut to 0..size - 1 of their image, sizes ``[N, 2]`` (height, width)."""
-    limits = paddle.concat([sizes[:, 1:], sizes[:, :1]] * 2, axis=-1).unsqueeze(1) - 1
-    return paddle.minimum(paddle.clip(boxes, min=0.0), limits)
 
 
 #: As published: many weak candidates, since a score is a product of objectness and class.

@@ -1,4 +1,4 @@
-"""The convolution that everything in the YOLOv3 family is made of."""
+"""The convolution block of the YOLOv3 family."""
 
 from __future__ import annotations
 

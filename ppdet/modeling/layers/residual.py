@@ -31,7 +31,7 @@ WIDTHS = (64, 128, 256, 512)
 
 @dataclass(frozen=True)
 class ResidualPlan:
-    """What all blocks of a network have in common.
+    """Settings that all blocks of a network share.
 
     Attributes:
         depth: 18, 34 (basic blocks), 50, 101 or 152 (bottlenecks).
@@ -43,7 +43,7 @@ class ResidualPlan:
         freeze_norm: Norms keep their stored statistics, scale and shift.
 
     Raises:
-        ValueError: If depth or variant is not known.
+        ValueError: If depth or variant is not one of those.
     """
 
     depth: int

@@ -1,4 +1,4 @@
-"""Doubling of the resolution of feature maps, spelt so that every runtime can run it."""
+"""Doubling of the resolution of feature maps, with operators that every runtime supports."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Losses of heads that predict at every anchor, named as in 2.x. They sum; the caller divides."""
+"""Losses of anchor-based heads, named as in 2.x. They sum; the caller divides."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class FocalLoss:
 
     Args:
         alpha: Weight of positives; negatives have 1 - alpha.
-        gamma: Exponent that fades what is already right.
+        gamma: Exponent that reduces the loss of well-classified elements.
         loss_weight: Factor.
     """
 
@@ -28,7 +28,7 @@ class FocalLoss:
         Args:
             logits: ``[..., K]`` float32.
             targets: ``[..., K]`` float32 0 or 1.
-            weights: ``[...]`` float32, 0 for what takes no part.
+            weights: ``[...]`` float32, 0 to leave an element out.
 
         Returns:
             Scalar.

@@ -1,4 +1,4 @@
-"""Box losses made of an IoU, with the names and keys of 2.x. One value per box; reducing is the caller's."""
+"""Box losses from the IoU family, with the names and keys of 2.x. One value per box; the caller reduces."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ppdet.ops.boxes import paired_iou
 
 
 class _Similarity:
-    """Which member of the IoU family a loss is made of: at most one of three flags."""
+    """The member of the IoU family that a loss uses: at most one of three flags."""
 
     def __init__(self, *, giou: bool, diou: bool, ciou: bool) -> None:
         chosen = [kind for kind, flag in (("giou", giou), ("diou", diou), ("ciou", ciou)) if flag]
@@ -30,8 +30,8 @@ class IouLoss:
         giou: Use the generalised IoU (Rezatofighi et al. 2019).
         diou: Use the distance IoU (Zheng et al. 2020).
         ciou: Use the complete IoU (Zheng et al. 2020).
-        loss_square: Square the similarity. Made for the plain IoU; of a negative giou, diou or ciou it
-            punishes the wrong side, and is kept because 2.x configs of YOLOv3 were trained with it.
+        loss_square: Square the similarity. Meant for the plain IoU: squaring makes a negative giou, diou or
+            ciou look good. It exists because 2.x configs of YOLOv3 were trained with it.
 
     Raises:
         ValueError: If more than one kind is chosen.
@@ -59,7 +59,7 @@ class IouLoss:
 
 
 class IouAwareLoss:
-    """Teaches a logit to be the IoU of its own box.
+    """Trains a logit to predict the IoU of its own box.
 
     Wu et al. 2020, "IoU-aware Single-stage Object Detector for Accurate Localization", section 3.2.
 

@@ -29,7 +29,7 @@ from ppdet.ops.boxes import pairwise_iou
 from ppdet.ops.indexing import place_rows
 from ppdet.structures import BatchTargets
 
-#: Upper limit of the probability that label smoothing takes away; 1 / K where that is less.
+#: Upper limit of what label smoothing takes away from the true class; 1 / K where that is less.
 _MOST_SMOOTHING = 1.0 / 40
 
 

@@ -65,7 +65,7 @@ class YOLOv3FPN(Neck):
         self.out_shapes: list[FeatureShape] = []
         from_above = 0
         for i, shape in enumerate(reversed(in_shapes)):
-            # 512, 256, 128 in DarkNet-53, whatever the backbone.
+            # 512, 256, 128 as after DarkNet-53, also after other backbones.
             channels = 512 // 2**i
             self.add_sublayer(f"yolo_block.{i}", _YoloBlock(shape.channels + from_above, channels, conv))
             self.out_shapes.append(FeatureShape(2 * channels, shape.stride))
