@@ -29,7 +29,7 @@ from ppdet.modeling.transformers.denoising import (
     number_of_groups,
 )
 from ppdet.ops.deformable import GridSize
-from ppdet.ops.indexing import dim, gather_rows, known_dim
+from ppdet.ops.indexing import dim, gather_rows, static_dim
 from ppdet.ops.normalized_boxes import inverse_sigmoid
 from ppdet.structures import FeatureShape
 
@@ -218,7 +218,7 @@ class RTDETRTransformer(nn.Layer):
         inside = ((anchors > _BORDER) & (anchors < 1 - _BORDER)).all(axis=-1, keepdim=True)
         content = self.enc_output(memory.tokens * inside.astype(memory.tokens.dtype))
         logits = self.enc_score_head(content)
-        known = known_dim(logits, 1)
+        known = static_dim(logits, 1)
         count = self._num_queries if known is None else min(self._num_queries, known)
         _, index = paddle.topk(logits.max(axis=-1), count, axis=1)
         anchor_logits = paddle.where(
