@@ -65,7 +65,7 @@ def arguments() -> argparse.Namespace:
 
 def ready_inputs(reader: Reader, images: Any, count: int) -> list[tuple[np.ndarray, ...]]:
     """What the exported network takes, for each of the images."""
-    stages = single_image_stages(reader, images, _Keep())[:2]
+    stages = single_image_stages(ImageRunner(reader, _Keep()), images)[:2]
     prepared = []
     for index in range(count):
         value: Any = index
@@ -143,7 +143,7 @@ def main() -> None:
         peaks: list[float] = []
         for _ in range(args.rounds):
             for predictor in predictors:
-                stages = single_image_stages(reader, images, predictor)
+                stages = single_image_stages(ImageRunner(reader, predictor), images)
                 report = evaluate_single(range(count), stages, runtime=predictor.runtime, warm_up=WARM_UP)
                 rounds[predictor.runtime].append(report.to_dict())
             meanwhile.append(streamed(predictors[1], reader, images, count))

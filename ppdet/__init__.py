@@ -1,7 +1,6 @@
 """ppdet: config-driven object-detection training on PaddlePaddle.
 
-The public names below load what they need when they are first used, so `import ppdet` costs nothing. It only
-sets environment variables that Paddle's matrix library reads (`ppdet.utils.cpu`).
+The public names below load what they need when they are first used, so `import ppdet` costs nothing.
 """
 
 from __future__ import annotations
@@ -10,16 +9,25 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from ppdet.utils.cpu import prepare_environment
+from ppdet.utils.packages import missing_package, require_packages
 
 if TYPE_CHECKING:
     from ppdet.config import register
+    from ppdet.config.packaged import packaged_configs
     from ppdet.data.datasets.base import Dataset
     from ppdet.data.datasets.samples import SampleDataset
     from ppdet.engine.hooks import Hook
-    from ppdet.experiment.build import build_model, predict
-    from ppdet.experiment.config import load_config
+    from ppdet.experiment.build import build_model
+    from ppdet.experiment.config import Experiment, load_config
+    from ppdet.experiment.evaluate import EvalResult, evaluate
+    from ppdet.experiment.predict import PredictOptions, PredictResult, predict
+    from ppdet.experiment.sources import load_detector
+    from ppdet.experiment.train import TrainResult, train
+    from ppdet.experiment.trained import TrainedDetector, draw
+    from ppdet.inference.views import ViewOptions
     from ppdet.metrics.base import Metric
-    from ppdet.structures import Sample, Target
+    from ppdet.structures import Detection, Detections, Sample, Target
+    from ppdet.utils.errors import UserError
     from ppdet.zoo import load_weights
 
 prepare_environment()
@@ -28,37 +36,74 @@ __version__ = "0.1.0"
 
 _HOME = {
     "Dataset": "ppdet.data.datasets.base",
+    "Detection": "ppdet.structures",
+    "Detections": "ppdet.structures",
+    "EvalResult": "ppdet.experiment.evaluate",
+    "Experiment": "ppdet.experiment.config",
     "Hook": "ppdet.engine.hooks",
     "Metric": "ppdet.metrics.base",
+    "PredictOptions": "ppdet.experiment.predict",
+    "PredictResult": "ppdet.experiment.predict",
     "Sample": "ppdet.structures",
     "SampleDataset": "ppdet.data.datasets.samples",
     "Target": "ppdet.structures",
-    "load_config": "ppdet.experiment.config",
-    "register": "ppdet.config",
+    "TrainResult": "ppdet.experiment.train",
+    "TrainedDetector": "ppdet.experiment.trained",
+    "UserError": "ppdet.utils.errors",
+    "ViewOptions": "ppdet.inference.views",
     "build_model": "ppdet.experiment.build",
+    "draw": "ppdet.experiment.trained",
+    "evaluate": "ppdet.experiment.evaluate",
+    "load_config": "ppdet.experiment.config",
+    "load_detector": "ppdet.experiment.sources",
     "load_weights": "ppdet.zoo",
-    "predict": "ppdet.experiment.build",
+    "packaged_configs": "ppdet.config.packaged",
+    "predict": "ppdet.experiment.predict",
+    "register": "ppdet.config",
+    "train": "ppdet.experiment.train",
 }
+#: Names that need neither PaddlePaddle nor OpenCV.
+_LIGHT = {"Detection", "Detections", "Sample", "Target", "UserError", "packaged_configs", "register"}
 __all__ = [
     "Dataset",
+    "Detection",
+    "Detections",
+    "EvalResult",
+    "Experiment",
     "Hook",
     "Metric",
+    "PredictOptions",
+    "PredictResult",
     "Sample",
     "SampleDataset",
     "Target",
+    "TrainResult",
+    "TrainedDetector",
+    "UserError",
+    "ViewOptions",
     "__version__",
     "build_model",
+    "draw",
+    "evaluate",
     "load_config",
+    "load_detector",
     "load_weights",
+    "packaged_configs",
     "predict",
     "register",
+    "train",
 ]
 
 
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module 'ppdet' has no attribute {name!r}")
-    return getattr(import_module(_HOME[name]), name)
+    if name not in _LIGHT:
+        require_packages()
+    try:
+        return getattr(import_module(_HOME[name]), name)
+    except ModuleNotFoundError as error:
+        raise missing_package(error) from error
 
 
 def __dir__() -> list[str]:

@@ -18,6 +18,7 @@ from typing import Optional
 
 from ppdet.utils.cpu import settings_in_force
 from ppdet.utils.errors import UserError
+from ppdet.utils.packages import missing_package, require_packages
 
 logger = logging.getLogger(__name__)
 
@@ -28,9 +29,13 @@ VERBS = {
     "infer": "detect objects in images and draw them",
     "export": "write a model for Paddle Inference and ONNX Runtime, and compare them with it",
     "config": "print a resolved config with the origin of every value",
+    "configs": "list, show and copy the configs that come with ppdet",
     "data": "make, check and look at datasets",
     "weights": "list, download, convert and check weights",
 }
+
+#: Verbs that need neither PaddlePaddle nor OpenCV.
+WITHOUT_PADDLE = {"configs"}
 
 USAGE, FAULT, STOPPED = 2, 1, 130
 
@@ -75,9 +80,12 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         print(f"ppdet {ppdet.__version__}")
         return 0
     verb = make_parser().parse_args(words[:1]).verb
-    _set_up_process(debug="--debug" in words)  # before a verb's module may import Paddle
-    args = make_parser(verb).parse_args(words[1:])
+    debug = "--debug" in words
+    _set_up_process(debug=debug)  # before a verb's module may import Paddle
     try:
+        args = make_parser(verb).parse_args(words[1:])
+        if verb not in WITHOUT_PADDLE:
+            require_packages()
         status = import_module(f"ppdet.cli.{verb}").run(args)
         sys.stdout.flush()
         return int(status)
@@ -89,13 +97,24 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except UserError as error:
-        if args.debug:
-            traceback.print_exc()
-        print(f"error: {error}", file=sys.stderr)
-        return USAGE
-    except Exception as error:
-        _report_fault(error, debug=args.debug)
+        return _report(error, debug=debug)
+    except ModuleNotFoundError as error:
+        named = missing_package(error)
+        if isinstance(named, UserError):
+            return _report(named, debug=debug)
+        _report_fault(error, debug=debug)
         return FAULT
+    except Exception as error:
+        _report_fault(error, debug=debug)
+        return FAULT
+
+
+def _report(error: UserError, *, debug: bool) -> int:
+    """Print what the user can put right."""
+    if debug:
+        traceback.print_exc()
+    print(f"error: {error}", file=sys.stderr)
+    return USAGE
 
 
 def _set_up_process(*, debug: bool) -> None:

@@ -4,26 +4,35 @@ from __future__ import annotations
 
 import argparse
 import logging
-import tempfile
-from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, Optional
+from typing import TYPE_CHECKING
 
 from ppdet.utils.errors import UserError
 
 if TYPE_CHECKING:
     from ppdet.experiment.config import Experiment
-    from ppdet.modeling.interfaces import Detector
+    from ppdet.experiment.trained import CheckpointDetector, TrainedDetector
+    from ppdet.inference.views import ViewOptions
 
 logger = logging.getLogger(__name__)
+
+#: Choices of ``--runtime``; those of `ppdet.export.choose`, which would take seconds to import here.
+RUNTIMES = ("auto", "native", "paddle", "paddle-bf16", "onnx")
 
 
 class CommandError(UserError):
     """A command line whose parts do not make sense together."""
 
 
-def add_config_arguments(parser: argparse.ArgumentParser) -> None:
+def add_config_arguments(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
     """``-c`` and ``-o``."""
-    parser.add_argument("-c", "--config", required=True, metavar="FILE", help="YAML of the experiment")
+    default = "" if required else "; default: the one that the weights carry"
+    parser.add_argument(
+        "-c",
+        "--config",
+        required=required,
+        metavar="FILE|NAME",
+        help="YAML of the experiment, or one of `ppdet configs list`" + default,
+    )
     parser.add_argument(
         "-o",
         "--opt",
@@ -32,6 +41,25 @@ def add_config_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         metavar="KEY=VALUE",
         help="override values, e.g. -o epoch=2 TrainReader.sample_transforms.RandomFlip.prob=0",
+    )
+
+
+def add_weights_argument(parser: argparse.ArgumentParser, action: str) -> None:
+    """``--weights``."""
+    parser.add_argument(
+        "--weights",
+        metavar="FILE|DIR|NAME|URL",
+        help=f"what to {action}: a checkpoint, the folder of an export, a zoo name or a URL; default: the "
+        "config's `weights`",
+    )
+
+
+def add_classes_argument(parser: argparse.ArgumentParser) -> None:
+    """``--classes``."""
+    parser.add_argument(
+        "--classes",
+        metavar="NAMES|FILE",
+        help="class names, `a,b,c` or one a line, for weights that carry none",
     )
 
 
@@ -46,102 +74,115 @@ def add_device_argument(parser: argparse.ArgumentParser) -> None:
     )
 
 
-#: Choices of ``--runtime``; those of `ppdet.export.choose`, which would take seconds to import here.
-RUNTIMES = ("auto", "native", "paddle", "paddle-bf16", "onnx")
-
-
 def add_runtime_argument(parser: argparse.ArgumentParser) -> None:
     """``--runtime``."""
     parser.add_argument(
         "--runtime",
         choices=RUNTIMES,
         default="auto",
-        help="what runs the network: the model itself (native), Paddle Inference, the same in bfloat16 "
-        "(coarser), ONNX Runtime, or (default) the fastest that is installed and finds the same objects",
+        help="what runs the network: Paddle operation by operation (native), Paddle Inference, the same in "
+        "bfloat16 (less exact), ONNX Runtime, or (default) the fastest that is installed and verified",
     )
+
+
+def add_view_arguments(parser: argparse.ArgumentParser) -> None:
+    """``--tta``, ``--slice_infer`` and what belongs to them, spelled as in PaddleDetection 2.x."""
+    group = parser.add_argument_group("test-time augmentation")
+    group.add_argument(
+        "--tta",
+        action="store_true",
+        help="run each image at several sizes (those of the reader's MultiscaleTestResize, else 1, 0.8 and "
+        "1.2 times its own), mirrored too, and merge the detections",
+    )
+    group.add_argument(
+        "--slice_infer", action="store_true", help="run overlapping tiles of large images too, and merge"
+    )
+    group.add_argument(
+        "--slice_size",
+        nargs="+",
+        type=int,
+        default=[640],
+        metavar="PIXELS",
+        help="side of a tile, or its height and width (default: 640)",
+    )
+    group.add_argument(
+        "--overlap_ratio",
+        nargs="+",
+        type=float,
+        default=[0.25],
+        metavar="SHARE",
+        help="share of a tile that overlaps the next one, or vertically and horizontally (default: 0.25)",
+    )
+    group.add_argument(
+        "--combine_method",
+        choices=("nms", "concat"),
+        default="nms",
+        help="nms (default) merges detections that match, concat lists them all",
+    )
+    group.add_argument(
+        "--match_threshold",
+        type=float,
+        metavar="IOU",
+        help="IoU from which on detections match (default: that of the model's NMS)",
+    )
+
+
+def views_from(args: argparse.Namespace) -> ViewOptions:
+    """The test-time augmentation that the options describe."""
+    from ppdet.inference.views import ViewOptions
+
+    height, width = _pair("--slice_size", args.slice_size)
+    down, right = _pair("--overlap_ratio", args.overlap_ratio)
+    return ViewOptions(
+        multi_scale=args.tta,
+        tile_size=(int(height), int(width)) if args.slice_infer else None,
+        tile_overlap=(down, right),
+        merge=args.combine_method == "nms",
+        match_threshold=args.match_threshold,
+    )
+
+
+def _pair(option: str, values: list[float]) -> tuple[float, float]:
+    if len(values) not in (1, 2):
+        raise CommandError(f"{option} takes one number or two, not {len(values)}")
+    return values[0], values[-1]
 
 
 def load_experiment(args: argparse.Namespace, *, extra: tuple[str, ...] = ()) -> Experiment:
     """The experiment that ``-c`` and ``-o`` describe; `extra` overrides come last and win."""
     from ppdet.experiment.config import load_config
 
-    return load_config(args.config, overrides=[*args.opt, *extra])
+    return load_config(args.config, [*args.opt, *extra])
 
 
-class Trained(NamedTuple):
-    """A model ready to use.
+def load_trained(args: argparse.Namespace) -> TrainedDetector:
+    """The detector that ``--weights`` names, or the `weights` of ``-c``."""
+    from ppdet.experiment.evaluate import weights_of
+    from ppdet.experiment.sources import load_detector
 
-    Attributes:
-        experiment: What `-c` and `-o` say.
-        model: The detector, in evaluation mode.
-        class_names: Its class names by label; empty only if they were not asked for and nothing knows them.
-        source: The weight file.
-    """
+    config = load_experiment(args) if args.config else None
+    if config is None and not args.weights:
+        raise CommandError("give --weights (a checkpoint, an export, a zoo name or a URL), or -c")
+    return load_detector(
+        args.weights if config is None else weights_of(config, args.weights),
+        config=config,
+        overrides=args.opt if config is None else (),
+        classes=getattr(args, "classes", None),
+        runtime=getattr(args, "runtime", "auto"),
+        device=args.device,
+        allow_partial=getattr(args, "allow_partial", False),
+    )
 
-    experiment: Experiment
-    model: Detector
-    class_names: tuple[str, ...]
-    source: str
 
-
-def load_trained(
-    args: argparse.Namespace,
-    *,
-    names_needed: bool,
-    classes: Optional[str] = None,
-    extra: tuple[str, ...] = (),
-    allow_partial: bool = False,
-) -> Trained:
-    """The experiment with the weights that ``--weights`` names, or else its own `weights`.
-
-    Args:
-        args: With `config`, `opt`, `weights` and `device`.
-        names_needed: Whether weights that nobody knows the class names of are an error.
-        classes: Class names, for weights that carry none.
-        extra: Overrides that come last.
-        allow_partial: Accept weights that leave parts of the model as they are.
+def load_model(args: argparse.Namespace) -> CheckpointDetector:
+    """As `load_trained`, for verbs that need the model itself.
 
     Raises:
-        UserError: If there are no such weights, or they are not of this model.
+        CommandError: If the weights are an export.
     """
-    from ppdet.experiment.build import build_model, set_device
-    from ppdet.zoo import load_weights, read_source
-    from ppdet.zoo.class_names import class_names_of
+    from ppdet.experiment.trained import CheckpointDetector
 
-    experiment = load_experiment(args, extra=extra)
-    wanted = args.weights or experiment.weights
-    if not wanted:
-        raise CommandError(
-            f"{args.config} names no weights; say which with --weights FILE, or -o weights=FILE"
-        )
-    set_device(args.device, use_gpu=experiment.use_gpu)
-    file = read_source(wanted)
-    names: tuple[str, ...] = ()
-    if names_needed or file.metadata.class_names:
-        names = class_names_of(file, classes=classes, num_classes=experiment.num_classes)
-    conventions = file.metadata.conventions
-    if conventions:
-        experiment = load_experiment(args, extra=(*extra, f"conventions={conventions}"))
-        logger.info("these weights mean boxes in the %s conventions; the model is built in them", conventions)
-    model = build_model(experiment)
-    report = load_weights(model, file, class_names=names, allow_partial=allow_partial)
-    model.eval()
-    return Trained(experiment, model, names, report.source)
-
-
-def make_folder(path: Path) -> Path:
-    """A folder that files can be written to, made if it is not there.
-
-    Raises:
-        CommandError: If it cannot be.
-    """
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=path):
-            pass
-    except OSError as error:
-        raise CommandError(
-            f"output folder {path} cannot be written: {error.strerror or error}. Choose another "
-            "(--output_dir for infer, -o save_dir=... for train), or change its permissions"
-        ) from None
-    return path
+    detector = load_trained(args)
+    if not isinstance(detector, CheckpointDetector):
+        raise CommandError(f"--weights {args.weights}: is an export; name the checkpoint it was made from")
+    return detector

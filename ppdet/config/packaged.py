@@ -6,6 +6,7 @@ In a checkout they are the folder ``configs`` beside the package; in an installe
 from __future__ import annotations
 
 import os
+import re
 from functools import lru_cache
 from pathlib import Path
 from typing import Union
@@ -64,3 +65,36 @@ def base_of(path: Path, base: str) -> Path:
     packaged = packaged_folder() / base
     inside = packaged.resolve().is_relative_to(packaged_folder().resolve())
     return packaged if inside and packaged.is_file() else beside
+
+
+def title_of(path: Path) -> str:
+    """What a configuration is: its first comment line, up to a colon or full stop; empty without one."""
+    first = path.read_text("utf-8").partition("\n")[0]
+    return re.split(r"[:.](?:\s|$)", first.lstrip("# "))[0].strip() if first.startswith("#") else ""
+
+
+def copy_config(name: str, target: Path) -> Path:
+    """Copy a packaged configuration, to change it; the files that it builds on are still found.
+
+    Args:
+        name: Of a packaged configuration.
+        target: File, or existing folder, to write.
+
+    Returns:
+        The file that was written.
+
+    Raises:
+        ConfigError: If there is no such configuration, or the file exists already or cannot be written.
+    """
+    source = config_path(name)
+    path = target / source.name if target.is_dir() else target
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("x", encoding="utf-8") as file:
+            file.write(source.read_text("utf-8"))
+    except FileExistsError:
+        raise ConfigError([Problem(Place(str(path)), "exists already; name another file")]) from None
+    except OSError as error:
+        reason = f"cannot be written: {error.strerror or error}"
+        raise ConfigError([Problem(Place(str(path)), reason)]) from None
+    return path

@@ -129,13 +129,16 @@ def fits(component: Component, base: Any) -> bool:
     return issubclass(made, base)
 
 
-def import_plugins(entries: list[tuple[str, Place]], problems: list[Problem]) -> dict[str, Component]:
-    """Import what ``plugins:`` lists. This runs the code in it.
+def import_plugins(
+    entries: list[tuple[str, Place]], problems: list[Problem], *, run: bool = True
+) -> dict[str, Component]:
+    """Import what ``plugins:`` lists. This runs the code in it, once per process.
 
     Args:
         entries: ``path/to/file.py``, relative to the YAML that names it, or ``package.module``; each with
             its place.
         problems: Receives the plugins that cannot be imported, with file and line of the fault.
+        run: Whether code may be run. Without it, plugins that this process has not imported are a problem.
 
     Returns:
         The components they register, by name.
@@ -143,7 +146,7 @@ def import_plugins(entries: list[tuple[str, Place]], problems: list[Problem]) ->
     found: dict[str, Component] = {}
     for entry, place in entries:
         try:
-            registered = _import(entry, place)
+            registered = _import(entry, place, run=run)
         except ConfigError as error:
             problems += error.problems
             continue
@@ -165,7 +168,7 @@ def plugin_path(entry: str, place: Place) -> str:
     return str((Path(place.file).parent / Path(entry).expanduser()).resolve())
 
 
-def _import(entry: str, place: Place) -> dict[str, Component]:
+def _import(entry: str, place: Place, *, run: bool) -> dict[str, Component]:
     if entry.endswith(".py"):
         path = Path(plugin_path(entry, place))
         if not path.is_file():
@@ -183,6 +186,9 @@ def _import(entry: str, place: Place) -> dict[str, Component]:
             return importlib.import_module(entry)
 
     if name not in _OF_PLUGIN:
+        if not run and name not in sys.modules:
+            message = f"plugin {entry} is not imported: loading weights runs no code. If you trust it, "
+            raise ConfigError([Problem(place, message + "name the config that lists it, too (config=, -c)")])
         _COLLECTING.append({})
         try:
             module = sys.modules[name] if name in sys.modules else load()

@@ -67,22 +67,28 @@ def describe(log: StepLog, last_step: int) -> str:
 
 
 class LogFile(Hook):
-    """What the package logs, in a file too.
+    """Copies what the package logs during training into a file.
 
     Args:
         folder: Folder of the run.
     """
 
     def __init__(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        self._handler = logging.FileHandler(folder / LOG_FILE, encoding="utf-8")
+        self._folder = folder
+        self._handler: Optional[logging.Handler] = None
+
+    def before_train(self, trainer: Run) -> None:
+        """Open the file."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._handler = logging.FileHandler(self._folder / LOG_FILE, encoding="utf-8")
         self._handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
         logging.getLogger("ppdet").addHandler(self._handler)
 
     def after_train(self, trainer: Run) -> None:
         """Close the file."""
-        logging.getLogger("ppdet").removeHandler(self._handler)
-        self._handler.close()
+        if self._handler is not None:
+            logging.getLogger("ppdet").removeHandler(self._handler)
+            self._handler.close()
 
 
 class JsonLines(Hook):

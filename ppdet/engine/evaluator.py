@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import platform
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Callable, Optional, Protocol
 
@@ -237,16 +237,3 @@ def versions() -> dict[str, str]:
         "numpy": np.__version__,
         "python": platform.python_version(),
     }
-
-
-def class_table(classwise: Mapping[str, Mapping[str, Optional[float]]]) -> str:
-    """AP of each class as a text table, a column per task."""
-    tasks = list(classwise)
-    names = list(dict.fromkeys(name for row in classwise.values() for name in row))
-    width = max([len(name) for name in names] + [len("class")])
-    lines = [" ".join(["class".ljust(width), *(f"{task + ' AP':>8}" for task in tasks)])]
-    for name in names:
-        cells = [classwise[task].get(name) for task in tasks]
-        shown = [f"{'-':>8}" if cell is None else f"{cell * 100:8.1f}" for cell in cells]
-        lines.append(" ".join([name.ljust(width), *shown]))
-    return "\n".join(lines)

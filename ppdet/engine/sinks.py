@@ -17,6 +17,9 @@ from ppdet.utils.scores import flatten
 class Sink(ABC):
     """Takes numbers and pictures by step."""
 
+    def open(self) -> None:  # noqa: B027  (a sink that writes nowhere has nothing to open)
+        """Open files or connections, once before the first step; the constructor opens none."""
+
     @abstractmethod
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         """Numbers by name; a slash groups names."""
@@ -45,7 +48,12 @@ class VisualDlSink(Sink):
             from visualdl import LogWriter
         except ImportError:
             raise _missing("VisualDL", "use_vdl") from None
-        self._writer: Any = LogWriter(logdir=str(folder))
+        self._make_writer: Callable[[], Any] = lambda: LogWriter(logdir=str(folder))
+        self._writer: Any = None
+
+    def open(self) -> None:
+        """Create the folder and its first file."""
+        self._writer = self._make_writer()
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         """Numbers by name."""
@@ -58,7 +66,8 @@ class VisualDlSink(Sink):
 
     def close(self) -> None:
         """Write what is left."""
-        self._writer.close()
+        if self._writer is not None:
+            self._writer.close()
 
 
 class TensorBoardSink(Sink):
@@ -76,7 +85,12 @@ class TensorBoardSink(Sink):
             from tensorboardX import SummaryWriter
         except ImportError:
             raise _missing("TensorBoard", "use_tensorboard") from None
-        self._writer: Any = SummaryWriter(str(folder))
+        self._make_writer: Callable[[], Any] = lambda: SummaryWriter(str(folder))
+        self._writer: Any = None
+
+    def open(self) -> None:
+        """Create the folder and its first file."""
+        self._writer = self._make_writer()
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         """Numbers by name."""
@@ -89,7 +103,8 @@ class TensorBoardSink(Sink):
 
     def close(self) -> None:
         """Write what is left."""
-        self._writer.close()
+        if self._writer is not None:
+            self._writer.close()
 
 
 def _missing(name: str, key: str) -> TrainingError:
@@ -109,6 +124,11 @@ class SinkHook(Hook):
     ) -> None:
         self._sinks = tuple(sinks)
         self._images = images
+
+    def before_train(self, trainer: Run) -> None:
+        """Open the sinks."""
+        for sink in self._sinks:
+            sink.open()
 
     def after_log(self, trainer: Run, log: StepLog) -> None:
         """Losses, rate and times."""

@@ -116,6 +116,7 @@ class Trainer:
         self._stopped: Optional[str] = None
         self._metrics: Metrics = {}
         self._saved_step: Optional[int] = None
+        self._resumed: Optional[Path] = None
 
     @property
     def progress(self) -> Progress:
@@ -182,7 +183,7 @@ class Trainer:
             saved = from_2x(saved, self.state, self.schedule, self.steps_per_epoch)
         self.state.restore(saved)
         self._saved_step = self.progress.step
-        logger.info("resumed %s: step %d, epoch %d", saved.path, self.progress.step, self.progress.epoch)
+        self._resumed = saved.path
 
     @property
     def _done(self) -> bool:
@@ -195,6 +196,9 @@ class Trainer:
                 self.folder.start()
         for hook in self.hooks:
             hook.before_train(self)
+        if self._resumed is not None:
+            progress = self.progress
+            logger.info("resumed %s: step %d, epoch %d", self._resumed, progress.step, progress.epoch)
         self.model.train()
         if self.progress.unevaluated and self._evaluate is not None:
             self._run_evaluation(None)

@@ -8,11 +8,9 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Any, Callable, Optional, TypeVar, Union
+from typing import Any, Callable, Optional, TypeVar
 
-import numpy as np
 import paddle
 import paddle.distributed as dist
 from paddle.optimizer import Optimizer
@@ -29,18 +27,11 @@ from ppdet.engine.ema import EmaSettings
 from ppdet.engine.schedules import LearningRateSchedule, batch_scale
 from ppdet.engine.settings import TrainSettings
 from ppdet.experiment.config import Experiment
-from ppdet.inference.predictors import NativePredictor, Predictor
-from ppdet.inference.runner import ImageRunner
-from ppdet.inference.views import Views, fitted, views_of
 from ppdet.metrics.base import Metric
 from ppdet.modeling.interfaces import Detector
-from ppdet.structures import Categories, Detections, Sample
+from ppdet.structures import Categories
 from ppdet.structures.conventions import NORMAL
 from ppdet.utils.errors import DataError, UserError
-
-#: An image as a user gives it: a path, or ``[H, W, 3]`` uint8 RGB.
-Image = Union[str, os.PathLike[str], np.ndarray]
-
 
 S = TypeVar("S")
 
@@ -119,14 +110,23 @@ def build_dataset(experiment: Experiment, key: str, categories: Optional[Categor
     takes_categories = "categories" in schema_of(spec.component)
     built = spec.build(categories=categories) if takes_categories else spec.build()
     dataset = as_dataset(built, name=key, categories=categories)
-    found = dataset.categories
-    if len(found) != experiment.num_classes:
-        shown = ", ".join(found.names[:5]) + (", ..." if len(found) > 5 else "")
-        raise DataError(
-            f"{key} has {len(found)} categories ({shown}), but num_classes is {experiment.num_classes}"
-            f"{_at(experiment, 'num_classes')}. Set num_classes: {len(found)}, or -o num_classes={len(found)}"
-        )
+    check_classes(experiment, key, dataset)
     return dataset
+
+
+def check_classes(experiment: Experiment, name: str, dataset: Dataset) -> None:
+    """Check that a dataset has as many classes as the model.
+
+    Raises:
+        DataError: If it has not.
+    """
+    names = dataset.categories.names
+    if len(names) != experiment.num_classes:
+        shown = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+        raise DataError(
+            f"{name} has {len(names)} categories ({shown}), but num_classes is {experiment.num_classes}"
+            f"{_at(experiment, 'num_classes')}. Set num_classes: {len(names)}"
+        )
 
 
 def _at(experiment: Experiment, key: str) -> str:
@@ -151,19 +151,28 @@ def build_loader(
         with_masks: Whether the model needs masks.
         num_workers: Loading processes; the experiment's `worker_num` if None.
     """
-    loader: Loader = (
-        require(experiment, key)
-        .build()
-        .loader(
-            dataset,
-            seed=experiment.seed or 0,
-            num_workers=experiment.worker_num if num_workers is None else num_workers,
-            rank=dist.get_rank(),
-            world_size=dist.get_world_size(),
-            with_masks=with_masks,
-        )
+    reader: Reader = require(experiment, key).build()
+    return loader_of(reader, dataset, experiment, with_masks=with_masks, num_workers=num_workers)
+
+
+def loader_of(
+    reader: Reader,
+    dataset: Dataset,
+    experiment: Optional[Experiment],
+    *,
+    with_masks: bool = False,
+    num_workers: Optional[int] = None,
+) -> Loader:
+    """As `build_loader`, with a reader that is built already; without an experiment, its defaults hold."""
+    workers = Experiment.worker_num if experiment is None else experiment.worker_num
+    return reader.loader(
+        dataset,
+        seed=(experiment.seed if experiment is not None else None) or 0,
+        num_workers=workers if num_workers is None else num_workers,
+        rank=dist.get_rank(),
+        world_size=dist.get_world_size(),
+        with_masks=with_masks,
     )
-    return loader
 
 
 def build_metric(experiment: Optional[Experiment], dataset: Dataset, *, with_masks: bool) -> Metric:
@@ -205,13 +214,22 @@ class Training:
     steps_per_epoch: int
 
 
-def build_training(experiment: Experiment) -> Training:
+def build_training(experiment: Experiment, dataset: Optional[Dataset] = None) -> Training:
     """Model, data, schedule and optimiser of an experiment, each from its own block.
+
+    The model has random weights: `ppdet.train` loads `pretrain_weights`.
+
+    Args:
+        experiment: The experiment.
+        dataset: Training images; None for those of its TrainDataset.
 
     Raises:
         UserError: If a part is missing, or does not fit the others or the data.
     """
-    dataset = build_dataset(experiment, "TrainDataset")
+    if dataset is None:
+        dataset = build_dataset(experiment, "TrainDataset")
+    else:
+        check_classes(experiment, "the training dataset", dataset)
     if experiment.deterministic:
         make_deterministic()
     seed_everything(experiment.seed or 0)  # the random weights
@@ -261,61 +279,3 @@ def _settings(kind: Callable[..., S], experiment: Experiment, prefix: str = "", 
             if field.name not in converted and hasattr(experiment, name):
                 converted[field.name] = getattr(experiment, name)
     return kind(**converted)
-
-
-class _Images(Dataset):
-    """Images that a caller holds in memory or names one by one."""
-
-    def __init__(self, images: Sequence[Image]) -> None:
-        self._images = list(images)
-
-    def __len__(self) -> int:
-        return len(self._images)
-
-    def __getitem__(self, index: int) -> Sample:
-        image = self._images[index]
-        if not isinstance(image, np.ndarray):
-            return Sample(image_id=index, path=os.fspath(image))
-        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-            raise DataError(f"image {index}: expected uint8 [H, W, 3] RGB, got {image.dtype} {image.shape}")
-        return Sample(image_id=index, path=f"image {index}", image=image)
-
-    @property
-    def categories(self) -> Categories:
-        """None: whoever holds the images holds the weights, and they know."""
-        return Categories((), ())
-
-
-def predict(
-    model: Union[Detector, Predictor],
-    images: Union[Image, Sequence[Image]],
-    experiment: Experiment,
-    *,
-    views: Optional[Views] = None,
-) -> list[Detections]:
-    """Detect objects.
-
-    Args:
-        model: A detector with trained weights, or what runs one (`ppdet.export.choose.choose_predictor`).
-        images: One image or several: paths, or ``[H, W, 3]`` uint8 RGB arrays.
-        experiment: Says how images are prepared (`TestReader`).
-        views: How often each image is looked at, e.g. ``Views(tiling=Tiling((640, 640)))``; None for what the
-            reader asks for, once unless it has a `MultiscaleTestResize`.
-
-    Returns:
-        Detections of each image in the order given, in pixels of the image as it was given.
-
-    Raises:
-        DataError: If an image cannot be read.
-    """
-    if isinstance(images, (str, os.PathLike)) or (isinstance(images, np.ndarray) and images.ndim == 3):
-        images = [images]
-    dataset = _Images(list(images))
-    if len(dataset) == 0:
-        return []
-    reader: Reader = require(experiment, "TestReader").build()
-    run = model if isinstance(model, Predictor) else NativePredictor(model)
-    if views is None:
-        views = views_of(reader) if isinstance(model, Predictor) else fitted(views_of(reader), model)
-    samples = (dataset[index] for index in range(len(dataset)))
-    return [found.detections for found in ImageRunner(reader, run, views).stream(samples)]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from types import MappingProxyType
@@ -12,7 +13,9 @@ from ppdet.config.compat import NOT_PROVIDED, TOP_LEVEL_KEYS
 from ppdet.config.compat_check import Facts, check_rule, move_keys
 from ppdet.config.dump import dump
 from ppdet.config.errors import ConfigError, Place, Problem, suggestion
-from ppdet.config.load import load_tree
+from ppdet.config.load import load_text, load_tree
+from ppdet.config.overrides import Overrides
+from ppdet.config.packaged import config_path
 from ppdet.config.registry import Table, import_plugins, plugin_path
 from ppdet.config.resolve import Resolver
 from ppdet.config.schema import schema_of
@@ -179,12 +182,14 @@ class Experiment:
             raise ConfigError([Problem(Place(str(path)), message)]) from error
 
 
-def load_config(path: Union[str, Path], overrides: Sequence[str] = ()) -> Experiment:
-    """Read a YAML, its bases and its plugins.
+def load_config(config: Union[str, os.PathLike[str]], overrides: Overrides = ()) -> Experiment:
+    """Read a configuration, its bases and its plugins.
 
     Args:
-        path: The file.
-        overrides: ``a.b.c=value`` items on top of it, as after ``-o``.
+        config: A YAML file, or the name of a configuration that comes with ppdet
+            (``"faster_rcnn_r50_fpn_1x_coco"``; `ppdet configs list` shows them).
+        overrides: What to change: a mapping of dotted keys to values
+            (``{"TrainReader.batch_size": 2}``), or ``"a.b.c=value"`` items.
 
     Returns:
         A new experiment; nothing of it is shared with others.
@@ -193,9 +198,45 @@ def load_config(path: Union[str, Path], overrides: Sequence[str] = ()) -> Experi
         ConfigError: With everything that is wrong, each with file and line.
     """
     problems: list[Problem] = []
-    root = load_tree(path, overrides, problems)
+    root = load_tree(os.fspath(config), overrides, problems)
+    return _resolved(root, config_path(config), problems, run_plugins=True)
+
+
+def load_config_text(text: str, name: str, overrides: Overrides = ()) -> Experiment:
+    """Read the resolved configuration that a checkpoint carries.
+
+    No code is run: a plugin that the text lists is used only if this process has imported it already, since
+    a checkpoint may come from a stranger.
+
+    Args:
+        text: The YAML, as `Experiment.to_yaml` wrote it.
+        name: What messages call it.
+        overrides: As in `load_config`.
+
+    Raises:
+        ConfigError: With everything that is wrong.
+    """
+    problems: list[Problem] = []
+    root = load_text(text, name, overrides, problems)
+    return _resolved(root, Path(name), problems, run_plugins=False)
+
+
+def as_experiment(config: Union[str, os.PathLike[str], Experiment], overrides: Overrides = ()) -> Experiment:
+    """An experiment as it is, or one loaded with `load_config`.
+
+    Raises:
+        TypeError: If there are overrides for an experiment that is loaded already.
+    """
+    if not isinstance(config, Experiment):
+        return load_config(config, overrides)
+    if overrides:
+        raise TypeError("an Experiment is frozen; give the overrides to ppdet.load_config")
+    return config
+
+
+def _resolved(root: Block, source: Path, problems: list[Problem], *, run_plugins: bool) -> Experiment:
     plugins = _plugins(root)
-    table = Table(import_plugins(plugins, problems))
+    table = Table(import_plugins(plugins, problems, run=run_plugins))
     root = move_keys(root, problems)
     resolver = Resolver(root, table, problems)
     arguments, places = resolver.top_level(Experiment)
@@ -203,7 +244,7 @@ def load_config(path: Union[str, Path], overrides: Sequence[str] = ()) -> Experi
     if problems:
         raise ConfigError(_that_matter(problems))
     arguments["plugins"] = tuple(plugin_path(entry, place) for entry, place in plugins)
-    return _made(arguments, Path(path), places)
+    return _made(arguments, source, places)
 
 
 def _made(arguments: Mapping[str, Any], source: Path, origins: Mapping[str, Place]) -> Experiment:

@@ -1,38 +1,191 @@
-"""The evaluation of an experiment: scores, and the time of each stage from a file to its detections."""
+"""The evaluation of a detector: metrics, and the time of each stage from a file to its detections."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Optional
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Optional, Union
 
-import paddle.distributed as dist
-
+from ppdet.config.overrides import Overrides
 from ppdet.data.datasets.base import Dataset
+from ppdet.data.datasets.samples import as_dataset
+from ppdet.data.loader import Loader
 from ppdet.data.readers import Reader
 from ppdet.engine import distributed
-from ppdet.engine.evaluator import SpeedReport, Stage, evaluate, evaluate_single
-from ppdet.experiment.build import build_loader, build_metric, require
-from ppdet.experiment.config import Experiment
-from ppdet.inference.predictors import NativePredictor, Predictor
+from ppdet.engine.evaluator import SpeedReport, Stage, evaluate_single
+from ppdet.engine.evaluator import evaluate as evaluate_batches
+from ppdet.experiment.build import build_dataset, build_metric, loader_of, require
+from ppdet.experiment.config import Experiment, as_experiment
+from ppdet.experiment.sources import load_checkpoint
+from ppdet.experiment.trained import SourceError, TrainedDetector
+from ppdet.export.choose import Choice
+from ppdet.inference.predictors import NativePredictor
 from ppdet.inference.runner import ImageRunner
-from ppdet.inference.views import Views, fitted, views_of
+from ppdet.inference.views import ViewOptions
+from ppdet.metrics.base import Metric
 from ppdet.modeling.interfaces import Detector
-from ppdet.structures import Detections
+from ppdet.structures import Categories, Detections, Sample
+from ppdet.utils.files import write_atomically
 
+#: What `evaluate` takes as data.
+EvalData = Union[Dataset, Sequence[Sample], Experiment, str, "os.PathLike[str]", None]
 #: Images whose speed is measured where batches larger than 1 are what scores.
 TIMED = 100
+
+
+@dataclass(frozen=True)
+class EvalResult:
+    """What an evaluation measured.
+
+    Attributes:
+        metrics: Numbers by task and name, each 0 to 1 or -1 where there is nothing to measure:
+            ``{"bbox": {"AP": 0.37, "AP50": 0.58, ...}, "segm": {...}}``.
+        per_class: AP by task and class name; None for a class without objects.
+        speed: Images per second at batch 1 and milliseconds per stage; see docs/evaluation.md.
+        detections: Per image, by rising image id.
+        class_names: K names by label.
+        results: The detections in COCO's results format: a list of plain dicts.
+    """
+
+    metrics: Mapping[str, Mapping[str, float]]
+    per_class: Mapping[str, Mapping[str, Optional[float]]]
+    speed: Mapping[str, Any]
+    detections: Sequence[Detections]
+    class_names: tuple[str, ...]
+    results: Sequence[Mapping[str, Any]]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Metrics, AP per class and speed, ready for JSON."""
+        return {**self.metrics, "fps": dict(self.speed), "classwise": dict(self.per_class)}
+
+    def save(self, path: Union[str, os.PathLike[str]]) -> None:
+        """Write `to_dict` as JSON."""
+        _write_json(Path(path), self.to_dict())
+
+    def save_results(self, path: Union[str, os.PathLike[str]]) -> None:
+        """Write the detections in COCO's results format."""
+        _write_json(Path(path), list(self.results))
+
+
+def _write_json(path: Path, content: Any) -> None:
+    text = json.dumps(content, ensure_ascii=False, indent=1 if isinstance(content, dict) else None)
+    write_atomically(path, lambda file: file.write(text.encode("utf-8")))
+
+
+def evaluate(
+    detector: Union[TrainedDetector, Experiment, str, os.PathLike[str]],
+    dataset: EvalData = None,
+    *,
+    weights: Optional[str] = None,
+    overrides: Overrides = (),
+    runtime: Choice = "auto",
+    device: str = "auto",
+    views: ViewOptions = ViewOptions(),  # noqa: B008  (immutable)
+    allow_partial: bool = False,
+) -> EvalResult:
+    """Measure the AP and the speed of a detector.
+
+    Args:
+        detector: A detector from `load_detector`, or a configuration whose `weights` are evaluated.
+        dataset: Annotated images: a `ppdet.Dataset`, a sequence of `ppdet.Sample`, or a configuration whose
+            EvalDataset they are; None for the EvalDataset of the detector's own configuration. Classes are
+            matched by name.
+        weights: Weights to evaluate in place of those that the configuration names.
+        overrides: Changes to the configuration, as in `ppdet.load_config`.
+        runtime: What runs the network, for a configuration; see `load_detector`.
+        device: Where to compute, for a configuration; see `load_detector`.
+        views: Test-time augmentation.
+        allow_partial: Accept weights that leave parts of the model as they are.
+
+    Returns:
+        The measurements. In processes other than the first of a distributed evaluation, the metrics alone.
+
+    Raises:
+        UserError: If the weights, the configuration or the dataset are missing or do not fit each other.
+    """
+    distributed.start()
+    if not isinstance(detector, TrainedDetector):
+        experiment = as_experiment(detector, overrides)
+        detector = load_checkpoint(
+            weights_of(experiment, weights),
+            config=experiment,
+            runtime=runtime,
+            device=device,
+            allow_partial=allow_partial,
+        )
+    evaluation = _evaluation_of(detector, dataset, views)
+    metrics = evaluation.score_and_time()
+    names = evaluation.dataset.categories.names
+    if evaluation.speed is None:
+        return EvalResult(metrics, {}, {}, (), names, ())
+    return EvalResult(
+        metrics=metrics,
+        per_class=evaluation.metric.classwise(),
+        speed=evaluation.speed.to_dict(),
+        detections=evaluation.metric.detections,
+        class_names=names,
+        results=evaluation.metric.results(),
+    )
+
+
+def weights_of(experiment: Experiment, weights: Optional[str]) -> str:
+    """The weights to evaluate or run: those given, else those that the configuration names.
+
+    Raises:
+        SourceError: If there are none.
+    """
+    chosen = weights or experiment.weights
+    if not chosen:
+        raise SourceError(
+            f"{experiment.source} names no weights; give some (weights=, --weights): a file, zoo name or URL"
+        )
+    return chosen
+
+
+def _evaluation_of(detector: TrainedDetector, dataset: EvalData, views: ViewOptions) -> Evaluation:
+    # Labels are the classes of the weights; datasets are matched with them by name.
+    categories = Categories.from_names(detector.class_names) if detector.class_names else None
+    experiment = detector.experiment
+    if dataset is None or isinstance(dataset, (Experiment, str, os.PathLike)):
+        experiment = experiment if dataset is None else as_experiment(dataset)
+        if experiment is None:
+            raise SourceError(
+                f"{detector.source} is an export, which has no EvalDataset; name a dataset or a configuration"
+            )
+        images = build_dataset(experiment, "EvalDataset", categories)
+    else:
+        images = as_dataset(dataset, categories=categories)
+    runner = detector.runner(len(images), views=views, reader="EvalReader")
+    metric = build_metric(experiment, images, with_masks=detector.has_masks)
+    return Evaluation(images, metric, runner, loader_of(runner.reader, images, experiment))
+
+
+def training_evaluation(experiment: Experiment, model: Detector, dataset: Dataset) -> Evaluation:
+    """The evaluation of a model in training, as often as it is called.
+
+    Args:
+        experiment: Says how images are prepared and which metric counts.
+        model: The detector.
+        dataset: Annotated images.
+    """
+    reader: Reader = require(experiment, "EvalReader").build()
+    views = ViewOptions().views(reader, model.final_nms)
+    runner = ImageRunner(reader, NativePredictor(model), views)
+    metric = build_metric(experiment, dataset, with_masks=model.has_masks)
+    return Evaluation(dataset, metric, runner, loader_of(reader, dataset, experiment))
 
 
 class Evaluation:
     """Scores a detector on a dataset, as often as it is called.
 
     Args:
-        experiment: Says how images are prepared and which metric counts.
-        model: The detector.
         dataset: Annotated images.
-        predictor: What runs the network; the model itself if None.
-        views: How often each image is looked at; None for what the reader asks for, merged as the model's
-            own NMS would.
+        metric: Scores detections against them.
+        runner: Prepares images and runs the network.
+        loader: Batches of the dataset, prepared by the runner's reader.
 
     Attributes:
         dataset: Annotated images.
@@ -40,28 +193,18 @@ class Evaluation:
         speed: Of the last call of `score_and_time`.
     """
 
-    def __init__(
-        self,
-        experiment: Experiment,
-        model: Detector,
-        dataset: Dataset,
-        predictor: Optional[Predictor] = None,
-        views: Optional[Views] = None,
-    ) -> None:
-        self.metric = build_metric(experiment, dataset, with_masks=model.has_masks)
-        self.speed: Optional[SpeedReport] = None
-        self._predictor = NativePredictor(model) if predictor is None else predictor
+    def __init__(self, dataset: Dataset, metric: Metric, runner: ImageRunner, loader: Loader) -> None:
         self.dataset = dataset
-        self._reader: Reader = require(experiment, "EvalReader").build()
-        self._loader = build_loader(experiment, "EvalReader", dataset)
-        self._views = fitted(views_of(self._reader), model) if views is None else views
+        self.metric = metric
+        self.speed: Optional[SpeedReport] = None
+        self._runner = runner
+        self._loader = loader
 
     def __call__(self) -> dict[str, dict[str, float]]:
-        """Score; worker processes load images ahead of the model, or threads where it looks several times."""
-        if self._views.single:
-            return evaluate(self._predictor, self._loader, self.metric)
-        share = _Share(ImageRunner(self._reader, self._predictor, self._views), self.dataset)
-        return evaluate(list, share, self.metric)
+        """Score; processes load images ahead of the model, or threads with test-time augmentation."""
+        if self._runner.views.single:
+            return evaluate_batches(self._runner.predictor, self._loader, self.metric)
+        return evaluate_batches(list, _Share(self._runner, self.dataset), self.metric)
 
     def score_and_time(self) -> dict[str, dict[str, float]]:
         """Score, and measure the speed on single images that are loaded one by one.
@@ -69,18 +212,17 @@ class Evaluation:
         With batches of one image on one process both come from the same pass over all images. Otherwise the
         batches score, and the first `TIMED` images are timed.
         """
-        stages = single_image_stages(self._reader, self.dataset, self._predictor, self._views)
-        if self._loader.batch_size == 1 and dist.get_world_size() == 1 and not self._reader.skips_corrupt:
+        stages = single_image_stages(self._runner, self.dataset)
+        runtime = self._runner.predictor.runtime
+        one_pass = self._loader.batch_size == 1 and distributed.world_size() == 1
+        if one_pass and not self._runner.skips_corrupt:
             self.metric.reset()
-            self.speed = evaluate_single(
-                range(len(self.dataset)), stages, self.metric, runtime=self._predictor.runtime
-            )
+            self.speed = evaluate_single(range(len(self.dataset)), stages, self.metric, runtime=runtime)
             return self.metric.compute()
         scores = self()
-        if not distributed.is_main():
-            return scores
-        timed = range(min(TIMED, len(self.dataset)))
-        self.speed = evaluate_single(timed, stages, runtime=self._predictor.runtime)
+        if distributed.is_main():
+            timed = range(min(TIMED, len(self.dataset)))
+            self.speed = evaluate_single(timed, stages, runtime=runtime)
         return scores
 
 
@@ -99,18 +241,13 @@ class _Share:
             yield [found.detections]
 
 
-def single_image_stages(
-    reader: Reader, dataset: Dataset, predictor: Predictor, views: Optional[Views] = None
-) -> list[Stage]:
+def single_image_stages(runner: ImageRunner, dataset: Dataset) -> list[Stage]:
     """The way from the index of an image to its detections, for `evaluate_single`.
 
     Args:
-        reader: How images are prepared.
+        runner: Prepares images and runs the network.
         dataset: Where they come from.
-        predictor: What runs the network.
-        views: How often each image is looked at; None for what the reader asks for.
     """
-    runner = ImageRunner(reader, predictor, views)
     return [
         Stage("read", lambda index: runner.decode(dataset[index])),
         Stage("preprocess", runner.prepare),

@@ -1,195 +1,296 @@
-"""The training of an experiment: trainer, hooks and folder, wired; and a kept step run again."""
+"""Training from Python: a plan that is built and checked, and its run."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Callable, Optional
+from typing import Optional, Union
 
-import numpy as np
-
-from ppdet.data.transforms.decode import Decode
+from ppdet import __version__
+from ppdet.data.datasets.base import Dataset
+from ppdet.data.datasets.samples import as_dataset
 from ppdet.engine import distributed
-from ppdet.engine.checkpoint import RunFolder
-from ppdet.engine.console import JsonLines, LogFile, ProgressBar
-from ppdet.engine.evaluator import mean_losses
+from ppdet.engine.checkpoint import BEST, FINAL
 from ppdet.engine.hooks import Hook
-from ppdet.engine.profiling import Profile
-from ppdet.engine.replay import Replay, replay
-from ppdet.engine.sinks import Sink, SinkHook, TensorBoardSink, VisualDlSink
-from ppdet.engine.trainer import Metrics, Trainer
-from ppdet.experiment.build import Training, build_loader, build_model, train_settings
-from ppdet.experiment.config import Experiment
-from ppdet.experiment.evaluate import Evaluation
-from ppdet.inference.drawing import draw_detections
+from ppdet.engine.trainer import Trainer
+from ppdet.experiment.build import Training, build_dataset, build_training, set_device
+from ppdet.experiment.config import Experiment, as_experiment
+from ppdet.experiment.evaluate import Evaluation, training_evaluation
+from ppdet.experiment.run import build_trainer
+from ppdet.structures import Categories, Sample
 from ppdet.utils.errors import TrainingError
+from ppdet.utils.files import writable_folder, write_atomically
 from ppdet.utils.metadata import CheckpointMetadata
+from ppdet.zoo import Purpose, class_names_of, load_weights, read_source
+from ppdet.zoo.loading import conventions_of
+from ppdet.zoo.locate import is_remote
 
-#: Folder of profiles in that of the run.
-PROFILE = "profile"
-#: Images that curves show after each evaluation.
-PICTURES = 4
-#: Lowest score drawn there: early in training little passes more.
-PICTURE_THRESHOLD = 0.3
+#: The resolved configuration, beside the checkpoints.
+RESOLVED = "config.yml"
+
+#: ``{"train": ..., "eval": ...}``: each a dataset, or a sequence of samples with boxes.
+Datasets = Mapping[str, Union[Dataset, Sequence[Sample]]]
 
 
-def build_trainer(
-    experiment: Experiment,
-    training: Training,
-    folder: Path,
+@dataclass(frozen=True)
+class TrainResult:
+    """What a training came to.
+
+    Attributes:
+        metrics: Numbers of the last evaluation by task and name; empty without evaluation.
+        best: Weights with the best value of the metric; None without evaluation.
+        final: The last weights; `ppdet.load_detector` takes them.
+        folder: Folder with checkpoints, logs and `config.yml`.
+        steps: Optimiser steps taken.
+        stopped: Why the training ended early; None if it is complete.
+    """
+
+    metrics: Mapping[str, Mapping[str, float]]
+    best: Optional[Path]
+    final: Path
+    folder: Path
+    steps: int
+    stopped: Optional[str]
+
+
+def train(
+    config: Union[str, os.PathLike[str], Experiment],
     *,
-    evaluation: Optional[Evaluation] = None,
-    metadata: Optional[CheckpointMetadata] = None,
+    resume: Union[str, os.PathLike[str], None] = None,
+    datasets: Optional[Datasets] = None,
     hooks: Sequence[Hook] = (),
-    profile: bool = False,
-) -> Trainer:
-    """Build the trainer of an experiment, with its log files, curves and hooks.
+    weights: Optional[str] = None,
+    evaluate: bool = True,
+    device: str = "auto",
+) -> TrainResult:
+    """Train a detector.
 
     Args:
-        experiment: Says how to train.
-        training: Its parts.
-        folder: Of the run: checkpoints, logs, curves.
-        evaluation: Scores the model along the way; None for not at all.
-        metadata: What every checkpoint says of itself.
-        hooks: Hook objects, called after those of the experiment's ``hooks:``.
-        profile: Profile some steps and stop; leaves checkpoints and logs of the folder alone.
+        config: A configuration, its file, or the name of a packaged one.
+        resume: ``"auto"`` for the last checkpoint of this configuration's folder, a folder, or a checkpoint;
+            training continues exactly.
+        datasets: Datasets to use in place of the configuration's: ``{"train": ..., "eval": ...}``, each a
+            `ppdet.Dataset` or a sequence of `ppdet.Sample`. Without ``"eval"`` nothing is evaluated.
+        hooks: Hooks, called after those of the configuration.
+        weights: Weights to start from, in place of the configuration's `pretrain_weights`.
+        evaluate: Evaluate every `snapshot_epoch`, and keep the best weights.
+        device: ``auto``, ``cpu``, ``gpu`` or ``gpu:i``.
 
     Raises:
-        TrainingError: If `best_metric` is none of the numbers that evaluations will give, or an item of
-            `hooks` is not a `Hook` object.
+        UserError: If the configuration, the data, the weights or the checkpoint are not in order.
     """
-    if evaluation is not None:
-        _check_best_metric(experiment, evaluation.metric.names)
-    evaluate: Optional[Callable[[], Metrics]] = evaluation
-    if evaluation is not None and experiment.validation_loss:
-        evaluate = _with_losses(experiment, training, evaluation)
-    return Trainer(
-        training.model,
-        training.optimizer,
-        training.schedule,
-        training.loader,
-        train_settings(experiment),
-        folder=None if profile else RunFolder(folder, metadata=metadata, keep_last=experiment.keep_last),
+    plan = plan_training(
+        config,
+        resume=resume,
+        datasets=datasets,
+        hooks=hooks,
+        weights=weights,
         evaluate=evaluate,
-        hooks=build_hooks(experiment, folder, profile=profile, evaluation=evaluation, hooks=hooks),
+        device=device,
     )
+    return plan.run()
 
 
-def _check_best_metric(experiment: Experiment, names: Sequence[str]) -> None:
-    """Before hours of training, not after: the first evaluation would stop at a misspelt name."""
-    wanted = experiment.best_metric
-    losses = experiment.validation_loss and wanted is not None and wanted.startswith("loss.")
-    if wanted is None or not names or wanted in names or losses:
-        return
-    known = ", ".join([*names, *(["loss.loss"] if experiment.validation_loss else [])])
-    hint = "; loss.loss needs validation_loss: true" if wanted.startswith("loss.") else ""
-    raise TrainingError(f"best_metric: evaluations give no {wanted!r}, but {known}{hint}")
+@dataclass(frozen=True)
+class TrainingPlan:
+    """A training that is built and checked, and has not begun; nothing is written yet.
+
+    Attributes:
+        experiment: Its configuration.
+        parts: Model, data, schedule and optimiser.
+        validation: Images that it is evaluated on; None for no evaluation.
+        trainer: Runs it.
+        folder: Where it will write.
+        device: Where it computes.
+        starts_from: The checkpoint or weights that it starts from, for people.
+    """
+
+    experiment: Experiment
+    parts: Training
+    validation: Optional[Dataset]
+    trainer: Trainer
+    folder: Path
+    device: str
+    starts_from: str
+
+    def run(self) -> TrainResult:
+        """Train.
+
+        Raises:
+            TrainingError: If a loss is not finite, or a checkpoint cannot be written.
+        """
+        if distributed.is_main():
+            writable_folder(self.folder)
+            if self.trainer.folder is not None:
+                text = _resolved(self.experiment).encode("utf-8")
+                write_atomically(self.folder / RESOLVED, lambda file: file.write(text))
+        try:
+            report = self.trainer.train()
+        finally:
+            self.parts.loader.close()
+        best = self.folder / f"{BEST}.pdparams"
+        return TrainResult(
+            metrics=report.metrics,
+            best=best if self.validation is not None and best.is_file() else None,
+            final=self.folder / f"{FINAL}.pdparams",
+            folder=self.folder,
+            steps=report.progress.step,
+            stopped=report.stopped,
+        )
+
+    def summary(self) -> str:
+        """What the training will do, as a table for people."""
+        experiment, parts = self.experiment, self.parts
+        parameters = parts.model.parameters()
+        total = sum(int(p.size) for p in parameters)
+        trained = sum(int(p.size) for p in parameters if p.trainable)
+        names = parts.dataset.categories.names
+        shown = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
+        steps = self.trainer.last_step
+        batch = f"{parts.loader.batch_size} images"
+        if distributed.world_size() > 1:
+            batch += f" x {distributed.world_size()} processes"
+        if experiment.accumulate > 1:
+            batch += f" x {experiment.accumulate} accumulated"
+        rows = [
+            ("experiment", f"{experiment.name} ({experiment.source})"),
+            ("model", f"{experiment.architecture.name}, {total:,} parameters, {trained:,} of them trained"),
+            ("starts from", self.starts_from),
+            ("training", f"{parts.loader.num_images:,} images"),
+            ("validation", "none" if self.validation is None else f"{len(self.validation):,} images"),
+            ("categories", f"{len(names)}: {shown}"),
+            ("batch", f"{batch}, {parts.steps_per_epoch:,} steps per epoch, {steps:,} steps in all"),
+            ("learning rate", self._rates(steps)),
+            ("device", self.device),
+            ("output", self.folder.as_posix()),
+        ]
+        return "\n".join(f"{name:<14} {value}" for name, value in rows)
+
+    def _rates(self, steps: int) -> str:
+        """First, highest and last rate, and how the batch changed them."""
+        schedule, reference = self.parts.schedule, self.experiment.reference_batch_size
+        sampled = [schedule.rate_at(step) for step in range(0, steps, max(1, steps // 1000))]
+        last = schedule.rate_at(max(0, steps - 1))
+        text = f"{sampled[0]:.3g} at first, {max(sampled):.3g} at most, {last:.3g} at last"
+        if reference is None:
+            return text
+        return f"{text} (x{self.parts.scale:g}: the config's rate is for batch {reference})"
 
 
-def build_hooks(
-    experiment: Experiment,
-    folder: Path,
+def plan_training(
+    config: Union[str, os.PathLike[str], Experiment],
     *,
-    profile: bool = False,
-    evaluation: Optional[Evaluation] = None,
+    resume: Union[str, os.PathLike[str], None] = None,
+    datasets: Optional[Datasets] = None,
     hooks: Sequence[Hook] = (),
-) -> list[Hook]:
-    """Build the log file, progress bar, JSON lines and curves (first process only) and add the user's hooks.
+    weights: Optional[str] = None,
+    evaluate: bool = True,
+    device: str = "auto",
+    classes_from: Optional[str] = None,
+    allow_partial: bool = False,
+    profile: bool = False,
+    download: bool = True,
+) -> TrainingPlan:
+    """Build everything that a training needs, up to its first step.
 
     Args:
-        experiment: Says which curves to write, and lists hooks to build (``hooks:``).
-        folder: Folder of the run.
-        profile: Profile, and write no logs.
-        evaluation: Its detections are drawn beside the curves; None for curves alone.
-        hooks: Hook objects, called after those of ``hooks:``.
+        config: As in `train`.
+        resume: As in `train`.
+        datasets: As in `train`.
+        hooks: As in `train`.
+        weights: As in `train`.
+        evaluate: As in `train`.
+        device: As in `train`.
+        classes_from: Keep what the weights have learnt of classes of the same name. Class names of the
+            weights (a file, ``a,b,c``, the name of a data set); ``""`` for those that the weights carry.
+            None takes over only tensors of the same shape.
+        allow_partial: Start even if little of the weights fits.
+        profile: Profile a few steps in place of training.
+        download: Download weights that are not on this machine. Without it they are left to the training, and
+            the plan says so.
 
     Raises:
-        TrainingError: If an item of `hooks` is not a `Hook` object.
+        UserError: If the configuration, the data, the weights or the checkpoint are not in order.
     """
-    for index, hook in enumerate(hooks):
-        if not isinstance(hook, Hook):
-            cure = f"; pass an object, {hook.__name__}(...)" if isinstance(hook, type) else ""
-            raise TrainingError(
-                f"hooks[{index}]: expected an object of a subclass of ppdet.Hook, got {hook!r}{cure}"
-            )
-    own = [*(spec.build() for spec in experiment.hooks), *hooks]
-    if not distributed.is_main():
-        return own
-    if profile:
-        return [ProgressBar(), Profile(folder / PROFILE), *own]
-    built: list[Hook] = [LogFile(folder), ProgressBar(), JsonLines(folder)]
-    sinks: list[Sink] = []
-    if experiment.use_vdl:
-        sinks.append(VisualDlSink(folder / experiment.vdl_log_dir))
-    if experiment.use_tensorboard:
-        sinks.append(TensorBoardSink(folder / experiment.tensorboard_log_dir))
-    if sinks:
-        built.append(SinkHook(sinks, None if evaluation is None else Pictures(evaluation)))
-    return [*built, *own]
-
-
-class Pictures:
-    """The first images of the validation set, with what the last evaluation found in them.
-
-    Args:
-        evaluation: Whose.
-    """
-
-    def __init__(self, evaluation: Evaluation) -> None:
-        self._evaluation = evaluation
-        self._decode = Decode()
-
-    def __call__(self) -> dict[str, np.ndarray]:
-        """Drawn images, ``[H, W, 3]`` uint8 RGB, by name."""
-        dataset = self._evaluation.dataset
-        found = {one.image_id: one for one in self._evaluation.metric.detections}
-        pictures: dict[str, np.ndarray] = {}
-        for index in range(min(PICTURES, len(dataset))):
-            sample = dataset[index]
-            if sample.image_id not in found:  # one that could not be read
-                continue
-            sample = self._decode(sample, np.random.default_rng(0))  # draws nothing
-            assert sample.image is not None
-            pictures[f"eval/{Path(sample.path).name}"] = draw_detections(
-                sample.image, found[sample.image_id], dataset.categories.names, threshold=PICTURE_THRESHOLD
-            )
-        return pictures
-
-
-def _with_losses(experiment: Experiment, training: Training, evaluation: Evaluation) -> Callable[[], Metrics]:
-    loader = build_loader(experiment, "EvalReader", evaluation.dataset, with_masks=training.model.has_masks)
-
-    def evaluate() -> Metrics:
-        return {**evaluation(), **mean_losses(training.model, loader, seed=experiment.seed or 0)}
-
-    return evaluate
-
-
-def run_replay(experiment: Experiment, path: Path) -> Replay:
-    """Run a step again that a training kept because its numbers were not finite.
-
-    Args:
-        experiment: The configuration of that training.
-        path: The ``.pdreplay`` file.
-    """
-    return replay(path, build_model(experiment))
-
-
-def describe_replay(found: Replay) -> str:
-    """What running a step again gave, for people."""
-    where = found.where
-    lines = [
-        f"step {where.step} (epoch {where.epoch}, batch {where.first_batch}), seed {where.seed}, "
-        f"rank {where.rank}, learning rate {where.learning_rate:g}"
-    ]
-    lines += [f"batch {i}: {_terms(terms)}" for i, terms in enumerate(found.losses)]
-    lines.append("\n".join(found.suspects) or "images and boxes are finite numbers")
-    lines.append(
-        f"gradients that are not finite: {len(found.gradients)}"
-        + "".join(f"\n  {name}" for name in found.gradients[:10])
+    experiment = as_experiment(config)
+    chosen = set_device(device, use_gpu=experiment.use_gpu)
+    distributed.start()
+    folder = Path(experiment.save_dir) / experiment.name
+    parts = build_training(experiment, _dataset(datasets, "train"))
+    start = weights or experiment.pretrain_weights
+    if resume is None and start is not None and not download and is_remote(start):
+        start += " (to be downloaded)"
+    elif resume is None and start is not None:
+        _load_pretrained(parts, start, classes_from=classes_from, allow_partial=allow_partial)
+    validation, evaluation = _validation(experiment, parts, datasets) if evaluate else (None, None)
+    trainer = build_trainer(
+        experiment,
+        parts,
+        folder,
+        evaluation=evaluation,
+        metadata=_metadata(experiment, parts),
+        hooks=hooks,
+        profile=profile,
     )
-    return "\n".join(lines)
+    if resume is not None:
+        trainer.resume(os.fspath(resume))
+        start = f"step {trainer.progress.step} of {folder if resume == 'auto' else resume}"
+    return TrainingPlan(experiment, parts, validation, trainer, folder, chosen, start or "random weights")
 
 
-def _terms(terms: Mapping[str, float]) -> str:
-    return ", ".join(f"{name} {value:g}" for name, value in terms.items())
+def _dataset(
+    datasets: Optional[Datasets], key: str, categories: Optional[Categories] = None
+) -> Optional[Dataset]:
+    """The caller's dataset; None where there is none."""
+    if datasets is None:
+        return None
+    unknown = sorted(set(datasets) - {"train", "eval"})
+    if unknown:
+        raise TrainingError(f"datasets: no dataset {unknown[0]!r}; give 'train', 'eval' or both")
+    if key not in datasets:
+        return None
+    return as_dataset(datasets[key], name=f"datasets[{key!r}]", categories=categories)
+
+
+def _validation(
+    experiment: Experiment, parts: Training, datasets: Optional[Datasets]
+) -> tuple[Optional[Dataset], Optional[Evaluation]]:
+    """The validation images, labelled as the training images are, and their evaluation."""
+    categories = parts.dataset.categories
+    dataset = _dataset(datasets, "eval", categories)
+    if dataset is None and datasets is not None:
+        return None, None
+    if dataset is None:
+        dataset = build_dataset(experiment, "EvalDataset", categories)
+    return dataset, training_evaluation(experiment, parts.model, dataset)
+
+
+def _load_pretrained(
+    parts: Training, source: str, *, classes_from: Optional[str], allow_partial: bool
+) -> None:
+    file = read_source(source)
+    load_weights(
+        parts.model,
+        file,
+        purpose=Purpose.FINETUNE,
+        class_names=parts.dataset.categories.names,
+        classes_from=() if classes_from is None else class_names_of(file, classes=classes_from or None),
+        allow_partial=allow_partial,
+    )
+
+
+def _metadata(experiment: Experiment, parts: Training) -> CheckpointMetadata:
+    """What every checkpoint of the run says of itself."""
+    return CheckpointMetadata(
+        class_names=parts.dataset.categories.names,
+        config={"yaml": _resolved(experiment)},
+        version=__version__,
+        conventions=conventions_of(parts.model),
+    )
+
+
+def _resolved(experiment: Experiment) -> str:
+    """The resolved configuration as a YAML that keeps the experiment's name in any file."""
+    return replace(experiment, filename=experiment.name).to_yaml()

@@ -11,7 +11,8 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Optional, Union
 
-from ppdet.data.readers import Reader
+from ppdet.config import Spec
+from ppdet.data.readers import Reader, TestReader
 from ppdet.data.transforms.base import Step
 from ppdet.data.transforms.decode import Decode
 from ppdet.data.transforms.normalize import NormalizeImage, Permute
@@ -164,6 +165,27 @@ def _described(step: Step) -> dict[str, Any]:
         f"the TestReader has {type(step).__name__}; an export knows Decode, Resize, NormalizeImage, Permute "
         "and PadBatch only"
     )
+
+
+def reader_of(info: ExportInfo) -> TestReader:
+    """The reader that prepares images as an export takes them, one image per batch."""
+    steps = info.preprocess
+    transforms: list[Spec[Any]] = [Spec.of(Decode)]
+    if steps.target_size is not None:
+        transforms.append(
+            Spec.of(
+                Resize,
+                target_size=steps.target_size,
+                keep_ratio=steps.keep_ratio,
+                interp=steps.interp,
+                conventions=info.conventions if steps.unrounded else "",
+            )
+        )
+    scaled = steps.scale != 1.0
+    mean, std = list(steps.mean), list(steps.std)
+    transforms += [Spec.of(NormalizeImage, mean=mean, std=std, is_scale=scaled), Spec.of(Permute)]
+    pad: list[Spec[Step]] = [Spec.of(PadBatch, pad_to_stride=steps.pad_to_stride)]
+    return TestReader(sample_transforms=transforms, batch_transforms=pad)
 
 
 def describe(

@@ -75,16 +75,29 @@ class ImageRunner:
         reader: How images are prepared; its batch size is the number of looks that the network gets at once.
         predictor: What runs the network.
         views: The looks; None for what the reader asks for, one look unless it has a `MultiscaleTestResize`.
+        skip_corrupt: Pass over images that cannot be read; None for what the reader says.
 
     Attributes:
+        reader: As above.
+        predictor: As above.
+        views: The views of an image.
+        skips_corrupt: Whether images that cannot be read are passed over.
         skipped: Unreadable images passed over (`skip_corrupt` of the reader).
     """
 
-    def __init__(self, reader: Reader, predictor: Predictor, views: Optional[Views] = None) -> None:
+    def __init__(
+        self,
+        reader: Reader,
+        predictor: Predictor,
+        views: Optional[Views] = None,
+        *,
+        skip_corrupt: Optional[bool] = None,
+    ) -> None:
+        self.skips_corrupt = reader.skips_corrupt if skip_corrupt is None else skip_corrupt
         self.views = views_of(reader) if views is None else views
         self.skipped = 0
-        self._reader = reader
-        self._predictor = predictor
+        self.reader = reader
+        self.predictor = predictor
         # Preparation draws nothing; transforms want a generator nevertheless.
         self._rng = np.random.default_rng(0)
         samples, self._batch_steps, self._finish = reader.parts
@@ -101,13 +114,13 @@ class ImageRunner:
             DataError: If an image cannot be read and the reader does not skip those.
         """
         with ThreadPoolExecutor(THREADS) as pool:
-            ahead = 2 * max(THREADS, self._reader.batch_size)
+            ahead = 2 * max(THREADS, self.reader.batch_size)
             inputs = _ahead(pool, self._prepare, self._looks(_ahead(pool, self._read, samples, ahead)), ahead)
             found: list[Detections] = []
             views: list[View] = []
-            for some in _grouped(inputs, self._reader.batch_size):
+            for some in _grouped(inputs, self.reader.batch_size):
                 batch = self._batch([one.prepared for one in some])
-                for one, detections in zip(some, self._predictor(batch)):
+                for one, detections in zip(some, self.predictor(batch)):
                     found.append(detections)
                     views.append(one.view)
                     if one.last:
@@ -124,18 +137,18 @@ class ImageRunner:
         """The second stage: batches of all looks at a decoded image."""
         views = self.views.of(*sample.original_size)
         prepared = [self._prepare((sample, view, False)).prepared for view in views]
-        batches = [self._batch(some) for some in _grouped(prepared, self._reader.batch_size)]
+        batches = [self._batch(some) for some in _grouped(prepared, self.reader.batch_size)]
         return Prepared(sample, views, batches)
 
     def forward(self, work: Prepared) -> Any:
         """The third stage: the network, once per batch."""
-        return work, [self._predictor.run(batch) for batch in work.batches]
+        return work, [self.predictor.run(batch) for batch in work.batches]
 
     def finish(self, work: Any) -> list[Detections]:
         """The last stage: unpadding, masks, merging; the detections of the one image."""
         prepared, raws = work
         found = [
-            one for batch, raw in zip(prepared.batches, raws) for one in self._predictor.finish(batch, raw)
+            one for batch, raw in zip(prepared.batches, raws) for one in self.predictor.finish(batch, raw)
         ]
         return [self._merged(prepared.sample, found, prepared.views)]
 
@@ -143,7 +156,7 @@ class ImageRunner:
         try:
             return self.decode(sample)
         except DataError as error:
-            if not self._reader.skips_corrupt:
+            if not self.skips_corrupt:
                 raise
             self.skipped += 1
             logger.warning("skipped (%d so far): %s", self.skipped, error)

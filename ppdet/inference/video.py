@@ -11,6 +11,8 @@ import numpy as np
 from ppdet.structures import Sample
 from ppdet.utils.errors import DataError
 
+#: Endings of video files, in lower case.
+SUFFIXES = frozenset({".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".flv"})
 #: Frames per second of videos that do not tell.
 _USUAL_RATE = 25.0
 #: Encoders to try, with the file type that goes with each. OpenCV's own builds have both.
@@ -24,6 +26,7 @@ class Video:
         path: The file.
 
     Attributes:
+        path: The file.
         rate: Frames per second.
 
     Raises:
@@ -33,7 +36,7 @@ class Video:
     def __init__(self, path: str) -> None:
         import cv2
 
-        self._path = path
+        self.path = path
         self._capture = cv2.VideoCapture(path) if Path(path).is_file() else None
         if self._capture is None or not self._capture.isOpened():
             reason = "does not exist" if self._capture is None else "is no video that OpenCV can read"
@@ -55,7 +58,7 @@ class Video:
             there, frame = self._capture.read()
             if not there:
                 return
-            yield Sample(index, f"{self._path}, frame {index}", cv2.cvtColor(frame, cv2.COLOR_BGR2RGB))
+            yield Sample(index, f"{self.path}, frame {index}", cv2.cvtColor(frame, cv2.COLOR_BGR2RGB))
             index += 1
 
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import NamedTuple, Optional
+from typing import NamedTuple, Optional, Protocol
 
 import numpy as np
 
 from ppdet.data.readers import Reader
 from ppdet.data.transforms.base import pixels_hwc
 from ppdet.data.transforms.resize import MultiscaleTestResize, Resize, ResizeParams
-from ppdet.modeling.interfaces import Detector
 from ppdet.structures import Sample
 from ppdet.utils.errors import UserError
 
@@ -157,16 +156,61 @@ def augmented(reader: Reader) -> Views:
     return Views(sizes=tuple(_scaled(step.params, factor) for factor in SCALES), flip=True)
 
 
-def fitted(views: Views, model: Detector) -> Views:
-    """The same looks, merged as the detector's own NMS would: at its IoU, and as many detections as it keeps.
+class FinalNms(Protocol):
+    """What merging follows: the final NMS of a model, or what its export says of it.
 
-    Tiles have no common limit of detections: each may hold as many as the detector finds at once.
+    Attributes:
+        nms_threshold: IoU of the class-wise NMS; None in the export of a model without NMS.
+        keep_top_k: Most detections of an image.
     """
-    nms = model.final_nms
-    if nms is None:
-        return views
-    most = nms.keep_top_k if views.tiling is None else None
-    return replace(views, match_threshold=nms.nms_threshold, keep_top_k=most)
+
+    @property
+    def nms_threshold(self) -> Optional[float]: ...
+
+    @property
+    def keep_top_k(self) -> Optional[int]: ...
+
+
+@dataclass(frozen=True)
+class ViewOptions:
+    """What a user chooses of test-time augmentation.
+
+    Attributes:
+        multi_scale: See each image at several sizes (those of the reader's `MultiscaleTestResize`, else
+            `SCALES` times its own), mirrored too.
+        tile_size: (height, width) in pixels of overlapping tiles to see too; None for no tiles.
+        tile_overlap: Share of a tile that the next one below, and the next one beside, see too; in [0, 1).
+        merge: Make one detection of those that match; else list those of every view.
+        match_threshold: IoU from which on detections of different views match; None for that of the model's
+            NMS.
+    """
+
+    multi_scale: bool = False
+    tile_size: Optional[tuple[int, int]] = None
+    tile_overlap: tuple[float, float] = (0.25, 0.25)
+    merge: bool = True
+    match_threshold: Optional[float] = None
+
+    def views(self, reader: Reader, nms: Optional[FinalNms]) -> Views:
+        """The views of an image that a reader prepares, merged as the model's own NMS would.
+
+        Args:
+            reader: Prepares the images.
+            nms: The final NMS of the model; None where it has none.
+
+        Raises:
+            ViewError: If the options do not fit each other or the reader.
+        """
+        views = augmented(reader) if self.multi_scale else views_of(reader)
+        if self.tile_size is not None:
+            views = replace(views, tiling=Tiling(self.tile_size, self.tile_overlap))
+        if nms is not None and nms.nms_threshold is not None:
+            # Tiles have no common limit of detections: each may hold as many as the detector finds at once.
+            most = nms.keep_top_k if views.tiling is None else None
+            views = replace(views, match_threshold=nms.nms_threshold, keep_top_k=most)
+        if self.match_threshold is not None:
+            views = replace(views, match_threshold=self.match_threshold)
+        return replace(views, merge=self.merge)
 
 
 def _scaled(params: ResizeParams, factor: float) -> ResizeParams:

@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 from typing import Any, BinaryIO, Callable, Union
 
-from ppdet.utils.errors import CheckpointError
+from ppdet.utils.errors import CheckpointError, UserError
 
 
 def expanded(path: Union[str, os.PathLike[str]]) -> Path:
@@ -126,3 +126,22 @@ def remove_leftovers(folder: Path) -> None:
     for path in folder.glob(".*.tmp"):
         with contextlib.suppress(OSError):
             path.unlink()
+
+
+def writable_folder(folder: Union[str, os.PathLike[str]]) -> Path:
+    """A folder that files can be written to, made if it is not there.
+
+    Raises:
+        UserError: If it cannot be.
+    """
+    path = Path(folder)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            pass
+    except OSError as error:
+        raise UserError(
+            f"output folder {path} cannot be written: {error.strerror or error}. Choose another one "
+            "(--output_dir, or save_dir for a training), or change its permissions"
+        ) from None
+    return path

@@ -95,6 +95,23 @@ def locate(source: Union[str, Path], *, download: bool = True, options: Optional
     return Located(fetch(addresses(url), target, sha256=sha256, check=what_is_wrong, options=options), entry)
 
 
+def is_remote(source: Union[str, Path]) -> bool:
+    """Whether weights exist, as far as this machine knows, and have to be downloaded.
+
+    Raises:
+        WeightsError: If `source` is neither a file, nor the name of published weights, nor a URL.
+    """
+    text = os.fspath(source)
+    if "://" not in text and find_file(text) is not None:
+        return False
+    entry = find(text)
+    url = entry.url if entry is not None else canonical_url(text)
+    if not url.startswith(("http://", "https://")):
+        raise WeightsError(_not_found(text))
+    target = cache_path(url)
+    return _in_offline_folder(target) is None and not target.is_file()
+
+
 def _not_found(text: str) -> str:
     if "://" in text:
         return f"{text}: only http and https addresses can be fetched"

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Optional
 
 from tests.fake_coco import write_coco
 from tests.support import ROOT
@@ -84,7 +85,9 @@ def make_project(folder: Path) -> Path:
     return folder
 
 
-def save_weights(folder: Path, name: str, *, class_names: Sequence[str] = NAMES) -> Path:
+def save_weights(
+    folder: Path, name: str, *, class_names: Sequence[str] = NAMES, config: Optional[dict[str, str]] = None
+) -> Path:
     """Random weights for ``small.yml``, as a checkpoint of ours; without metadata if there are no names."""
     import paddle
 
@@ -94,7 +97,7 @@ def save_weights(folder: Path, name: str, *, class_names: Sequence[str] = NAMES)
     paddle.seed(0)
     state = dict(build_model(load_config(folder / "small.yml")).state_dict())
     if class_names:
-        metadata = CheckpointMetadata(class_names=tuple(class_names), version="test")
+        metadata = CheckpointMetadata(class_names=tuple(class_names), config=config or {}, version="test")
         state[METADATA_KEY] = paddle.to_tensor(metadata.to_array())
     path = folder / name
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from ppdet.cli import main
-from ppdet.cli.infer import drawn_names
-from ppdet.export import choose
+from ppdet.experiment import trained
+from ppdet.experiment.predict import drawn_names
 from ppdet.utils.errors import UserError
 from tests.cli.small import assert_told, command, make_project, save_weights
 from tests.support import ROOT
@@ -75,7 +75,7 @@ def test_the_runtime_is_chosen_for_all_looks(
     def told(*args: object, images: int, **kwargs: object) -> None:
         raise UserError(f"{images} to choose for")
 
-    monkeypatch.setattr(choose, "choose_predictor", told)
+    monkeypatch.setattr(trained, "choose_predictor", told)
     monkeypatch.setattr(os, "environ", dict(os.environ))
     monkeypatch.chdir(project)
     images = len(list(Path("data/val2017").iterdir()))

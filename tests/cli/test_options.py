@@ -13,10 +13,10 @@ CONFIG = {"-h --help", "-c --config", "-o --opt", "--device", "--debug"}
 OPTIONS = {
     "train": CONFIG
     | {"-r --resume", "--eval", "--amp", "--dry-run", "--classes-from", "--allow-partial"}
-    | {"--deterministic", "--profile", "--replay"},
+    | {"--deterministic", "--profile", "--replay", "--epochs", "--batch", "--lr"},
     "eval": CONFIG
     | LOOKS
-    | {"--weights", "--json", "--save_results", "--classwise", "--allow-partial", "--runtime"},
+    | {"--weights", "--json", "--save_results", "--classwise", "--allow-partial", "--runtime", "--classes"},
     "infer": CONFIG
     | LOOKS
     | {
@@ -29,6 +29,7 @@ OPTIONS = {
         "--infer_dir",
         "--output_dir",
         "--draw_threshold",
+        "--no_draw",
         "--save_results",
         "--classes",
         "--runtime",

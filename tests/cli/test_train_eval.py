@@ -23,7 +23,7 @@ def test_train_then_eval_then_infer(tmp_path: Path) -> None:
     resolved = load_config(run / "config.yml")
     assert resolved.LearningRate is not None
     assert resolved.LearningRate.arguments["base_lr"] == 0.02
-    again = load_config(tmp_path / "small.yml", overrides=["LearningRate.base_lr=0.02"])
+    again = load_config(tmp_path / "small.yml", overrides=["LearningRate.base_lr=0.02", "filename=small"])
     assert resolved.to_yaml() == again.to_yaml()
     records = [json.loads(line) for line in (run / "metrics.jsonl").read_text("utf-8").splitlines()]
     steps = [record["step"] for record in records if record["kind"] == "train"]
@@ -90,10 +90,14 @@ def test_dry_run_builds_everything_and_writes_nothing(tmp_path: Path) -> None:
         "2 steps per epoch, 4 steps in all",
         "0.00025 at first, 0.00138 at most",
         "x0.25",
-        "never-fetched",
+        "never-fetched.pdparams (to be downloaded)",
     ):
         assert part in done.stdout, done.stdout
     assert not (tmp_path / "output").exists()
+    done = command(
+        "train", "-c", "small.yml", "--dry-run", "-o", "pretrain_weights=gone.pdparams", cwd=tmp_path
+    )
+    assert_told(done, "gone.pdparams", "there is no such file")
 
 
 @pytest.mark.slow

@@ -18,8 +18,8 @@ import pytest
 from ppdet import load_config
 from ppdet.data.transforms.decode import Decode
 from ppdet.experiment.build import build_dataset, build_training, train_settings
-from ppdet.experiment.evaluate import Evaluation
-from ppdet.experiment.train import PICTURE_THRESHOLD, Pictures, build_hooks, build_trainer
+from ppdet.experiment.evaluate import training_evaluation
+from ppdet.experiment.run import PICTURE_THRESHOLD, Pictures, build_hooks, build_trainer
 from ppdet.inference.drawing import class_colour, draw_detections
 from ppdet.structures import Detections
 from ppdet.utils.errors import TrainingError
@@ -107,7 +107,7 @@ def test_best_metric_is_checked_before_training(
     experiment = load_config("small.yml", overrides=words)
     training = build_training(experiment)
     dataset = build_dataset(experiment, "EvalDataset", training.dataset.categories)
-    evaluation = Evaluation(experiment, training.model, dataset)
+    evaluation = training_evaluation(experiment, training.model, dataset)
     with pytest.raises(TrainingError, match=error) if error else nullcontext():
         build_trainer(experiment, training, tmp_path / "run", evaluation=evaluation)
     names = set(flatten(evaluation.metric.compute()))
@@ -120,7 +120,7 @@ def test_pictures_show_what_was_found(tmp_path: Path, monkeypatch: pytest.Monkey
     experiment = load_config("small.yml")
     training = build_training(experiment)
     dataset = build_dataset(experiment, "EvalDataset", training.dataset.categories)
-    evaluation = Evaluation(experiment, training.model, dataset)
+    evaluation = training_evaluation(experiment, training.model, dataset)
     boxes = np.array([[2, 2, 20, 16], [20, 2, 30, 16]], np.float32)
     scores, labels = np.array([0.9, PICTURE_THRESHOLD - 0.01], np.float32), np.array([1, 1])
     first = dataset[0]

@@ -101,7 +101,7 @@ def test_evaluation_takes_up_the_conventions_of_the_weights(
 ) -> None:
     """A file that says it means other boxes gets a model that means the same, and a line that says so."""
     from ppdet import build_model, load_config
-    from ppdet.cli.common import load_trained
+    from ppdet.cli.common import load_model
     from ppdet.utils.metadata import CheckpointMetadata
     from ppdet.zoo import Layout, WeightFile
     from ppdet.zoo.convert import save_weights
@@ -115,6 +115,6 @@ def test_evaluation_takes_up_the_conventions_of_the_weights(
     )
     args = make_parser("eval").parse_args(["-c", str(config), "--weights", str(path), "--device", "cpu"])
     with caplog.at_level("INFO", logger="ppdet"):
-        trained = load_trained(args, names_needed=False)
+        trained = load_model(args)
     assert trained.model.conventions.name == "dygraph2020-yolo"
-    assert "mean boxes in the dygraph2020-yolo conventions" in caplog.text
+    assert "use the dygraph2020-yolo box conventions" in caplog.text

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ppdet.engine.evaluator import Stage, class_table, evaluate, evaluate_single
+from ppdet.engine.evaluator import Stage, evaluate, evaluate_single
 from ppdet.structures import Detections
 from tests.engine.toys import ToyLoader
 
@@ -82,12 +82,3 @@ def test_stages_are_timed_apart_and_warm_up_is_not_scored_twice(monkeypatch: pyt
 def test_no_images_is_zero_not_a_crash() -> None:
     report: dict[str, Any] = evaluate_single([], [Stage("read", lambda item: item)]).to_dict()
     assert (report["fps"], report["images"]) == (0.0, 0)
-
-
-def test_class_table() -> None:
-    text = class_table({"bbox": {"cat": 0.5, "traffic light": None}, "segm": {"cat": 0.25}})
-    assert text.splitlines() == [
-        "class          bbox AP  segm AP",
-        "cat               50.0     25.0",
-        "traffic light        -        -",
-    ]

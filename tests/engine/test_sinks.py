@@ -77,6 +77,7 @@ def tensorboard_values(folder: Path) -> list[tuple[int, str]]:
 def test_tensorboard(tmp_path: Path) -> None:
     pytest.importorskip("tensorboardX")
     sink = TensorBoardSink(tmp_path)
+    sink.open()
     sink.scalars(7, {"train/loss": 1.5})
     sink.image(7, "drawn", np.zeros((4, 4, 3), np.uint8))
     sink.close()
@@ -103,6 +104,7 @@ def test_visualdl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     module.LogWriter = LogWriter  # type: ignore[attr-defined]  # a stand-in for the module
     monkeypatch.setitem(sys.modules, "visualdl", module)
     sink = VisualDlSink(tmp_path)
+    sink.open()
     sink.scalars(7, {"train/loss": 1.5})
     sink.image(7, "drawn", np.zeros((4, 4, 3), np.uint8))
     sink.close()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import cv2
 import numpy as np
 import paddle
 import pytest
@@ -23,8 +22,8 @@ from ppdet.experiment.build import (
     require,
     set_device,
 )
-from ppdet.experiment.evaluate import Evaluation
-from ppdet.experiment.train import build_hooks, build_trainer
+from ppdet.experiment.evaluate import training_evaluation
+from ppdet.experiment.run import build_hooks, build_trainer
 from ppdet.structures import Categories
 from ppdet.utils.errors import DataError, TrainingError
 from tests.cli.small import NAMES, make_project
@@ -40,42 +39,6 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def in_project(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Paths in the config are relative to the project."""
     monkeypatch.chdir(project)
-
-
-def test_predict_takes_paths_and_arrays_alike() -> None:
-    experiment = ppdet.load_config("small.yml", overrides=["TestReader.batch_size=2"])
-    model = ppdet.build_model(experiment)
-    path = "data/val2017/000000000001.jpg"
-    array = cv2.cvtColor(cv2.imread(path), cv2.COLOR_BGR2RGB)
-    several = ppdet.predict(model, [path, Path(path), array], experiment)
-    one = ppdet.predict(model, array, experiment)
-    assert [found.image_id for found in several] == [0, 1, 2]
-    assert len(one) == 1
-    for found in several:
-        # A batch of two rounds differently from one of one.
-        assert len(found) == len(one[0]) > 0
-        np.testing.assert_allclose(found.scores, one[0].scores, atol=1e-4)
-        assert (found.boxes >= 0).all()
-        assert (found.boxes <= [128, 96, 128, 96]).all()
-        assert (np.diff(found.scores) <= 0).all()
-    assert ppdet.predict(model, [], experiment) == []
-    assert model.training, "predict leaves the model in the mode it was in"
-
-
-@pytest.mark.parametrize(
-    ("image", "told"),
-    [
-        (np.zeros((4, 4, 3), np.float32), "float32"),
-        (np.zeros((4, 4, 4), np.uint8), r"\(4, 4, 4\)"),
-        ("gone.jpg", "gone.jpg"),
-        ("small.yml", "small.yml"),
-    ],
-)
-def test_predict_names_an_image_it_cannot_use(image: object, told: str) -> None:
-    experiment = ppdet.load_config("small.yml")
-    model = ppdet.build_model(experiment)
-    with pytest.raises(DataError, match=told):
-        ppdet.predict(model, [image], experiment)  # type: ignore[list-item]
 
 
 def test_classes_must_be_as_many_as_the_config_says() -> None:
@@ -122,7 +85,7 @@ def test_samples_in_memory_are_evaluated_like_the_files_they_come_from() -> None
     decode = Decode()
     samples = [decode(files[i], np.random.default_rng(0)) for i in range(len(files))]
     in_memory = as_dataset(samples, categories=files.categories)
-    one, other = (Evaluation(experiment, model, dataset) for dataset in (in_memory, files))
+    one, other = (training_evaluation(experiment, model, dataset) for dataset in (in_memory, files))
     assert one() == other()
     assert [row["score"] for row in one.metric.results()] == [row["score"] for row in other.metric.results()]
     assert len(one.metric.results()) > 0

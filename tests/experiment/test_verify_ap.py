@@ -8,13 +8,13 @@ import pytest
 
 from ppdet import build_model, load_config
 from ppdet.experiment import verify_ap as module
-from ppdet.experiment.build import build_dataset, require
+from ppdet.experiment.build import require
+from ppdet.experiment.trained import CheckpointDetector
 from ppdet.experiment.verify_ap import verify_ap
 from ppdet.export.bundle import export_model
 from ppdet.export.errors import VerifyError
 from ppdet.export.info import FILE_NAME, describe
 from ppdet.export.verify import made_up_images, prepare
-from ppdet.structures import Categories
 from tests.cli.small import NAMES, command, make_project, save_weights
 
 
@@ -27,8 +27,8 @@ def test_ap_of_model_and_export(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     folder = tmp_path / "export"
     batches = prepare(reader, made_up_images())
     export_model(model, folder, describe(model, reader, NAMES), formats=["paddle"], batches=batches)
-    dataset = build_dataset(experiment, "EvalDataset", Categories.from_names(NAMES))
-    table = verify_ap(model, folder, experiment, dataset, ["paddle"])
+    detector = CheckpointDetector(model, experiment, class_names=NAMES)
+    table = verify_ap(detector, folder, ["paddle"])
     assert [line.split()[0] for line in table.splitlines()] == ["AP", "native", "paddle", "limit"]
 
     # Weights from nowhere find nothing, so numbers are put in their place.
@@ -36,11 +36,11 @@ def test_ap_of_model_and_export(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         numbers = iter([0.4, found])
         monkeypatch.setattr(module, "evaluate", lambda *_: {"bbox": {"AP": next(numbers), "AP50": 0.5}})  # noqa: B023
         if passes:
-            assert "40.090" in verify_ap(model, folder, experiment, dataset, ["paddle"])
+            assert "40.090" in verify_ap(detector, folder, ["paddle"])
             continue
         description = (folder / FILE_NAME).read_text("utf-8")
         with pytest.raises(VerifyError, match=f"{100 * found:.3f}"):
-            verify_ap(model, folder, experiment, dataset, ["paddle"])
+            verify_ap(detector, folder, ["paddle"])
         assert not (folder / FILE_NAME).exists()
         (folder / FILE_NAME).write_text(description, "utf-8")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ppdet import build_model, load_config, predict
+from ppdet import build_model, load_config
 from ppdet.cli.common import RUNTIMES
 from ppdet.config import Spec
 from ppdet.data.readers import Reader
@@ -21,8 +21,11 @@ from ppdet.export.info import describe
 from ppdet.export.paddle_inference import BROKEN_PASSES
 from ppdet.export.runtime import ExportedPredictor
 from ppdet.export.verify import made_up_images
-from ppdet.inference.predictors import NativePredictor
+from ppdet.inference.images import samples_of
+from ppdet.inference.predictors import NativePredictor, Predictor
+from ppdet.inference.runner import ImageRunner
 from ppdet.modeling.interfaces import Detector
+from ppdet.structures import Detections
 from tests.cli.small import make_project
 from tests.support import requires_onnx
 
@@ -36,6 +39,12 @@ def cpu_flags() -> str:
 def chosen_for(model: Detector, experiment: Experiment) -> tuple[Detector, Spec[Detector], Reader]:
     """What `choose_predictor` takes after the choice."""
     return model, experiment.architecture, require(experiment, "EvalReader").build()
+
+
+def detections_of(predictor: Predictor, images: list[np.ndarray], experiment: Experiment) -> list[Detections]:
+    """What a predictor detects in images."""
+    runner = ImageRunner(require(experiment, "TestReader").build(), predictor)
+    return [found.detections for found in runner.stream(samples_of(images))]
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +75,7 @@ def test_auto_exports_once_and_only_where_it_pays(
     again = choose_predictor("auto", *chosen_for(model, experiment), images=1, cache=tmp_path)
     assert isinstance(again, ExportedPredictor)
     images = made_up_images()
-    counts = [[len(d) for d in predict(p, images, experiment)] for p in (model, again)]
+    counts = [[len(d) for d in detections_of(p, images, experiment)] for p in (NativePredictor(model), again)]
     assert counts[0] == counts[1]
     assert [p.name for p in tmp_path.iterdir() if p.name.startswith(".")] == []
 
@@ -169,7 +178,7 @@ def test_bfloat16_is_coarse_but_alike(project: Path, tmp_path: Path) -> None:
     assert "bfloat16" not in full.runtime
     assert len(list(tmp_path.iterdir())) == 1  # both run the same export
     images = made_up_images()
-    for one, other in zip(predict(full, images, experiment), predict(half, images, experiment)):
+    for one, other in zip(detections_of(full, images, experiment), detections_of(half, images, experiment)):
         assert not np.array_equal(one.scores, other.scores)
         count = min(len(one), len(other))
         assert count

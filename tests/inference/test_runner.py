@@ -16,7 +16,7 @@ from ppdet.experiment.evaluate import single_image_stages
 from ppdet.export.verify import made_up_images
 from ppdet.inference.predictors import NativePredictor
 from ppdet.inference.runner import ImageRunner
-from ppdet.inference.views import Tiling, Views, augmented, fitted
+from ppdet.inference.views import Tiling, ViewOptions, Views
 from ppdet.structures import Detections, Sample
 from ppdet.utils.errors import DataError
 from tests.export.small import reader as small_reader
@@ -81,7 +81,7 @@ def test_one_tile_and_one_size_are_the_plain_image(name: str) -> None:
 @pytest.mark.parametrize("name", ["faster_fpn", "mask_fpn", "retinanet"])
 def test_a_mirrored_image_gives_mirrored_detections(name: str) -> None:
     model = small_model(name)
-    views = fitted(augmented(small_reader()), model)
+    views = ViewOptions(multi_scale=True).views(small_reader(), model.final_nms)
     assert len(views.of(10, 10)) == 6
     image = made_up_images()[0]
     runner = ImageRunner(small_reader(), NativePredictor(model), views)
@@ -120,7 +120,8 @@ def test_stages_of_one_image_do_what_the_stream_does() -> None:
     sample = picture(150, 200, [(30, 20, 120, 90, 0, 250), (100, 100, 180, 140, 1, 200)])
     images: Any = [sample]
     value: Any = 0
-    for stage in single_image_stages(reader(batch_size=4), images, RectangleFinder(masks=True), TILES):
+    runner = ImageRunner(reader(batch_size=4), RectangleFinder(masks=True), TILES)
+    for stage in single_image_stages(runner, images):
         value = stage.run(value)
     wanted = found_in(sample, TILES, masks=True)
     np.testing.assert_array_equal(value[0].boxes, wanted.boxes)

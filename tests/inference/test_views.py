@@ -7,8 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ppdet.inference.views import Tiling, View, ViewError, Views, augmented, fitted, look, views_of
-from ppdet.modeling.interfaces import Detector
+from ppdet.inference.views import Tiling, View, ViewError, ViewOptions, Views, augmented, look, views_of
 from tests.export.small import small_model
 from tests.inference.support import picture, reader
 
@@ -89,16 +88,9 @@ def test_sizes_where_the_reader_names_one() -> None:
 
 def test_merging_follows_the_nms_of_the_model() -> None:
     model = small_model("faster_fpn")
-    assert (fitted(Views(flip=True), model).match_threshold, fitted(Views(flip=True), model).keep_top_k) == (
-        0.5,
-        20,
-    )
-    assert fitted(Views(tiling=Tiling()), model).keep_top_k is None
-
-
-def test_a_detector_without_nms_leaves_the_views_as_they_are() -> None:
-    class WithoutNms(Detector):
-        """As a detector that predicts a set."""
-
-    views = Views(flip=True, match_threshold=0.3, keep_top_k=7)
-    assert fitted(views, WithoutNms()) == views
+    whole = ViewOptions().views(reader(), model.final_nms)
+    assert (whole.match_threshold, whole.keep_top_k, whole.single) == (0.5, 20, True)
+    tiles = ViewOptions(tile_size=(640, 640)).views(reader(), model.final_nms)
+    assert (tiles.keep_top_k, tiles.single) == (None, False)
+    assert ViewOptions(match_threshold=0.7).views(reader(), model.final_nms).match_threshold == 0.7
+    assert ViewOptions(merge=False).views(reader(), None) == Views(merge=False)

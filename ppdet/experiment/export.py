@@ -1,0 +1,91 @@
+"""The export of a model with its reader and class names, compared with it."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Optional, Union
+
+import numpy as np
+
+from ppdet.data.readers import Reader
+from ppdet.data.transforms.base import pixels
+from ppdet.data.transforms.decode import Decode
+from ppdet.export.bundle import export_model
+from ppdet.export.info import describe
+from ppdet.export.onnx import obstacle
+from ppdet.export.runtime import Runtime
+from ppdet.export.verify import Comparison, made_up_images, prepare
+from ppdet.inference.images import Image, samples_of
+from ppdet.modeling.interfaces import Detector
+from ppdet.utils.files import writable_folder
+
+logger = logging.getLogger(__name__)
+
+#: Images of the caller that are compared.
+MOST_IMAGES = 8
+
+
+@dataclass(frozen=True)
+class ExportResult:
+    """A finished export.
+
+    Attributes:
+        folder: Where it is; `ppdet.load_detector` takes it.
+        files: The model files in it.
+        comparisons: What each format gave on the images, beside the detector; empty if it was not compared.
+    """
+
+    folder: Path
+    files: tuple[Path, ...]
+    comparisons: tuple[Comparison, ...]
+
+
+def export_verified(
+    model: Detector,
+    reader: Reader,
+    class_names: tuple[str, ...],
+    folder: Union[str, os.PathLike[str]],
+    *,
+    formats: Optional[Sequence[Runtime]] = None,
+    uint8: bool = False,
+    verify: bool = True,
+    images: Union[Image, Iterable[Image], None] = None,
+) -> ExportResult:
+    """Write a model for other runtimes; the other arguments are those of `TrainedDetector.export`.
+
+    Args:
+        model: With its weights.
+        reader: Prepares its images.
+        class_names: K names by label.
+        folder: As there.
+        formats: As there.
+        uint8: As there.
+        verify: As there.
+        images: As there.
+    """
+    decoded = None if images is None else _pixels(images)
+    target = writable_folder(folder)
+    info = describe(model, reader, class_names, uint8_input=uint8)
+    batches = prepare(reader, decoded or made_up_images()) if verify else None
+    chosen = available_formats() if formats is None else tuple(formats)
+    comparisons = export_model(model, target, info, formats=chosen, batches=batches)
+    return ExportResult(target, tuple(sorted(target.rglob("model.*"))), tuple(comparisons))
+
+
+def _pixels(images: Union[Image, Iterable[Image]]) -> list[np.ndarray]:
+    """The first `MOST_IMAGES`, decoded."""
+    decode, rng = Decode(), np.random.default_rng(0)  # nothing is drawn
+    return [pixels(decode(sample, rng)) for sample in samples_of(images)[:MOST_IMAGES]]
+
+
+def available_formats() -> tuple[Runtime, ...]:
+    """``paddle``, and ``onnx`` where its packages are installed; logs why it is left out."""
+    reason = obstacle()
+    if reason:
+        logger.warning("model.onnx is left out: %s", reason)
+        return ("paddle",)
+    return ("paddle", "onnx")

@@ -1,0 +1,150 @@
+"""From a checkpoint, an export, a zoo name or a URL to a trained detector."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Optional, Union
+
+from ppdet.config.overrides import Overrides
+from ppdet.experiment.build import build_model, set_device
+from ppdet.experiment.config import Experiment, as_experiment, load_config_text
+from ppdet.experiment.trained import CheckpointDetector, ExportedDetector, SourceError, TrainedDetector
+from ppdet.export.choose import Choice
+from ppdet.export.info import FILE_NAME
+from ppdet.utils.errors import DataError
+from ppdet.zoo import class_names_of, load_weights, locate, read_source
+from ppdet.zoo.weight_file import WeightFile
+
+logger = logging.getLogger(__name__)
+
+
+def load_detector(
+    source: Union[str, os.PathLike[str]],
+    *,
+    config: Union[str, os.PathLike[str], Experiment, None] = None,
+    overrides: Overrides = (),
+    classes: Union[str, Sequence[str], None] = None,
+    runtime: Choice = "auto",
+    device: str = "auto",
+    allow_partial: bool = False,
+) -> TrainedDetector:
+    """Load a trained detector.
+
+    Args:
+        source: A checkpoint (``output/x/best_model``, with or without its ending), the folder of an export,
+            the name of published weights (`ppdet weights list`), or a URL.
+        config: Configuration to use in place of the one that the checkpoint carries: for weights of other
+            programs, which carry none. Published weights have one in the zoo table.
+        overrides: Changes to the configuration, as in `ppdet.load_config`.
+        classes: Class names, for weights that carry none: a sequence, a file with one name a line, ``a,b,c``
+            or the name of a data set.
+        runtime: ``auto``, ``native`` (Paddle, operation by operation), ``paddle`` (Paddle Inference),
+            ``paddle-bf16``, ``onnx`` (ONNX Runtime).
+        device: ``auto``, ``cpu``, ``gpu`` or ``gpu:i``.
+        allow_partial: Accept weights that leave parts of the model as they are.
+
+    Raises:
+        WeightsError: If there are no such weights, they do not fit the configuration, or nothing says what
+            their classes are called.
+        ConfigError: If the configuration is not in order.
+        SourceError: If nothing says which model the weights belong to.
+    """
+    folder = Path(os.path.expandvars(os.fspath(source))).expanduser()
+    if (folder / FILE_NAME).is_file():
+        set_device(device)
+        return ExportedDetector(folder, runtime=runtime)
+    if folder.is_dir():
+        raise SourceError(
+            f"{folder} is a folder without {FILE_NAME}, so not an export; name the checkpoint in it, "
+            f"e.g. {folder / 'best_model'}"
+        )
+    return load_checkpoint(
+        os.fspath(source),
+        config=config,
+        overrides=overrides,
+        classes=classes,
+        runtime=runtime,
+        device=device,
+        allow_partial=allow_partial,
+    )
+
+
+def load_checkpoint(
+    source: str,
+    *,
+    config: Union[str, os.PathLike[str], Experiment, None] = None,
+    overrides: Overrides = (),
+    classes: Union[str, Sequence[str], None] = None,
+    runtime: Choice = "auto",
+    device: str = "auto",
+    allow_partial: bool = False,
+) -> CheckpointDetector:
+    """Load a detector from weights; see `load_detector`."""
+    experiment = None if config is None else as_experiment(config, overrides)
+    set_device(device, use_gpu=experiment is None or experiment.use_gpu)
+    entry = locate(source).entry
+    file = read_source(source)
+    if experiment is None:
+        experiment = _own_experiment(file, entry.config if entry is not None else None, overrides)
+        set_device(device, use_gpu=experiment.use_gpu)
+    conventions = file.metadata.conventions
+    if conventions:
+        logger.info("these weights use the %s box conventions; the model is built with them", conventions)
+        experiment = _with_conventions(experiment, config, overrides, conventions)
+    names = _names(file, experiment, classes)
+    model = build_model(experiment)
+    report = load_weights(model, file, class_names=names, allow_partial=allow_partial)
+    return CheckpointDetector(model, experiment, class_names=names, source=report.source, runtime=runtime)
+
+
+def _own_experiment(file: WeightFile, zoo_config: Optional[str], overrides: Overrides) -> Experiment:
+    """The configuration that weights carry, or that the zoo table names for them."""
+    text = file.metadata.config.get("yaml")
+    if isinstance(text, str):
+        return load_config_text(text, f"config of {file.path}", overrides)
+    if zoo_config is not None:
+        return as_experiment(zoo_config, overrides)
+    raise SourceError(
+        f"{file.path}: carries no configuration, so nothing says which model these weights belong to; "
+        "name one (config=, -c): a YAML, or one of `ppdet configs list`"
+    )
+
+
+def _with_conventions(
+    experiment: Experiment,
+    config: Union[str, os.PathLike[str], Experiment, None],
+    overrides: Overrides,
+    conventions: str,
+) -> Experiment:
+    """The experiment again, with the box conventions that its weights need."""
+    if isinstance(config, Experiment):
+        return config  # `load_weights` compares its conventions with those of the weights
+    more = {"conventions": conventions}
+    changed: Overrides
+    if isinstance(overrides, Mapping):
+        changed = {**overrides, **more}
+    else:
+        changed = [*overrides, f"conventions={conventions}"]
+    if config is not None:
+        return as_experiment(config, changed)
+    return load_config_text(experiment.to_yaml(), str(experiment.source), more)
+
+
+def _names(
+    file: WeightFile, experiment: Experiment, classes: Union[str, Sequence[str], None]
+) -> tuple[str, ...]:
+    """Class names of the weights, of the caller, or of the configuration's TestDataset; empty for none."""
+    given = classes if classes is None or isinstance(classes, str) else ",".join(classes)
+    if given or file.metadata.class_names:
+        return class_names_of(file, classes=given, num_classes=experiment.num_classes)
+    if experiment.TestDataset is not None:
+        try:
+            names = experiment.TestDataset.build().categories.names
+        except DataError as error:
+            logger.debug("TestDataset gives no class names: %s", error)
+            return ()
+        return names if len(names) == experiment.num_classes else ()
+    return ()

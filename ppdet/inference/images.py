@@ -1,0 +1,75 @@
+"""Images as a user gives them: files, folders, patterns, arrays, PIL images."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Union
+
+import numpy as np
+
+from ppdet.data.datasets.image_folder import find_images
+from ppdet.structures import Sample
+from ppdet.utils.errors import DataError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image as PilImage
+
+#: A file, a folder (searched recursively), a pattern with ``*``; ``[H, W, 3]`` uint8 RGB; a PIL image.
+Image = Union[str, "os.PathLike[str]", np.ndarray, "PilImage"]
+
+
+def samples_of(images: Union[Image, Iterable[Image]]) -> list[Sample]:
+    """Images to run a detector on, numbered from 0.
+
+    Args:
+        images: One image or several, of any of the kinds of `Image`, mixed as you like.
+
+    Returns:
+        A sample per image file, array or PIL image, in the order given; those of a folder or pattern sorted
+        by name.
+
+    Raises:
+        DataError: If a file, folder or pattern matches nothing, or an array is not uint8 RGB.
+    """
+    if isinstance(images, (str, os.PathLike)) or not isinstance(images, Iterable) or _is_array(images):
+        images = [images]  # type: ignore[list-item]  # one image: told apart here
+    samples: list[Sample] = []
+    for image in images:
+        if isinstance(image, (str, os.PathLike)):
+            samples += [Sample(len(samples) + i, path=path) for i, path in enumerate(_files(image))]
+        else:
+            samples.append(_in_memory(len(samples), image))
+    return samples
+
+
+def _is_array(images: Any) -> bool:
+    """Whether an iterable is one image rather than several."""
+    return (isinstance(images, np.ndarray) and images.ndim <= 3) or hasattr(images, "convert")
+
+
+def _files(name: Union[str, os.PathLike[str]]) -> Sequence[str]:
+    path = Path(os.path.expandvars(os.fspath(name))).expanduser()
+    if path.is_dir():
+        return find_images(path)
+    if path.is_file():
+        return [path.as_posix()]
+    if glob.has_magic(str(path)):
+        matches = glob.iglob(str(path), recursive=True)  # noqa: PTH207  (Path.glob takes no absolute patterns)
+        files = sorted(Path(match).as_posix() for match in matches if Path(match).is_file())
+        if files:
+            return files
+        raise DataError(f"no file matches {path}")
+    raise DataError(f"image {path} does not exist")
+
+
+def _in_memory(index: int, image: Any) -> Sample:
+    if hasattr(image, "convert"):  # a PIL image; PIL is not needed for the others
+        image = np.asarray(image.convert("RGB"))
+    if not isinstance(image, np.ndarray):
+        raise DataError(f"image {index}: expected a path, a uint8 RGB array or a PIL image, got {image!r}")
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        raise DataError(f"image {index}: expected uint8 [H, W, 3] RGB, got {image.dtype} {image.shape}")
+    return Sample(index, path=f"image {index}", image=image)
