@@ -28,10 +28,10 @@ SMALL_TEST = " ".join(f"{r}Reader.sample_transforms.Resize.target_size=[64,64]" 
 #: Pattern of a command -> words put at its end, so that it ends in seconds.
 SHORTER = [
     (
-        r"tools/train\.py(?!.*(--dry-run|--help))",
+        r"(tools/train\.py|ppdet train)(?!.*(--dry-run|--help))",
         f"-o max_iters=2 worker_num=0 pretrain_weights=null {SMALL}",
     ),
-    (r"tools/(eval|infer|export_model)\.py(?!.*--help)", f"-o worker_num=0 {SMALL_TEST}"),
+    (r"(tools/|ppdet )(eval|infer|export)(_model\.py|\.py)?(?!.*--help)", f"-o worker_num=0 {SMALL_TEST}"),
 ]
 
 
