@@ -10,18 +10,19 @@ import os
 import shutil
 import signal
 import threading
-from collections.abc import Iterator, MutableSequence
+from collections.abc import Iterator, MutableSequence, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Optional, cast
+from typing import Any, Optional, cast
 
+import numpy as np
+
+from ppdet.data.batching import collate
 from ppdet.data.finish import Finish
 from ppdet.data.sampler import BatchPlan, Sampler
 from ppdet.data.source import IDLE, BatchSource, WorkerSource, only, start_worker
-from ppdet.structures import Batch, BatchTargets, PolygonBatch
+from ppdet.data.transforms.base import Step
+from ppdet.structures import Batch, Sample
 from ppdet.utils.errors import DataError
-
-if TYPE_CHECKING:
-    from paddle import Tensor
 
 logger = logging.getLogger(__name__)
 
@@ -293,31 +294,22 @@ def shared_memory_suffices(batch_size: int, num_workers: int) -> bool:
 
 def to_batch(arrays: dict[str, Any], finish: Optional[Finish] = None) -> Batch:
     """A batch from the arrays or tensors that `collate` names, given the same `finish`."""
+    if finish is not None:
+        arrays = {**arrays, "images": finish(arrays["images"], arrays["content_sizes"])}
+    return Batch.from_arrays(arrays)
 
-    def tensor(name: str) -> Tensor:
-        import paddle
 
-        value = arrays[name]
-        return value if isinstance(value, paddle.Tensor) else paddle.to_tensor(value)
+def batch_of(
+    samples: list[Sample], steps: Sequence[Step], rng: np.random.Generator, finish: Optional[Finish] = None
+) -> Batch:
+    """Run transforms on samples for inference and put them into one batch.
 
-    targets = None
-    if "boxes" in arrays:
-        polygons = None
-        if "vertices" in arrays:
-            polygons = PolygonBatch(vertices=tensor("vertices"), owner=tensor("owner"))
-        targets = BatchTargets(
-            boxes=tensor("boxes"),
-            labels=tensor("labels"),
-            is_crowd=tensor("is_crowd"),
-            weights=tensor("weights"),
-            polygons=polygons,
-        )
-    images = tensor("images") if finish is None else finish(arrays["images"], arrays["content_sizes"])
-    return Batch(
-        images=images,
-        image_sizes=tensor("image_sizes"),
-        scale_factors=tensor("scale_factors"),
-        image_ids=tuple(arrays["image_ids"]),
-        paths=tuple(arrays["paths"]),
-        targets=targets,
-    )
+    Args:
+        samples: Images of the batch.
+        steps: Transforms still to be done.
+        rng: For those that draw.
+        finish: The last steps on pixels, where they run on the batch.
+    """
+    for step in steps:
+        samples = step.run(samples, rng)
+    return to_batch(collate(samples, with_masks=False, finish=finish), finish)

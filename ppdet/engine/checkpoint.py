@@ -25,13 +25,13 @@ import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any, Callable, Optional
 
 import numpy as np
 
 from ppdet.utils import safe_pickle
-from ppdet.utils.errors import CheckpointError, WeightsError
-from ppdet.utils.files import check_file, remove_leftovers, write_atomically
+from ppdet.utils.errors import CheckpointError, FileError, WeightsError
+from ppdet.utils.files import check_file, remove_leftovers, write_durably
 from ppdet.utils.metadata import METADATA_KEY, CheckpointMetadata
 
 logger = logging.getLogger(__name__)
@@ -62,6 +62,16 @@ class Checkpoint:
     notes: dict[str, Any]
     path: Path
     parameter_names: Optional[dict[str, str]] = None
+
+
+def _write(path: Path, write: Callable[[Any], None]) -> dict[str, Any]:
+    try:
+        return write_durably(path, write)
+    except FileError as error:
+        raise CheckpointError(
+            f"{error}. Nothing that was saved before is lost; make room or choose another save_dir, then go "
+            "on with -r auto"
+        ) from error
 
 
 class RunFolder:
@@ -143,7 +153,7 @@ class RunFolder:
         for suffix, content in ((".pdparams", self._with_metadata(weights, state)), (".pdopt", dict(state))):
             path = self.path / f"{name}{suffix}"
             try:
-                files[path.name] = write_atomically(path, functools.partial(_dump, content))
+                files[path.name] = _write(path, functools.partial(_dump, content))
             except CheckpointError:
                 for half in files:  # of a pair that is not complete; a full disk needs the room
                     (self.path / half).unlink()
@@ -159,7 +169,7 @@ class RunFolder:
     ) -> None:
         """Replace `best_model.pdparams`."""
         content = self._with_metadata(weights, {"progress": progress}, metrics)
-        write_atomically(self.path / f"{BEST}.pdparams", functools.partial(_dump, content))
+        _write(self.path / f"{BEST}.pdparams", functools.partial(_dump, content))
 
     def note(self, name: str, notes: Mapping[str, Any]) -> None:
         """Add to the ledger's row of a checkpoint."""
@@ -184,7 +194,7 @@ class RunFolder:
 
     def _write_ledger(self, ledger: Mapping[str, Any]) -> None:
         text = json.dumps(ledger, indent=1).encode("utf-8")
-        write_atomically(self.path / LEDGER, lambda f: f.write(text))
+        _write(self.path / LEDGER, lambda f: f.write(text))
 
     # -- reading
 

@@ -11,7 +11,7 @@ from typing import Any, Optional
 from tqdm import tqdm
 
 from ppdet.engine.hooks import Hook, Run, StepLog
-from ppdet.utils.files import write_atomically
+from ppdet.utils.files import write_text
 
 logger = logging.getLogger(__name__)
 
@@ -104,8 +104,7 @@ class JsonLines(Hook):
     def before_train(self, trainer: Run) -> None:
         """Drop lines of steps that will be done again (or all, if this is a new run)."""
         lines = self._path.read_text("utf-8").splitlines() if self._path.exists() else []
-        text = "".join(line + "\n" for line in lines if self._stays(line, trainer)).encode("utf-8")
-        write_atomically(self._path, lambda file: file.write(text))
+        write_text(self._path, "".join(line + "\n" for line in lines if self._stays(line, trainer)))
 
     @staticmethod
     def _stays(line: str, trainer: Run) -> bool:

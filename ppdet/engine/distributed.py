@@ -18,7 +18,7 @@ import paddle.distributed as dist
 from paddle import nn
 
 from ppdet.utils.errors import TrainingError
-from ppdet.utils.files import write_atomically
+from ppdet.utils.files import write_text
 
 #: Words of gloo's and nccl's errors when a peer is gone.
 _BROKEN_CONNECTION = ("gloo", "nccl", "connection reset", "connection refused", "tcpstore", "broken pipe")
@@ -133,9 +133,7 @@ def report_failure(error: BaseException, folder: Path) -> None:
     if not is_main():
         if not broken:
             text = f"process {rank()}: {type(error).__name__}: {error}"
-            write_atomically(
-                folder / f"failure_rank{rank()}.txt", lambda file: file.write(text.encode("utf-8"))
-            )
+            write_text(folder / f"failure_rank{rank()}.txt", text)
         return
     if broken:
         deadline = time.monotonic() + _NOTE_SECONDS

@@ -11,7 +11,7 @@ from typing import Any, Optional
 import paddle
 
 from ppdet.engine.hooks import Hook, Run
-from ppdet.utils.files import write_atomically
+from ppdet.utils.files import write_json
 
 logger = logging.getLogger(__name__)
 
@@ -69,8 +69,7 @@ class Profile(Hook):
         trace = self._folder / TRACE
         profiler.export(str(trace), format="json")
         table = split(_events(trace), self._steps, data_time=data_time, time=time)
-        text = json.dumps(table, indent=1).encode("utf-8")
-        write_atomically(self._folder / TABLE, lambda file: file.write(text))
+        write_json(self._folder / TABLE, table, indent=1)
         logger.info("profile of %d steps:\n%s", self._steps, as_text(table))
 
 

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import functools
-import json
 import pickle
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
 import paddle
 from paddle import nn
 
 from ppdet.engine.guards import suspects
 from ppdet.engine.state_dicts import model_state, seed_step, set_model_state, to_numpy
-from ppdet.structures import Batch, BatchTargets, PolygonBatch
+from ppdet.structures import Batch
 from ppdet.utils import safe_pickle
 from ppdet.utils.errors import CheckpointError, WeightsError
-from ppdet.utils.files import write_atomically
+from ppdet.utils.files import write_durably, write_json
 
 
 @dataclass(frozen=True)
@@ -72,9 +71,8 @@ def write_replay(
         "batches": [_pack(batch) for batch in window],
         "model": model_state(model),
     }
-    text = json.dumps(report, indent=1).encode("utf-8")
-    write_atomically(path.with_suffix(".json"), lambda file: file.write(text))
-    write_atomically(path, functools.partial(_dump, content))
+    write_json(path.with_suffix(".json"), report, indent=1)
+    write_durably(path, functools.partial(_dump, content))
     return path
 
 
@@ -90,35 +88,8 @@ def _boxes_of(batch: Batch, row: int) -> list[list[str]]:
 
 
 def _pack(batch: Batch) -> dict[str, Any]:
-    packed: dict[str, Any] = {"image_ids": list(batch.image_ids), "paths": list(batch.paths)}
-    for name in ("images", "image_sizes", "scale_factors"):
-        packed[name] = to_numpy(getattr(batch, name))
-    if batch.targets is not None:
-        targets = {name: to_numpy(getattr(batch.targets, name)) for name in _TARGETS}
-        if batch.targets.polygons is not None:
-            targets["vertices"] = to_numpy(batch.targets.polygons.vertices)
-            targets["owner"] = to_numpy(batch.targets.polygons.owner)
-        packed["targets"] = targets
-    return packed
-
-
-_TARGETS = ("boxes", "labels", "is_crowd", "weights")
-
-
-def _unpack(packed: Mapping[str, Any]) -> Batch:
-    targets = None
-    if "targets" in packed:
-        arrays = {name: paddle.to_tensor(value) for name, value in packed["targets"].items()}
-        polygons: Optional[PolygonBatch] = None
-        if "vertices" in arrays:
-            polygons = PolygonBatch(vertices=arrays["vertices"], owner=arrays["owner"])
-        targets = BatchTargets(**{name: arrays[name] for name in _TARGETS}, polygons=polygons)
-    return Batch(
-        **{name: paddle.to_tensor(packed[name]) for name in ("images", "image_sizes", "scale_factors")},
-        image_ids=tuple(packed["image_ids"]),
-        paths=tuple(packed["paths"]),
-        targets=targets,
-    )
+    arrays: dict[str, Any] = {name: to_numpy(tensor) for name, tensor in batch.tensors().items()}
+    return {**arrays, "image_ids": list(batch.image_ids), "paths": list(batch.paths)}
 
 
 @dataclass(frozen=True)
@@ -151,7 +122,7 @@ def replay(path: Path, model: nn.Layer) -> Replay:
     try:
         content = safe_pickle.load(path)
         where = Circumstances(**content["where"])
-        batches = [_unpack(packed) for packed in content["batches"]]
+        batches = [Batch.from_arrays(packed) for packed in content["batches"]]
     except (WeightsError, KeyError, TypeError) as error:
         raise CheckpointError(f"{path}: not a whole replay file: {error}") from error
     set_model_state(model, content["model"], str(path))

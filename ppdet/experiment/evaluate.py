@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -28,7 +27,7 @@ from ppdet.inference.views import ViewOptions
 from ppdet.metrics.base import Metric
 from ppdet.modeling.interfaces import Detector
 from ppdet.structures import Categories, Detections, Sample
-from ppdet.utils.files import write_atomically
+from ppdet.utils.files import write_json
 
 #: What `evaluate` takes as data.
 EvalData = Union[Dataset, Sequence[Sample], Experiment, str, "os.PathLike[str]", None]
@@ -63,16 +62,11 @@ class EvalResult:
 
     def save(self, path: Union[str, os.PathLike[str]]) -> None:
         """Write `to_dict` as JSON."""
-        _write_json(Path(path), self.to_dict())
+        write_json(Path(path), self.to_dict(), indent=1)
 
     def save_results(self, path: Union[str, os.PathLike[str]]) -> None:
         """Write the detections in COCO's results format."""
-        _write_json(Path(path), list(self.results))
-
-
-def _write_json(path: Path, content: Any) -> None:
-    text = json.dumps(content, ensure_ascii=False, indent=1 if isinstance(content, dict) else None)
-    write_atomically(path, lambda file: file.write(text.encode("utf-8")))
+        write_json(Path(path), list(self.results))
 
 
 def evaluate(

@@ -21,7 +21,7 @@ from ppdet.experiment.evaluate import Evaluation, training_evaluation
 from ppdet.experiment.run import build_trainer
 from ppdet.structures import Categories, Sample
 from ppdet.utils.errors import TrainingError
-from ppdet.utils.files import writable_folder, write_atomically
+from ppdet.utils.files import writable_folder, write_text
 from ppdet.utils.metadata import CheckpointMetadata
 from ppdet.zoo import Purpose, class_names_of, load_weights, read_source
 from ppdet.zoo.loading import conventions_of
@@ -124,8 +124,7 @@ class TrainingPlan:
         if distributed.is_main():
             writable_folder(self.folder)
             if self.trainer.folder is not None:
-                text = _resolved(self.experiment).encode("utf-8")
-                write_atomically(self.folder / RESOLVED, lambda file: file.write(text))
+                write_text(self.folder / RESOLVED, _resolved(self.experiment))
         try:
             report = self.trainer.train()
         finally:

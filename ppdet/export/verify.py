@@ -14,8 +14,7 @@ from typing import Any, NamedTuple, Optional
 
 import numpy as np
 
-from ppdet.data.batching import collate
-from ppdet.data.loader import to_batch
+from ppdet.data.loader import batch_of
 from ppdet.data.readers import Reader
 from ppdet.export.errors import VerifyError
 from ppdet.export.info import ExportInfo, Preprocess
@@ -300,7 +299,5 @@ def prepare(reader: Reader, images: Sequence[np.ndarray]) -> list[Batch]:
             Sample(image_id=i, path=f"image {i}", image=image)
             for i, image in enumerate(images[start : start + 2], start=start)
         ]
-        for step in (*reader.sample_transforms, *reader.batch_transforms):
-            samples = step.run(samples, rng)
-        batches.append(to_batch(collate(samples, with_masks=False)))
+        batches.append(batch_of(samples, [*reader.sample_transforms, *reader.batch_transforms], rng))
     return batches

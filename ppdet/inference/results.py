@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import Any, NamedTuple, Optional, Union
 
 from ppdet.structures import Detections
+from ppdet.structures.sample import rle_as_text
 
 logger = logging.getLogger(__name__)
 
@@ -127,7 +128,7 @@ class JsonWriter(_FileWriter):
                 "box": [round(float(v), 2) for v in found.boxes[index]],
             }
             if found.masks is not None:
-                row["mask"] = _as_text(found.masks[index])
+                row["mask"] = rle_as_text(found.masks[index])
             rows.append(row)
         return rows
 
@@ -186,7 +187,7 @@ class CocoWriter(_FileWriter):
                 "score": round(float(found.scores[index]), 5),
             }
             if found.masks is not None:
-                annotation["segmentation"] = _as_text(found.masks[index])
+                annotation["segmentation"] = rle_as_text(found.masks[index])
             self._file.write(("\n" if self._count == 1 else ",\n") + json.dumps(annotation))
 
     def close(self, *, complete: bool = True) -> None:
@@ -233,9 +234,3 @@ class YoloWriter(ResultWriter):
         target = (self._path / result.place).with_suffix(".txt")
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text("".join(lines), "utf-8")
-
-
-def _as_text(mask: dict[str, Any]) -> dict[str, Any]:
-    counts = mask["counts"]
-    text = counts.decode("ascii") if isinstance(counts, bytes) else counts
-    return {"size": list(mask["size"]), "counts": text}

@@ -13,8 +13,7 @@ from typing import Any, Callable, NamedTuple, Optional, TypeVar
 
 import numpy as np
 
-from ppdet.data.batching import collate
-from ppdet.data.loader import to_batch
+from ppdet.data.loader import batch_of
 from ppdet.data.readers import Reader
 from ppdet.data.transforms.decode import Decode
 from ppdet.data.transforms.resize import Resize, resize
@@ -180,9 +179,7 @@ class ImageRunner:
         return _Input(sample, view, prepared, last)
 
     def _batch(self, samples: list[Sample]) -> Batch:
-        for step in self._batch_steps:
-            samples = step.run(samples, self._rng)
-        return to_batch(collate(samples, with_masks=False, finish=self._finish), self._finish)
+        return batch_of(samples, self._batch_steps, self._rng, self._finish)
 
     def _merged(self, sample: Sample, found: list[Detections], views: list[View]) -> Detections:
         return merge(found, views, self.views, image_id=sample.image_id, size=sample.original_size)

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Optional
 
 from ppdet.structures import Detections, GroundTruth
+from ppdet.structures.sample import rle_as_text
 
 
 class Metric(ABC):
@@ -109,11 +110,6 @@ def coco_results(
                 "score": score,
             }
             if with_masks and found.masks is not None:
-                mask = found.masks[i]
-                counts = mask["counts"]
-                row["segmentation"] = {
-                    "size": list(mask["size"]),
-                    "counts": counts.decode("ascii") if isinstance(counts, bytes) else counts,
-                }
+                row["segmentation"] = rle_as_text(found.masks[i])
             rows.append(row)
     return rows

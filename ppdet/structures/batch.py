@@ -9,6 +9,7 @@ an image without objects is no special case, and nothing has to be read back fro
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Optional
 
@@ -46,6 +47,12 @@ def original_sizes(image_sizes: Any, scale_factors: Any) -> Any:
     """
     sizes = image_sizes / scale_factors + 0.5
     return np.floor(sizes) if isinstance(sizes, np.ndarray) else sizes.floor()
+
+
+#: Names of the tensors of a batch, of its targets, and of their polygons.
+_IMAGES = ("images", "image_sizes", "scale_factors")
+_TARGETS = ("boxes", "labels", "is_crowd", "weights")
+_POLYGONS = ("vertices", "owner")
 
 
 @dataclass(frozen=True)
@@ -121,6 +128,44 @@ class Batch:
 
     def __len__(self) -> int:
         return int(self.images.shape[0])
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, Any]) -> Batch:
+        """Make a batch from arrays or tensors by field name, those of its targets and polygons included.
+
+        Args:
+            arrays: `images`, `image_sizes`, `scale_factors`, `image_ids`, `paths`; `boxes`, `labels`,
+                `is_crowd`, `weights` if there are targets; `vertices`, `owner` if they have masks.
+        """
+
+        def tensors(names: Sequence[str]) -> dict[str, Tensor]:
+            import paddle
+
+            values = {name: arrays[name] for name in names}
+            return {
+                name: value if isinstance(value, paddle.Tensor) else paddle.to_tensor(value)
+                for name, value in values.items()
+            }
+
+        targets = None
+        if "boxes" in arrays:
+            polygons = PolygonBatch(**tensors(_POLYGONS)) if "vertices" in arrays else None
+            targets = BatchTargets(**tensors(_TARGETS), polygons=polygons)
+        return cls(
+            **tensors(_IMAGES),
+            image_ids=tuple(arrays["image_ids"]),
+            paths=tuple(arrays["paths"]),
+            targets=targets,
+        )
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All its tensors by field name, as `from_arrays` takes them."""
+        found = {name: getattr(self, name) for name in _IMAGES}
+        if self.targets is not None:
+            found |= {name: getattr(self.targets, name) for name in _TARGETS}
+            if self.targets.polygons is not None:
+                found |= {name: getattr(self.targets.polygons, name) for name in _POLYGONS}
+        return found
 
 
 @dataclass(frozen=True)

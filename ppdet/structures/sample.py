@@ -18,6 +18,13 @@ Rle = dict[str, Any]
 Mask = Union[Polygons, Rle]
 
 
+def rle_as_text(mask: Rle) -> Rle:
+    """A run-length mask whose counts are text, ready for JSON."""
+    counts = mask["counts"]
+    text = counts.decode("ascii") if isinstance(counts, bytes) else counts
+    return {"size": list(mask["size"]), "counts": text}
+
+
 def check_array(name: str, array: np.ndarray, shape: tuple[Optional[int], ...]) -> None:
     """Check the shape of an array; None in `shape` stands for any length.
 

@@ -19,6 +19,10 @@ class DataError(UserError):
     """A dataset that is missing, broken, or does not fit the model."""
 
 
+class FileError(UserError):
+    """A file that cannot be written."""
+
+
 class TrainingError(UserError):
     """Training cannot start or go on; says why and what to do."""
 

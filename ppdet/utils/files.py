@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, Callable, Union
+from typing import Any, BinaryIO, Callable, Optional, Union
 
-from ppdet.utils.errors import CheckpointError, UserError
+from ppdet.utils.errors import CheckpointError, FileError, UserError
 
 
 def expanded(path: Union[str, os.PathLike[str]]) -> Path:
@@ -53,8 +55,41 @@ class _Hashed:
         return len(view)
 
 
-def write_atomically(path: Path, write: Callable[[Any], None]) -> dict[str, Any]:
-    """Write a file so that `path` is at every instant the old one or the new one, whole and on disk.
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Write a file so that `path` is at every instant the old one or the new one, whole.
+
+    Gives the path of a temporary file beside it, which takes its place when the block ends without an error.
+    The folder is made if it is not there.
+
+    Raises:
+        FileError: If it cannot be written (no space, no permission); the old file is still there.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        temporary.replace(path)
+    except OSError as error:
+        raise FileError(f"{path}: cannot be written: {error.strerror or error}") from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file in UTF-8; errors as of `replacing`."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, "utf-8")
+
+
+def write_json(path: Path, content: Any, *, indent: Optional[int] = None) -> None:
+    """Write a JSON file; errors as of `replacing`."""
+    write_text(path, json.dumps(content, ensure_ascii=False, indent=indent))
+
+
+def write_durably(path: Path, write: Callable[[Any], None]) -> dict[str, Any]:
+    """Write a file that survives a power failure too, and hash it on the way; errors as of `replacing`.
 
     Args:
         path: The file.
@@ -62,28 +97,13 @@ def write_atomically(path: Path, write: Callable[[Any], None]) -> dict[str, Any]
 
     Returns:
         ``{"bytes": size, "sha256": hex digest}``.
-
-    Raises:
-        CheckpointError: If it cannot be written (no space, no permission); the old file is still there.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
-            hashed = _Hashed(file)
-            write(hashed)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-        sync_folder(path.parent)
-    except OSError as error:
-        raise CheckpointError(
-            f"{path}: cannot be written: {error.strerror or error}. Nothing that was saved before is lost; "
-            "make room or choose another save_dir, then go on with -r auto"
-        ) from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        hashed = _Hashed(file)
+        write(hashed)
+        file.flush()
+        os.fsync(file.fileno())
+    sync_folder(path.parent)
     return {"bytes": hashed.size, "sha256": hashed.hash.hexdigest()}
 
 
@@ -98,7 +118,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def check_file(path: Path, record: dict[str, Any]) -> None:
-    """Check a file against what `write_atomically` said of it.
+    """Check a file against what `write_durably` said of it.
 
     Raises:
         CheckpointError: If it is missing or differs; names it.

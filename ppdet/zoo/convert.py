@@ -12,6 +12,7 @@ import paddle
 
 from ppdet import __version__
 from ppdet.utils.errors import WeightsError
+from ppdet.utils.files import replacing
 from ppdet.utils.metadata import METADATA_KEY, CheckpointMetadata
 from ppdet.zoo.darknet import write_darknet
 from ppdet.zoo.safetensors import write_safetensors
@@ -37,6 +38,7 @@ def save_weights(file: WeightFile, target: Path, *, class_names: Sequence[str] =
 
     Raises:
         WeightsError: If the suffix is none of `WRITTEN`, or the format cannot hold these weights.
+        FileError: If it cannot be written.
     """
     if target.suffix not in WRITTEN:
         raise WeightsError(f"{target}: weights can be written as {', '.join(WRITTEN)}, not {target.suffix!r}")
@@ -45,15 +47,8 @@ def save_weights(file: WeightFile, target: Path, *, class_names: Sequence[str] =
         class_names=file.metadata.class_names or tuple(class_names),
         version=file.metadata.version or __version__,
     )
-    part = target.with_name(target.name + ".part")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        _write(file, part, target.suffix, metadata)
-        part.replace(target)
-    except OSError as error:
-        raise WeightsError(f"{target}: cannot be written: {error.strerror or error}") from error
-    finally:
-        part.unlink(missing_ok=True)
+    with replacing(target) as temporary:
+        _write(file, temporary, target.suffix, metadata)
     return target
 
 

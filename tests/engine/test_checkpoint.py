@@ -17,8 +17,8 @@ from ppdet.config.components import COMPONENTS
 from ppdet.engine.checkpoint import BEST, FINAL, LEDGER, RunFolder
 from ppdet.engine.settings import TrainSettings
 from ppdet.utils import files, safe_pickle
-from ppdet.utils.errors import CheckpointError
-from ppdet.utils.files import write_atomically
+from ppdet.utils.errors import CheckpointError, FileError
+from ppdet.utils.files import write_durably
 from ppdet.utils.metadata import METADATA_KEY, CheckpointMetadata
 from tests.engine.toys import ToyLoader, assert_same, make_trainer, weights_of
 
@@ -113,11 +113,11 @@ def test_the_old_file_is_there_until_the_new_one_is_whole(tmp_path: Path) -> Non
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        write_atomically(path, write)
+        write_durably(path, write)
     assert path.read_bytes() == b"old"
     assert names(tmp_path) == {"x"}
     inode = path.stat().st_ino
-    write_atomically(path, lambda file: file.write(b"new"))
+    write_durably(path, lambda file: file.write(b"new"))
     assert path.read_bytes() == b"new"
     assert path.stat().st_ino != inode  # another file took its name; the old one was not written into
 
@@ -254,8 +254,8 @@ def test_files_load_with_paddle_and_carry_metadata(tmp_path: Path) -> None:
 
 def test_unwritable_folder_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(CheckpointError, match="file"):
-        write_atomically(tmp_path / "file" / "x", lambda f: f.write(b"1"))
+    with pytest.raises(FileError, match="file"):
+        write_durably(tmp_path / "file" / "x", lambda f: f.write(b"1"))
     with pytest.raises(CheckpointError, match="keep_last 0"):
         RunFolder(tmp_path, keep_last=0)
 

@@ -13,8 +13,6 @@ import dataclasses
 import hashlib
 import json
 import logging
-import os
-import tempfile
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +23,8 @@ import numpy as np
 from ppdet.data.datasets.packed import PackedAnnotations, PackedMasks
 from ppdet.data.problems import DatasetProblem
 from ppdet.structures import Categories
-from ppdet.utils.files import cache_folder
+from ppdet.utils.errors import FileError
+from ppdet.utils.files import cache_folder, replacing
 
 logger = logging.getLogger(__name__)
 
@@ -105,16 +104,6 @@ def _save(entry: Path, parsed: ParsedFile) -> None:
                 value = getattr(part, field.name)
                 if isinstance(value, np.ndarray):
                     arrays[prefix + field.name] = value
-    # Written aside and renamed: several processes of one training may write the same entry at once.
-    try:
-        entry.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=entry.parent, suffix=".tmp")
-    except OSError:
-        return
-    try:
-        with os.fdopen(handle, "wb") as file:
-            np.savez(file, **arrays)
-        Path(name).replace(entry)
-    except OSError:
-        with contextlib.suppress(OSError):
-            Path(name).unlink()
+    # Several processes of one training may write the same entry at once. What cannot be kept is read again.
+    with contextlib.suppress(FileError), replacing(entry) as temporary, temporary.open("wb") as file:
+        np.savez(file, **arrays)

@@ -8,7 +8,6 @@ Corners in the wrong order are put right. Boxes keep their values; VOC's are tak
 from __future__ import annotations
 
 import filecmp
-import json
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -277,18 +276,3 @@ def require_new_place(path: Path, inputs: Sequence[Path]) -> None:
     for source in (item.resolve() for item in inputs):
         if real.exists() and (real == source or source in real.parents):
             raise DataError(f"{path} would replace a file that is read from {source}; write to another place")
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Write a JSON file, which is complete once it is in its place; makes its folder.
-
-    Raises:
-        DataError: If it cannot be written.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = path.with_name(f".{path.name}.tmp")
-        unfinished.write_text(json.dumps(content, ensure_ascii=False), "utf-8")
-        unfinished.replace(path)
-    except OSError as error:
-        raise DataError(f"{path}: cannot be written: {error.strerror or error}") from None
