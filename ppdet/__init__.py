@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from ppdet.experiment.trained import TrainedDetector, draw
     from ppdet.inference.views import ViewOptions
     from ppdet.metrics.base import Metric
-    from ppdet.structures import Detection, Detections, Sample, Target
+    from ppdet.structures import Categories, Detection, Detections, Sample, Target
     from ppdet.utils.errors import UserError
     from ppdet.zoo import load_weights
 
@@ -35,6 +35,7 @@ prepare_environment()
 __version__ = "0.1.0"
 
 _HOME = {
+    "Categories": "ppdet.structures",
     "Dataset": "ppdet.data.datasets.base",
     "Detection": "ppdet.structures",
     "Detections": "ppdet.structures",
@@ -63,8 +64,18 @@ _HOME = {
     "train": "ppdet.experiment.train",
 }
 #: Names that need neither PaddlePaddle nor OpenCV.
-_LIGHT = {"Detection", "Detections", "Sample", "Target", "UserError", "packaged_configs", "register"}
+_LIGHT = {
+    "Categories",
+    "Detection",
+    "Detections",
+    "Sample",
+    "Target",
+    "UserError",
+    "packaged_configs",
+    "register",
+}
 __all__ = [
+    "Categories",
     "Dataset",
     "Detection",
     "Detections",

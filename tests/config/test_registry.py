@@ -16,8 +16,7 @@ from ppdet.config.components import COMPONENTS
 from ppdet.config.registry import Table, yaml_name
 from ppdet.config.schema import schema_of
 from ppdet.config.spec import Derived, Shared
-from tests.config.toys import load, toy, without_absent, write
-from tests.support import ROOT
+from tests.config.toys import load, toy, write
 
 PLUGIN = """
 from ppdet import register
@@ -189,21 +188,3 @@ def test_public_names() -> None:
 
     assert ppdet.load_config is load_config
     assert ppdet.register is not None
-
-
-def test_docs_example_runs(tmp_path: Path) -> None:
-    """The files of docs/plugins.md, written out as the page says."""
-    import paddle
-
-    page = (ROOT / "docs" / "plugins.md").read_text("utf-8")
-    files = re.findall(r"`([\w./]+)`:\n\n```(?:python|yaml)\n(.*?)```", page, re.S)
-    assert [name for name, _ in files] == ["my_backbone.py", "my_experiment.yml"]
-    for name, text in files:
-        (tmp_path / name).write_text(text.replace("configs/", f"{ROOT}/configs/"), "utf-8")
-    exp = ppdet.load_config(tmp_path / "my_experiment.yml", without_absent())
-    backbone = exp.architecture.arguments["backbone"].build()
-    features = backbone(paddle.zeros([1, 3, 64, 64]))
-    assert [tuple(f.shape[1:]) for f in features] == [
-        (s.channels, 64 // s.stride, 64 // s.stride) for s in backbone.out_shapes
-    ]
-    assert exp.architecture.arguments["backbone"].arguments["width"] == 24
