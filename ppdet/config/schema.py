@@ -10,6 +10,7 @@ from functools import cache
 from typing import Annotated, Any, Callable, Literal, Union
 
 from ppdet.config.errors import ConfigError, Place, Problem
+from ppdet.config.ranges import Range
 from ppdet.config.spec import COMMON, DERIVED, SHARED, Spec
 
 #: Default of a parameter that has none.
@@ -35,7 +36,7 @@ class Parameter:
 
     Attributes:
         name: The YAML key.
-        annotation: Its type, without the markers.
+        annotation: Its type, without the markers; with the ranges of numbers.
         default: `REQUIRED` if there is none.
         shared: A fact of the top level (`ppdet.config.spec.Shared`).
         common: A choice of the top level that a block may make otherwise (`ppdet.config.spec.Common`).
@@ -94,7 +95,9 @@ def _unwrap(annotation: Any) -> tuple[Any, tuple[Any, ...]]:
     """The type without its markers, and the markers."""
     if typing.get_origin(annotation) is Annotated:
         inner, *marks = typing.get_args(annotation)
-        return inner, tuple(marks)
+        for limits in (mark for mark in marks if isinstance(mark, Range)):
+            inner = Annotated[inner, limits]
+        return inner, tuple(mark for mark in marks if not isinstance(mark, Range))
     # Up to Python 3.10 a default of None makes `get_type_hints` put Optional around everything, markers too.
     if is_union(annotation):
         types, marks_of = zip(*map(_unwrap, typing.get_args(annotation)))
@@ -103,7 +106,19 @@ def _unwrap(annotation: Any) -> tuple[Any, tuple[Any, ...]]:
     return annotation, ()
 
 
+def bare(annotation: Any) -> Any:
+    """A type without the range of its numbers."""
+    return typing.get_args(annotation)[0] if typing.get_origin(annotation) is Annotated else annotation
+
+
+def limits_of(annotation: Any) -> Range:
+    """The range of a type's numbers; without limits if it states none."""
+    marks = typing.get_args(annotation)[1:] if typing.get_origin(annotation) is Annotated else ()
+    return next((mark for mark in marks if isinstance(mark, Range)), Range())
+
+
 def _supported(annotation: Any) -> bool:
+    annotation = bare(annotation)
     if annotation is Any or annotation in _WORDS or is_spec(annotation):
         return True
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
@@ -152,6 +167,8 @@ def describe(annotation: Any) -> str:
     if is_spec(annotation):
         base = spec_base(annotation)
         return f"a {getattr(base, '__name__', 'component')}" if base is not Any else "a component"
+    if typing.get_origin(annotation) is Annotated:
+        return f"{describe(bare(annotation))} {limits_of(annotation)}".rstrip()
     if annotation in _WORDS:
         return _WORDS[annotation]
     if is_union(annotation):

@@ -7,7 +7,7 @@ import typing
 from typing import Any, Callable, Literal
 
 from ppdet.config.errors import Problem, suggestion
-from ppdet.config.schema import describe, is_dict, is_list, is_spec, is_union, members
+from ppdet.config.schema import bare, describe, is_dict, is_list, is_spec, is_union, limits_of, members
 from ppdet.config.tree import Block, Leaf, Listing, Node, component_name, plain
 
 #: Stands for a value that could not be made; its problem has been reported.
@@ -46,12 +46,16 @@ def convert(
     if is_dict(annotation) and isinstance(node, Block):
         return _dict(node, annotation, problems, nested)
     if isinstance(node, Leaf) and _fits(node.value, annotation):
-        return annotation(node.value) if annotation in (float, int) else node.value
+        kind = bare(annotation)
+        return kind(node.value) if kind in (float, int) else node.value
     problems.append(Problem(node.place, mismatch(node, annotation)))
     return INVALID
 
 
 def _fits(value: Any, annotation: Any) -> bool:
+    if not limits_of(annotation).holds(value):
+        return False
+    annotation = bare(annotation)
     if typing.get_origin(annotation) is Literal:
         return any(type(value) is type(option) and value == option for option in typing.get_args(annotation))
     if annotation is float:
@@ -105,7 +109,9 @@ def _dict(node: Block, annotation: Any, problems: list[Problem], nested: Nested)
 
 def _of_union(node: Node, annotation: Any, problems: list[Problem], nested: Nested, in_list: bool) -> Any:
     # The exact type first: 1 stays an int where int or float is asked for, and False stays a bool.
-    kinds = sorted(members(annotation), key=lambda m: not (isinstance(node, Leaf) and type(node.value) is m))
+    kinds = sorted(
+        members(annotation), key=lambda m: not (isinstance(node, Leaf) and type(node.value) is bare(m))
+    )
     attempts: list[tuple[Any, list[Problem]]] = []
     for kind in kinds:
         found: list[Problem] = []

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Optional, TypeVar
 
+from ppdet.config.ranges import IntFromMinusOne, PositiveInt
 from ppdet.config.spec import Spec
 from ppdet.data.datasets.base import Dataset
 from ppdet.data.finish import Parts, parts_of
@@ -38,7 +39,7 @@ class Reader:
         *,
         sample_transforms: list[Spec[Transform]],
         batch_transforms: Optional[list[Spec[Step]]] = None,
-        batch_size: int = 1,
+        batch_size: PositiveInt = 1,
         shuffle: bool = False,
         drop_last: bool = False,
         skip_corrupt: bool = False,
@@ -141,11 +142,11 @@ class TrainReader(Reader):
         *,
         sample_transforms: list[Spec[Transform]],
         batch_transforms: Optional[list[Spec[Step]]] = None,
-        batch_size: int = 1,
+        batch_size: PositiveInt = 1,
         shuffle: bool = True,
         drop_last: bool = True,
         skip_corrupt: bool = False,
-        mixup_epoch: int = -1,
+        mixup_epoch: IntFromMinusOne = -1,
     ) -> None:
         super().__init__(
             sample_transforms=sample_transforms,

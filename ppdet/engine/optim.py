@@ -12,6 +12,7 @@ from paddle.nn import ClipGradByGlobalNorm, ClipGradByValue
 from paddle.optimizer import Optimizer
 from paddle.regularizer import L1Decay, L2Decay
 
+from ppdet.config.ranges import Positive
 from ppdet.config.schema import schema_of
 from ppdet.config.spec import Spec
 from ppdet.engine.optimizers import Momentum
@@ -52,8 +53,8 @@ class OptimizerBuilder:
         *,
         optimizer: Spec[Optimizer] = _MOMENTUM,
         regularizer: Union[dict[str, Any], bool, str, None] = _L2,
-        clip_grad_by_norm: Optional[float] = None,
-        clip_grad_by_value: Optional[float] = None,
+        clip_grad_by_norm: Optional[Positive] = None,
+        clip_grad_by_value: Optional[Positive] = None,
         param_groups: Optional[list[dict[str, Any]]] = None,
         without_weight_decay_params: Optional[list[str]] = None,
     ) -> None:

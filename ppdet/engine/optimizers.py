@@ -12,6 +12,7 @@ from typing import Annotated, Any, Callable
 import paddle
 from paddle.optimizer import Optimizer
 
+from ppdet.config.ranges import DecayRate, NonNegative, Positive
 from ppdet.config.spec import DERIVED
 
 #: Arguments of Paddle's optimisers that follow from the model and from `OptimizerBuilder`.
@@ -22,6 +23,19 @@ _DERIVED = (
     "grad_clip",
     "apply_decay_param_fun",
 )
+
+#: Ranges of their numbers, which are the same in all of them.
+_RANGES: dict[str, Any] = {
+    "beta1": DecayRate,
+    "beta2": DecayRate,
+    "rho": DecayRate,
+    "momentum": DecayRate,
+    "epsilon": Positive,
+    "rescale_grad": Positive,
+    "weight_decay": NonNegative,
+    "momentum_decay": NonNegative,
+    "initial_accumulator_value": NonNegative,
+}
 
 
 def _component(name: str) -> Callable[..., Optimizer]:
@@ -37,7 +51,7 @@ def _component(name: str) -> Callable[..., Optimizer]:
         kind = type(parameter.default)
         if kind in (bool, int, float) and argument != "learning_rate":
             # weight_decay of AdamW is a number of its own: it decays apart from the gradient.
-            annotations[argument], default = kind, parameter.default
+            annotations[argument], default = _RANGES.get(argument, kind), parameter.default
         elif argument in _DERIVED:
             annotations[argument], default = Annotated[Any, DERIVED], inspect.Parameter.empty
         else:

@@ -14,6 +14,7 @@ from typing import Any, Optional, Union
 
 from paddle.optimizer.lr import LRScheduler
 
+from ppdet.config.ranges import Fraction, NonNegative, NonNegativeInt, Positive, PositiveInt
 from ppdet.config.spec import Spec
 from ppdet.utils.errors import UserError
 
@@ -65,9 +66,9 @@ class LinearWarmup(Warmup):
     def __init__(
         self,
         *,
-        steps: int = 500,
-        start_factor: float = 1.0 / 3,
-        epochs: Optional[int] = None,
+        steps: NonNegativeInt = 500,
+        start_factor: Fraction = 1.0 / 3,
+        epochs: Optional[NonNegativeInt] = None,
         epochs_first: bool = True,
     ) -> None:
         super().__init__(steps=steps, epochs=epochs if epochs_first else None)
@@ -87,7 +88,9 @@ class ExpWarmup(Warmup):
         power: The exponent.
     """
 
-    def __init__(self, *, steps: int = 1000, epochs: Optional[int] = None, power: float = 2.0) -> None:
+    def __init__(
+        self, *, steps: NonNegativeInt = 1000, epochs: Optional[NonNegativeInt] = None, power: Positive = 2.0
+    ) -> None:
         super().__init__(steps=steps, epochs=epochs)
         self._power = power
 
@@ -103,7 +106,7 @@ class BurninWarmup(ExpWarmup):
         steps: Length in steps.
     """
 
-    def __init__(self, *, steps: int = 1000) -> None:
+    def __init__(self, *, steps: NonNegativeInt = 1000) -> None:
         super().__init__(steps=steps, power=4.0)
 
 
@@ -137,9 +140,9 @@ class PiecewiseDecay(Decay):
     def __init__(
         self,
         *,
-        gamma: Union[float, list[float]] = 0.1,
-        milestones: Sequence[int] = (8, 11),
-        values: Optional[list[float]] = None,
+        gamma: Union[Positive, list[Positive]] = 0.1,
+        milestones: Sequence[NonNegativeInt] = (8, 11),
+        values: Optional[list[NonNegative]] = None,
         use_warmup: bool = True,
     ) -> None:
         super().__init__(use_warmup=use_warmup)
@@ -176,10 +179,10 @@ class CosineDecay(Decay):
     def __init__(
         self,
         *,
-        max_epochs: int = 1000,
+        max_epochs: PositiveInt = 1000,
         use_warmup: bool = True,
-        min_lr_ratio: float = 0.0,
-        last_plateau_epochs: int = 0,
+        min_lr_ratio: Fraction = 0.0,
+        last_plateau_epochs: NonNegativeInt = 0,
     ) -> None:
         super().__init__(use_warmup=use_warmup)
         if not 0 <= last_plateau_epochs < max_epochs:
@@ -213,7 +216,7 @@ class LearningRateSchedule(LRScheduler):
 
     def __init__(
         self,
-        base_lr: float,
+        base_lr: Positive,
         *,
         decay: Optional[Decay],
         warmup: Optional[Warmup],
@@ -262,7 +265,7 @@ class LearningRate:
     def __init__(
         self,
         *,
-        base_lr: float = 0.01,
+        base_lr: Positive = 0.01,
         schedulers: Sequence[Spec[Schedule]] = (Spec.of(PiecewiseDecay), Spec.of(LinearWarmup)),
     ) -> None:
         self.base_lr = base_lr

@@ -16,6 +16,7 @@ from ppdet.config.errors import ConfigError, Place, Problem, suggestion
 from ppdet.config.load import load_text, load_tree
 from ppdet.config.overrides import Overrides
 from ppdet.config.packaged import config_path
+from ppdet.config.ranges import DecayRate, NonNegativeInt, PositiveInt, Seed
 from ppdet.config.registry import Table, import_plugins, plugin_path
 from ppdet.config.resolve import Resolver
 from ppdet.config.schema import schema_of
@@ -94,7 +95,7 @@ class Experiment:
     """
 
     architecture: Spec[Detector]
-    num_classes: int
+    num_classes: PositiveInt
     metric: Spec[Metric] = _COCO
     map_type: Literal["11point", "integral"] = "11point"
     coco_engine: Literal["pycocotools", "fast"] = "pycocotools"
@@ -104,15 +105,15 @@ class Experiment:
     TrainReader: Optional[Spec[readers.TrainReader]] = None
     EvalReader: Optional[Spec[readers.EvalReader]] = None
     TestReader: Optional[Spec[readers.TestReader]] = None
-    worker_num: int = 2
+    worker_num: NonNegativeInt = 2
     LearningRate: Optional[Spec[schedules.LearningRate]] = None
     OptimizerBuilder: Optional[Spec[optim.OptimizerBuilder]] = None
-    reference_batch_size: Optional[int] = None
-    accumulate: int = 1
-    epoch: int = 12
-    max_iters: Optional[int] = None
+    reference_batch_size: Optional[PositiveInt] = None
+    accumulate: PositiveInt = 1
+    epoch: PositiveInt = 12
+    max_iters: Optional[PositiveInt] = None
     use_ema: bool = False
-    ema_decay: float = 0.9998
+    ema_decay: DecayRate = 0.9998
     ema_decay_type: Literal["threshold", "normal", "exponential"] = "threshold"
     amp: bool = False
     amp_level: Literal["O1", "O2"] = "O1"
@@ -126,17 +127,17 @@ class Experiment:
     weights: Optional[str] = None
     save_dir: str = "output"
     filename: Optional[str] = None
-    snapshot_epoch: int = 1
-    snapshot_iter: Optional[int] = None
-    keep_last: Optional[int] = None
-    eval_iter: Optional[int] = None
+    snapshot_epoch: PositiveInt = 1
+    snapshot_iter: Optional[PositiveInt] = None
+    keep_last: Optional[NonNegativeInt] = None
+    eval_iter: Optional[PositiveInt] = None
     validation_loss: bool = False
     best_metric: Optional[str] = None
     best_is: Literal["max", "min"] = "max"
-    patience: Optional[int] = None
-    max_skipped: int = 0
-    log_iter: int = 20
-    seed: Optional[int] = None
+    patience: Optional[PositiveInt] = None
+    max_skipped: NonNegativeInt = 0
+    log_iter: PositiveInt = 20
+    seed: Optional[Seed] = None
     deterministic: bool = False
     use_gpu: bool = True
     use_vdl: bool = False

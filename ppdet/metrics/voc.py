@@ -10,6 +10,7 @@ from typing import Literal, NamedTuple, Optional
 import numpy as np
 
 from ppdet.config import Derived, Shared
+from ppdet.config.ranges import Fraction
 from ppdet.metrics.base import Metric
 from ppdet.structures import GroundTruth, ImageTruth
 
@@ -35,7 +36,7 @@ class VocMetric(Metric):
         *,
         truth: Derived[GroundTruth],
         map_type: Shared[MapType] = "11point",
-        iou_threshold: float = 0.5,
+        iou_threshold: Fraction = 0.5,
     ) -> None:
         super().__init__(truth)
         self._objects = {image.image_id: _Objects.of(image) for image in truth.images}

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, Optional
 from paddle import Tensor
 
 from ppdet.config.errors import ArgumentError
+from ppdet.config.ranges import Fraction, IntFromMinusOne
 from ppdet.config.spec import Derived, Spec
 from ppdet.ops.nms import class_wise_nms
 from ppdet.structures import DetectionTensors
@@ -63,10 +64,10 @@ class MultiClassNMS:
     def __init__(
         self,
         *,
-        score_threshold: float = 0.05,
-        nms_top_k: int = -1,
-        keep_top_k: int = 100,
-        nms_threshold: float = 0.5,
+        score_threshold: Fraction = 0.05,
+        nms_top_k: IntFromMinusOne = -1,
+        keep_top_k: IntFromMinusOne = 100,
+        nms_threshold: Fraction = 0.5,
     ) -> None:
         if keep_top_k < 1:
             raise ArgumentError(

@@ -90,7 +90,7 @@ def test_hardware_that_is_not_served(tmp_path: Path, key: str) -> None:
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("epoch: twelve", "epoch: expected an integer, got the string 'twelve'"),
+        ("epoch: twelve", "epoch: expected an integer of 1 or more, got the string 'twelve'"),
         ("metric: WiderFace", "metric: not provided: WiderFace (architecture Toy); Metrics here: COCO, VOC"),
         ("export: {nms: false}", "export.nms: expected true, got false: an export includes decoding and NMS"),
         ("export: {nsm: true}", "export.nsm: there is no key 'nsm'; did you mean 'nms'?"),

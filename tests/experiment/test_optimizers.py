@@ -65,7 +65,7 @@ def test_paddles_optimisers_by_name(tmp_path: Path) -> None:
         ),
         ("{type: Adm}", "there is no component Adm; did you mean 'Adam'"),
         ("{type: SGD, momentum: 0.9}", "OptimizerBuilder.optimizer.momentum: SGD has no argument 'momentum'"),
-        ("{type: Adam, beta1: x}", "beta1: expected a number, got the string 'x'"),
+        ("{type: Adam, beta1: x}", "beta1: expected a number from 0 and below 1, got the string 'x'"),
         ("{type: ResNet}", "ResNet is no Optimizer; there are: Adadelta, .*SGD$"),
     ],
 )

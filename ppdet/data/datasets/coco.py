@@ -10,6 +10,7 @@ from typing import Any, Optional
 
 import numpy as np
 
+from ppdet.config.ranges import IntFromMinusOne, NonNegative, PositiveInt
 from ppdet.config.spec import Derived
 from ppdet.data.annotation_files import require_folder
 from ppdet.data.categories import labels_of_ids
@@ -69,11 +70,11 @@ class COCODataSet(AnnotatedDataset):
         image_dir: str = "",
         anno_path: str,
         data_fields: Sequence[str] = ("image", "gt_bbox", "gt_class", "is_crowd"),
-        sample_num: int = -1,
+        sample_num: IntFromMinusOne = -1,
         load_crowd: bool = False,
         allow_empty: bool = True,
-        empty_ratio: float = 1.0,
-        repeat: int = 1,
+        empty_ratio: NonNegative = 1.0,
+        repeat: PositiveInt = 1,
         categories: Derived[Optional[Categories]] = None,
     ) -> None:
         check_data_fields(data_fields)

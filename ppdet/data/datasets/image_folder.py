@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Optional, Union
 
+from ppdet.config.ranges import IntFromMinusOne
 from ppdet.config.spec import Derived
 from ppdet.data.categories import read_categories
 from ppdet.data.datasets.base import Dataset
@@ -34,7 +35,7 @@ class ImageFolder(Dataset):
         dataset_dir: str = "",
         image_dir: str = "",
         anno_path: str = "",
-        sample_num: int = -1,
+        sample_num: IntFromMinusOne = -1,
         categories: Derived[Optional[Categories]] = None,
     ) -> None:
         self._anno_path = expanded(dataset_dir) / expanded(anno_path) if anno_path else None

@@ -11,6 +11,7 @@ from typing import Optional
 
 import numpy as np
 
+from ppdet.config.ranges import IntFromMinusOne, NonNegative, PositiveInt
 from ppdet.config.spec import Derived
 from ppdet.data.annotation_files import require_folder
 from ppdet.data.categories import checked_categories, labels_of_ids, read_categories
@@ -72,11 +73,11 @@ class VOCDataSet(AnnotatedDataset):
         image_dir: str = "",
         anno_path: str,
         data_fields: Sequence[str] = ("image", "gt_bbox", "gt_class", "difficult"),
-        sample_num: int = -1,
+        sample_num: IntFromMinusOne = -1,
         label_list: Optional[str] = None,
         allow_empty: bool = True,
-        empty_ratio: float = 1.0,
-        repeat: int = 1,
+        empty_ratio: NonNegative = 1.0,
+        repeat: PositiveInt = 1,
         categories: Derived[Optional[Categories]] = None,
     ) -> None:
         check_data_fields(data_fields)

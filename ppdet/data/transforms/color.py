@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ppdet.config.errors import ArgumentError
+from ppdet.config.ranges import AnyFloat, Fraction, NonNegative, NonNegativeInt
 from ppdet.data.transforms.base import Transform, pixels_hwc
 from ppdet.structures import Sample
 
@@ -46,14 +47,14 @@ class RandomDistort(Transform[DistortParams]):
     def __init__(
         self,
         *,
-        hue: Sequence[float] = (-18, 18, 0.5),
-        saturation: Sequence[float] = (0.5, 1.5, 0.5),
-        contrast: Sequence[float] = (0.5, 1.5, 0.5),
-        brightness: Sequence[float] = (0.5, 1.5, 0.5),
+        hue: Sequence[AnyFloat] = (-18, 18, 0.5),
+        saturation: Sequence[NonNegative] = (0.5, 1.5, 0.5),
+        contrast: Sequence[NonNegative] = (0.5, 1.5, 0.5),
+        brightness: Sequence[NonNegative] = (0.5, 1.5, 0.5),
         random_apply: bool = True,
-        count: int = 4,
+        count: NonNegativeInt = 4,
         random_channel: bool = False,
-        prob: float = 1.0,
+        prob: Fraction = 1.0,
     ) -> None:
         self.ranges = {"hue": hue, "saturation": saturation, "contrast": contrast, "brightness": brightness}
         for name, values in self.ranges.items():

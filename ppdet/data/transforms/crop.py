@@ -9,6 +9,7 @@ from typing import NamedTuple, Optional
 import numpy as np
 
 from ppdet.config.errors import ArgumentError
+from ppdet.config.ranges import Fraction, Positive, PositiveInt
 from ppdet.data.geometry import crop_target
 from ppdet.data.transforms.base import Transform, pixels_hwc
 from ppdet.structures import Sample
@@ -41,13 +42,13 @@ class RandomCrop(Transform[Optional[CropParams]]):
     def __init__(
         self,
         *,
-        aspect_ratio: Sequence[float] = (0.5, 2.0),
-        thresholds: Sequence[float] = (0.0, 0.1, 0.3, 0.5, 0.7, 0.9),
-        scaling: Sequence[float] = (0.3, 1.0),
-        num_attempts: int = 50,
+        aspect_ratio: Sequence[Positive] = (0.5, 2.0),
+        thresholds: Sequence[Fraction] = (0.0, 0.1, 0.3, 0.5, 0.7, 0.9),
+        scaling: Sequence[Fraction] = (0.3, 1.0),
+        num_attempts: PositiveInt = 50,
         allow_no_crop: bool = True,
         cover_all_box: bool = False,
-        prob: float = 1.0,
+        prob: Fraction = 1.0,
     ) -> None:
         for name, pair in (("aspect_ratio", aspect_ratio), ("scaling", scaling)):
             if len(pair) != 2 or not 0 < pair[0] <= pair[1]:

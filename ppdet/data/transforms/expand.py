@@ -8,6 +8,7 @@ from typing import NamedTuple, Optional
 import numpy as np
 
 from ppdet.config.errors import ArgumentError
+from ppdet.config.ranges import AboveOne, Colour, Fraction
 from ppdet.data.geometry import paste_target
 from ppdet.data.transforms.base import Transform, pixels_hwc
 from ppdet.structures import Sample
@@ -30,7 +31,11 @@ class RandomExpand(Transform[Optional[ExpandParams]]):
     """
 
     def __init__(
-        self, *, ratio: float = 4.0, prob: float = 0.5, fill_value: Sequence[float] = (127.5, 127.5, 127.5)
+        self,
+        *,
+        ratio: AboveOne = 4.0,
+        prob: Fraction = 0.5,
+        fill_value: Sequence[Colour] = (127.5, 127.5, 127.5),
     ) -> None:
         if ratio <= 1:
             raise ArgumentError("ratio", f"expected > 1, got {ratio}")

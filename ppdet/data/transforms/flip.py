@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ppdet.config.errors import ArgumentError
+from ppdet.config.ranges import Fraction
 from ppdet.data.geometry import flip_target
 from ppdet.data.transforms.base import Transform, pixels_hwc
 from ppdet.structures import Sample
@@ -17,7 +18,7 @@ class RandomFlip(Transform[bool]):
         prob: Probability of mirroring, 0..1.
     """
 
-    def __init__(self, *, prob: float = 0.5) -> None:
+    def __init__(self, *, prob: Fraction = 0.5) -> None:
         if not 0 <= prob <= 1:
             raise ArgumentError("prob", f"expected 0..1, got {prob}")
         self.prob = prob

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ppdet.config.errors import ArgumentError
+from ppdet.config.ranges import Positive
 from ppdet.data.transforms.base import Transform, pixels_hwc
 from ppdet.structures import Sample, Target
 
@@ -19,7 +20,7 @@ class Mixup(Transform[float]):
         beta: Second parameter, > 0.
     """
 
-    def __init__(self, *, alpha: float = 1.5, beta: float = 1.5) -> None:
+    def __init__(self, *, alpha: Positive = 1.5, beta: Positive = 1.5) -> None:
         for name, value in (("alpha", alpha), ("beta", beta)):
             if value <= 0:
                 raise ArgumentError(name, f"expected > 0, got {value}")

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ppdet.config.errors import ArgumentError
+from ppdet.config.ranges import AnyFloat, Positive
 from ppdet.data.transforms.base import Transform, pixels, pixels_hwc
 from ppdet.structures import Sample
 
@@ -26,8 +27,8 @@ class NormalizeImage(Transform[None]):
     def __init__(
         self,
         *,
-        mean: Sequence[float] = (0.485, 0.456, 0.406),
-        std: Sequence[float] = (0.229, 0.224, 0.225),
+        mean: Sequence[AnyFloat] = (0.485, 0.456, 0.406),
+        std: Sequence[Positive] = (0.229, 0.224, 0.225),
         is_scale: bool = True,
         norm_type: str = "mean_std",
     ) -> None:

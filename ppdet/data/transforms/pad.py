@@ -8,6 +8,7 @@ from typing import Optional
 import numpy as np
 
 from ppdet.config.errors import ArgumentError
+from ppdet.config.ranges import Colour, IntFromMinusOne, PositiveInt
 from ppdet.data.transforms.base import BatchTransform, Transform, pixels, pixels_hwc
 from ppdet.data.transforms.resize import Size, as_size
 from ppdet.structures import Sample
@@ -30,8 +31,8 @@ class Pad(Transform[None]):
         self,
         *,
         size: Optional[Size] = None,
-        size_divisor: int = 32,
-        fill_value: Sequence[float] = (127.5, 127.5, 127.5),
+        size_divisor: PositiveInt = 32,
+        fill_value: Sequence[Colour] = (127.5, 127.5, 127.5),
     ) -> None:
         if size_divisor < 1:
             raise ArgumentError("size_divisor", f"expected 1 or more, got {size_divisor}")
@@ -70,7 +71,7 @@ class PadBatch(BatchTransform[None]):
         pad_to_stride: Then up to a multiple of this many pixels; <= 0 for none.
     """
 
-    def __init__(self, *, pad_to_stride: int = 0) -> None:
+    def __init__(self, *, pad_to_stride: IntFromMinusOne = 0) -> None:
         self.pad_to_stride = pad_to_stride
 
     def size_of(self, sizes: list[tuple[int, int]]) -> tuple[int, int]:

@@ -8,6 +8,7 @@ from typing import NamedTuple, Union
 import numpy as np
 
 from ppdet.config.errors import ArgumentError
+from ppdet.config.ranges import Interpolation, PositiveInt
 from ppdet.config.spec import Shared
 from ppdet.data.geometry import resize_target
 from ppdet.data.transforms.base import BatchTransform, Transform, pixels_hwc
@@ -17,7 +18,7 @@ from ppdet.structures import Sample, box_conventions
 INTERPOLATIONS = (0, 1, 2, 3, 4)
 _LINEAR = 1
 
-Size = Union[int, Sequence[int]]
+Size = Union[PositiveInt, Sequence[PositiveInt]]
 
 
 class ResizeParams(NamedTuple):
@@ -126,7 +127,7 @@ class Resize(Transform[ResizeParams]):
         *,
         target_size: Size,
         keep_ratio: bool,
-        interp: int = _LINEAR,
+        interp: Interpolation = _LINEAR,
         conventions: Shared[str] = "",
     ) -> None:
         unrounded = box_conventions(conventions).unrounded_resize
@@ -166,7 +167,7 @@ class MultiscaleTestResize(Resize):
         *,
         origin_target_size: Size = (800, 1333),
         target_size: Sequence[Size] = (),
-        interp: int = 2,
+        interp: Interpolation = 2,
         use_flip: bool = True,
         conventions: Shared[str] = "",
     ) -> None:
@@ -234,9 +235,9 @@ class RandomResize(Transform[ResizeParams]):
     def __init__(
         self,
         *,
-        target_size: Union[int, list[int], list[list[int]]],
+        target_size: Union[PositiveInt, list[PositiveInt], list[list[PositiveInt]]],
         keep_ratio: bool = True,
-        interp: int = _LINEAR,
+        interp: Interpolation = _LINEAR,
         random_size: bool = True,
         random_range: bool = False,
         random_interp: bool = False,
@@ -275,9 +276,9 @@ class BatchRandomResize(BatchTransform[ResizeParams]):
     def __init__(
         self,
         *,
-        target_size: Union[int, list[int], list[list[int]]],
+        target_size: Union[PositiveInt, list[PositiveInt], list[list[PositiveInt]]],
         keep_ratio: bool = False,
-        interp: int = 0,
+        interp: Interpolation = 0,
         random_size: bool = True,
         random_interp: bool = False,
     ) -> None:

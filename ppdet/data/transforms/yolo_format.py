@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ppdet.config.ranges import Fraction, PositiveInt
 from ppdet.data.transforms.base import Transform
 from ppdet.structures import Sample
 from ppdet.utils.errors import DataError
@@ -43,7 +44,7 @@ class PadBox(TargetStep):
         num_max_boxes: Most objects of an image; the first so many stay.
     """
 
-    def __init__(self, *, num_max_boxes: int = 50) -> None:
+    def __init__(self, *, num_max_boxes: PositiveInt = 50) -> None:
         self.num_max_boxes = num_max_boxes
 
     def apply(self, sample: Sample, params: None) -> Sample:
@@ -69,7 +70,7 @@ class Gt2YoloTarget(_NothingLeft):
         DataError: If `iou_thresh` is not 1.
     """
 
-    def __init__(self, *, iou_thresh: float = 1.0) -> None:
+    def __init__(self, *, iou_thresh: Fraction = 1.0) -> None:
         if iou_thresh != 1:
             raise DataError(
                 f"Gt2YoloTarget.iou_thresh {iou_thresh}: only the best anchor answers for an object here; "

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import paddle
 from paddle import Tensor
 
+from ppdet.config.ranges import Fraction
 from ppdet.modeling.assign.matcher import NEGATIVE, IoUMatcher
 from ppdet.ops.indexing import gather_rows
 from ppdet.structures import IGNORE_LABEL, BatchTargets
@@ -36,7 +37,11 @@ class MaxIoUAssigner:
     """
 
     def __init__(
-        self, *, positive_overlap: float = 0.5, negative_overlap: float = 0.4, allow_low_quality: bool = True
+        self,
+        *,
+        positive_overlap: Fraction = 0.5,
+        negative_overlap: Fraction = 0.4,
+        allow_low_quality: bool = True,
     ) -> None:
         """Build the matcher.
 

@@ -15,6 +15,7 @@ import paddle
 from paddle import Tensor
 
 from ppdet.config.errors import ArgumentError
+from ppdet.config.ranges import Fraction, Positive, PositiveInt
 from ppdet.config.spec import Derived
 from ppdet.ops.indexing import dim
 from ppdet.structures import BoxConventions
@@ -33,9 +34,9 @@ class AnchorGenerator:
         self,
         *,
         strides: Derived[list[float]],
-        anchor_sizes: Union[list[float], list[list[float]], None] = None,
-        aspect_ratios: Optional[list[float]] = None,
-        offset: float = 0.0,
+        anchor_sizes: Union[list[Positive], list[list[Positive]], None] = None,
+        aspect_ratios: Optional[list[Positive]] = None,
+        offset: Fraction = 0.0,
         conventions: Derived[BoxConventions] = NORMAL,
     ) -> None:
         """Prepare the anchors of one cell of each level.
@@ -121,10 +122,10 @@ class RetinaAnchorGenerator(AnchorGenerator):
         self,
         *,
         strides: Derived[list[float]],
-        octave_base_scale: float = 4.0,
-        scales_per_octave: int = 3,
-        aspect_ratios: Optional[list[float]] = None,
-        offset: float = 0.0,
+        octave_base_scale: Positive = 4.0,
+        scales_per_octave: PositiveInt = 3,
+        aspect_ratios: Optional[list[Positive]] = None,
+        offset: Fraction = 0.0,
         conventions: Derived[BoxConventions] = NORMAL,
     ) -> None:
         """Prepare anchors of sizes base * stride * 2**(k / scales), k = 0 .. scales - 1.

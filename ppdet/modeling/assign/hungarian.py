@@ -13,6 +13,7 @@ from paddle import Tensor
 from paddle.nn import functional
 
 from ppdet.config.errors import ArgumentError
+from ppdet.config.ranges import Fraction, NonNegative
 from ppdet.modeling.queries import QueryPredictions, QueryTargets
 from ppdet.ops.boxes import paired_iou
 from ppdet.ops.normalized_boxes import to_corners
@@ -50,7 +51,11 @@ class HungarianMatcher:
     """
 
     def __init__(
-        self, *, matcher_coeff: dict[str, float] = _COEFFICIENTS, alpha: float = 0.25, gamma: float = 2.0
+        self,
+        *,
+        matcher_coeff: dict[str, NonNegative] = _COEFFICIENTS,
+        alpha: Fraction = 0.25,
+        gamma: NonNegative = 2.0,
     ) -> None:
         self._weights = check_parts("matcher_coeff", matcher_coeff)
         self._alpha = alpha

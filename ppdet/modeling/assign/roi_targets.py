@@ -10,6 +10,7 @@ from typing import NamedTuple, Optional
 import paddle
 from paddle import Tensor
 
+from ppdet.config.ranges import Fraction, FractionOrMinusOne, PositiveInt
 from ppdet.config.spec import Shared
 from ppdet.modeling.assign.matcher import NEGATIVE, IoUMatcher, Match
 from ppdet.modeling.assign.sampler import BalancedSampler
@@ -46,14 +47,14 @@ class BBoxAssigner:
     def __init__(
         self,
         *,
-        num_classes: Shared[int] = 80,
-        batch_size_per_im: int = 512,
-        fg_fraction: float = 0.25,
-        fg_thresh: float = 0.5,
-        bg_thresh: float = 0.5,
-        ignore_thresh: float = -1.0,
+        num_classes: Shared[PositiveInt] = 80,
+        batch_size_per_im: PositiveInt = 512,
+        fg_fraction: Fraction = 0.25,
+        fg_thresh: Fraction = 0.5,
+        bg_thresh: Fraction = 0.5,
+        ignore_thresh: FractionOrMinusOne = -1.0,
         use_random: bool = True,
-        cascade_iou: Optional[list[float]] = None,
+        cascade_iou: Optional[list[Fraction]] = None,
     ) -> None:
         """Build the matchers of all stages, and the sampler.
 

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import paddle
 from paddle import Tensor
 
+from ppdet.config.ranges import Fraction, FractionOrMinusOne, PositiveInt
 from ppdet.modeling.assign.box_coder import DeltaCoder
 from ppdet.modeling.assign.matcher import IoUMatcher
 from ppdet.modeling.assign.sampler import BalancedSampler
@@ -42,11 +43,11 @@ class RPNTargetAssign:
     def __init__(
         self,
         *,
-        batch_size_per_im: int = 256,
-        fg_fraction: float = 0.5,
-        positive_overlap: float = 0.7,
-        negative_overlap: float = 0.3,
-        ignore_thresh: float = -1.0,
+        batch_size_per_im: PositiveInt = 256,
+        fg_fraction: Fraction = 0.5,
+        positive_overlap: Fraction = 0.7,
+        negative_overlap: Fraction = 0.3,
+        ignore_thresh: FractionOrMinusOne = -1.0,
         use_random: bool = True,
     ) -> None:
         """Build matcher and sampler.

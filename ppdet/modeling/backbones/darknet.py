@@ -13,6 +13,7 @@ from paddle import Tensor, nn
 from paddle.nn import functional
 
 from ppdet.config.errors import ArgumentError
+from ppdet.config.ranges import IntFromMinusOne, NonNegative, NonNegativeInt, PositiveInt
 from ppdet.config.spec import Common
 from ppdet.modeling.interfaces import Backbone
 from ppdet.modeling.layers.darknet import ConvNormLeaky
@@ -84,12 +85,12 @@ class DarkNet(Backbone):
     def __init__(
         self,
         *,
-        depth: int = 53,
-        freeze_at: int = -1,
-        return_idx: Sequence[int] = (2, 3, 4),
-        num_stages: int = 5,
+        depth: PositiveInt = 53,
+        freeze_at: IntFromMinusOne = -1,
+        return_idx: Sequence[NonNegativeInt] = (2, 3, 4),
+        num_stages: PositiveInt = 5,
         norm_type: Common[str] = "bn",
-        norm_decay: float = 0.0,
+        norm_decay: NonNegative = 0.0,
         freeze_norm: bool = False,
     ) -> None:
         super().__init__()
@@ -153,10 +154,10 @@ class DarkNetTiny(Backbone):
     def __init__(
         self,
         *,
-        freeze_at: int = -1,
-        return_idx: Sequence[int] = (4, 6),
+        freeze_at: IntFromMinusOne = -1,
+        return_idx: Sequence[NonNegativeInt] = (4, 6),
         norm_type: Common[str] = "bn",
-        norm_decay: float = 0.0,
+        norm_decay: NonNegative = 0.0,
         freeze_norm: bool = False,
     ) -> None:
         super().__init__()

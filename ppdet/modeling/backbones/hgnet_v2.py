@@ -14,6 +14,7 @@ from paddle import Tensor, nn
 from paddle.nn import functional
 
 from ppdet.config.errors import ArgumentError
+from ppdet.config.ranges import IntFromMinusOne, NonNegative, NonNegativeInt
 from ppdet.modeling.interfaces import Backbone
 from ppdet.modeling.layers.repvgg import ConvBN
 from ppdet.structures import FeatureShape
@@ -87,10 +88,10 @@ class PPHGNetV2(Backbone):
         self,
         *,
         arch: Literal["L", "X", "H"],
-        lr_mult_list: Sequence[float] = (1.0, 1.0, 1.0, 1.0, 1.0),
-        return_idx: Sequence[int] = (1, 2, 3),
+        lr_mult_list: Sequence[NonNegative] = (1.0, 1.0, 1.0, 1.0, 1.0),
+        return_idx: Sequence[NonNegativeInt] = (1, 2, 3),
         freeze_stem_only: bool = True,
-        freeze_at: int = 0,
+        freeze_at: IntFromMinusOne = 0,
         freeze_norm: bool = True,
     ) -> None:
         super().__init__()

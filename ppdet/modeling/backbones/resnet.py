@@ -8,6 +8,7 @@ from paddle import Tensor, nn
 from paddle.nn import functional
 
 from ppdet.config.errors import ArgumentError
+from ppdet.config.ranges import IntFromMinusOne, NonNegative, NonNegativeInt, PositiveInt
 from ppdet.config.spec import Common
 from ppdet.modeling.interfaces import Backbone
 from ppdet.modeling.layers.residual import ResidualPlan, ResidualStage
@@ -40,16 +41,16 @@ class ResNet(Backbone):
     def __init__(
         self,
         *,
-        depth: int = 50,
+        depth: PositiveInt = 50,
         variant: str = "b",
         norm_type: Common[str] = "bn",
-        norm_decay: float = 0.0,
+        norm_decay: NonNegative = 0.0,
         freeze_norm: bool = True,
-        freeze_at: int = 0,
+        freeze_at: IntFromMinusOne = 0,
         freeze_stem_only: bool = False,
-        return_idx: Sequence[int] = (0, 1, 2, 3),
-        num_stages: int = 4,
-        lr_mult_list: Sequence[float] = (1.0, 1.0, 1.0, 1.0),
+        return_idx: Sequence[NonNegativeInt] = (0, 1, 2, 3),
+        num_stages: PositiveInt = 4,
+        lr_mult_list: Sequence[NonNegative] = (1.0, 1.0, 1.0, 1.0),
     ) -> None:
         super().__init__()
         if not 1 <= num_stages <= 4:

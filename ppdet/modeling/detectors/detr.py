@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from paddle import Tensor
 
+from ppdet.config.ranges import PositiveInt
 from ppdet.config.spec import Shared, Spec
 from ppdet.modeling.backbones.resnet import ResNet
 from ppdet.modeling.heads.detr import DETRPostProcess, DINOHead
@@ -34,7 +35,7 @@ class DETR(Detector):
     def __init__(
         self,
         *,
-        num_classes: Shared[int],
+        num_classes: Shared[PositiveInt],
         backbone: Spec[Backbone] = _BACKBONE,
         neck: Spec[Neck] = Spec.of(HybridEncoder),  # noqa: B008  (a Spec is immutable)
         transformer: Spec[RTDETRTransformer] = Spec.of(RTDETRTransformer),  # noqa: B008

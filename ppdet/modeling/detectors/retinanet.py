@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ppdet.config.ranges import PositiveInt
 from ppdet.config.spec import Shared, Spec
 from ppdet.modeling.backbones.resnet import ResNet
 from ppdet.modeling.detectors.single_stage import SingleStageDetector
@@ -28,7 +29,7 @@ class RetinaNet(SingleStageDetector):
     def __init__(
         self,
         *,
-        num_classes: Shared[int],
+        num_classes: Shared[PositiveInt],
         backbone: Spec[Backbone] = _BACKBONE,
         neck: Spec[Neck] = _NECK,
         head: Spec[DenseHead] = _HEAD,

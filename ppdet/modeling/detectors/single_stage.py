@@ -6,6 +6,7 @@ from typing import Any, ClassVar, Optional
 
 from paddle import Tensor
 
+from ppdet.config.ranges import PositiveInt
 from ppdet.config.spec import Shared, Spec
 from ppdet.modeling.interfaces import Backbone, DenseHead, Detector, Neck
 from ppdet.modeling.post_process import MultiClassNMS
@@ -31,7 +32,7 @@ class SingleStageDetector(Detector):
     def __init__(
         self,
         *,
-        num_classes: Shared[int],
+        num_classes: Shared[PositiveInt],
         backbone: Spec[Backbone],
         neck: Optional[Spec[Neck]] = None,
         head: Spec[DenseHead],

@@ -10,6 +10,7 @@ from typing import Optional
 
 from paddle import Tensor
 
+from ppdet.config.ranges import PositiveInt
 from ppdet.config.spec import Shared, Spec
 from ppdet.modeling.heads.bbox_head import BBoxHead, BoxHead
 from ppdet.modeling.heads.cascade_head import CascadeHead
@@ -129,7 +130,7 @@ class FasterRCNN(TwoStageDetector):
     def __init__(
         self,
         *,
-        num_classes: Shared[int] = 80,
+        num_classes: Shared[PositiveInt] = 80,
         backbone: Spec[Backbone],
         rpn_head: Spec[RPNHead] = Spec.of(RPNHead),  # noqa: B008  (immutable)
         bbox_head: Spec[BoxHead] = Spec.of(BBoxHead),  # noqa: B008
@@ -166,7 +167,7 @@ class MaskRCNN(TwoStageDetector):
     def __init__(
         self,
         *,
-        num_classes: Shared[int] = 80,
+        num_classes: Shared[PositiveInt] = 80,
         backbone: Spec[Backbone],
         rpn_head: Spec[RPNHead] = Spec.of(RPNHead),  # noqa: B008  (immutable)
         bbox_head: Spec[BoxHead] = Spec.of(BBoxHead),  # noqa: B008
@@ -207,7 +208,7 @@ class CascadeRCNN(TwoStageDetector):
     def __init__(
         self,
         *,
-        num_classes: Shared[int] = 80,
+        num_classes: Shared[PositiveInt] = 80,
         backbone: Spec[Backbone],
         rpn_head: Spec[RPNHead] = Spec.of(RPNHead),  # noqa: B008  (immutable)
         bbox_head: Spec[BoxHead] = Spec.of(CascadeHead),  # noqa: B008

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ppdet.config.ranges import PositiveInt
 from ppdet.config.spec import Shared, Spec
 from ppdet.modeling.backbones.darknet import DarkNet
 from ppdet.modeling.detectors.single_stage import SingleStageDetector
@@ -30,7 +31,7 @@ class YOLOv3(SingleStageDetector):
     def __init__(
         self,
         *,
-        num_classes: Shared[int],
+        num_classes: Shared[PositiveInt],
         backbone: Spec[Backbone] = Spec.of(DarkNet),  # noqa: B008  (a Spec is immutable)
         neck: Spec[Neck] = Spec.of(YOLOv3FPN),  # noqa: B008
         yolo_head: Spec[YOLOv3Head] = Spec.of(YOLOv3Head),  # noqa: B008

@@ -17,6 +17,7 @@ from paddle import Tensor, nn
 from paddle.nn import functional
 
 from ppdet.config.errors import ArgumentError
+from ppdet.config.ranges import Positive, PositiveInt
 from ppdet.config.spec import Derived, Shared, Spec
 from ppdet.modeling.assign.box_coder import DeltaCoder
 from ppdet.modeling.assign.roi_targets import BBoxAssigner, RoiTargets
@@ -255,12 +256,12 @@ class BBoxHead(BoxHead):
         self,
         *,
         in_shapes: Derived[list[FeatureShape]],
-        num_classes: Shared[int] = 80,
+        num_classes: Shared[PositiveInt] = 80,
         head: Spec[RoiFeatures] = Spec.of(TwoFCHead),  # noqa: B008  (immutable)
         roi_extractor: Spec[RoIAlign] = Spec.of(RoIAlign),  # noqa: B008
         bbox_assigner: Spec[BBoxAssigner] = Spec.of(BBoxAssigner),  # noqa: B008
         with_pool: bool = False,
-        bbox_weight: Sequence[float] = (10.0, 10.0, 5.0, 5.0),
+        bbox_weight: Sequence[Positive] = (10.0, 10.0, 5.0, 5.0),
         conventions: Derived[BoxConventions] = NORMAL,
     ) -> None:
         super().__init__(

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from paddle import nn
 
 from ppdet.config.errors import ArgumentError
+from ppdet.config.ranges import Positive, PositiveInt
 from ppdet.config.spec import Derived, Shared, Spec
 from ppdet.modeling.assign.box_coder import DeltaCoder
 from ppdet.modeling.assign.roi_targets import BBoxAssigner
@@ -42,11 +43,11 @@ class CascadeHead(BoxHead):
         self,
         *,
         in_shapes: Derived[list[FeatureShape]],
-        num_classes: Shared[int] = 80,
+        num_classes: Shared[PositiveInt] = 80,
         head: Spec[RoiFeatures] = Spec.of(CascadeTwoFCHead),  # noqa: B008  (immutable)
         roi_extractor: Spec[RoIAlign] = Spec.of(RoIAlign),  # noqa: B008
         bbox_assigner: Spec[BBoxAssigner] = Spec.of(BBoxAssigner),  # noqa: B008
-        bbox_weight: Sequence[Sequence[float]] = _STAGE_WEIGHTS,
+        bbox_weight: Sequence[Sequence[Positive]] = _STAGE_WEIGHTS,
         conventions: Derived[BoxConventions] = NORMAL,
     ) -> None:
         super().__init__(

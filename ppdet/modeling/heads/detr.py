@@ -10,6 +10,7 @@ from paddle import Tensor
 from paddle.nn import functional
 
 from ppdet.config.errors import ArgumentError
+from ppdet.config.ranges import PositiveInt
 from ppdet.config.spec import Spec
 from ppdet.modeling.losses.detr import DINOLoss
 from ppdet.modeling.queries import QueryOutputs, QueryPredictions, QueryTargets
@@ -44,7 +45,7 @@ class DETRPostProcess:
         ArgumentError: If `num_top_queries` is not positive.
     """
 
-    def __init__(self, *, num_top_queries: int = 300) -> None:
+    def __init__(self, *, num_top_queries: PositiveInt = 300) -> None:
         if num_top_queries < 1:
             raise ArgumentError("num_top_queries", f"expected >= 1, got {num_top_queries}")
         self.num_top_queries = num_top_queries

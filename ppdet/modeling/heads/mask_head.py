@@ -13,6 +13,7 @@ from paddle import Tensor, nn
 from paddle.nn import functional
 
 from ppdet.config.errors import ArgumentError
+from ppdet.config.ranges import Fraction, NonNegativeInt, PositiveInt
 from ppdet.config.spec import Derived, Shared, Spec
 from ppdet.modeling.assign.roi_targets import RoiTargets
 from ppdet.modeling.heads.bbox_head import BoxTraining
@@ -46,7 +47,9 @@ class MaskFeat(nn.Layer):
         out_channel: Channels of each layer.
     """
 
-    def __init__(self, *, in_channel: Derived[int], num_convs: int = 4, out_channel: int = 256) -> None:
+    def __init__(
+        self, *, in_channel: Derived[int], num_convs: NonNegativeInt = 4, out_channel: PositiveInt = 256
+    ) -> None:
         super().__init__()
         self.out_channels = out_channel
         layers: list[tuple[str, nn.Layer]] = []
@@ -86,7 +89,7 @@ class MaskHead(nn.Layer):
         in_shapes: Derived[list[FeatureShape]],
         shared_features: Derived[SharedFeatures],
         conventions: Derived[BoxConventions] = NORMAL,
-        num_classes: Shared[int] = 80,
+        num_classes: Shared[PositiveInt] = 80,
         head: Spec[MaskFeat] = Spec.of(MaskFeat),  # noqa: B008  (immutable)
         roi_extractor: Spec[RoIAlign] = Spec.of(RoIAlign),  # noqa: B008
         mask_assigner: Spec[MaskAssigner] = Spec.of(MaskAssigner),  # noqa: B008
@@ -186,7 +189,7 @@ class MaskHead(nn.Layer):
 class MaskPostProcess:
     """Settings of the masks that are pasted into the original image."""
 
-    def __init__(self, *, binary_thresh: float = 0.5) -> None:
+    def __init__(self, *, binary_thresh: Fraction = 0.5) -> None:
         """Check and keep the threshold.
 
         Args:

@@ -13,6 +13,7 @@ import paddle
 from paddle import Tensor, nn
 
 from ppdet.config.errors import ArgumentError
+from ppdet.config.ranges import Fraction, Positive, PositiveInt
 from ppdet.config.spec import Derived, Shared, Spec
 from ppdet.modeling.assign.anchor_targets import MaxIoUAssigner
 from ppdet.modeling.assign.anchors import AnchorGenerator, RetinaAnchorGenerator
@@ -65,16 +66,16 @@ class RetinaHead(DenseHead):
         self,
         *,
         in_shapes: Derived[list[FeatureShape]],
-        num_classes: Shared[int],
+        num_classes: Shared[PositiveInt],
         conv_feat: Spec[RetinaFeat] = Spec.of(RetinaFeat),  # noqa: B008  (a Spec is immutable)
         anchor_generator: Spec[AnchorGenerator] = Spec.of(RetinaAnchorGenerator),  # noqa: B008
         bbox_assigner: Spec[MaxIoUAssigner] = Spec.of(MaxIoUAssigner),  # noqa: B008
         loss_class: Spec[FocalLoss] = Spec.of(FocalLoss),  # noqa: B008
         loss_bbox: Spec[SmoothL1Loss] = Spec.of(SmoothL1Loss, beta=0.0),  # noqa: B008
         nms: Spec[MultiClassNMS] = Spec.of(MultiClassNMS, nms_top_k=1000),  # noqa: B008
-        nms_pre: int = 1000,
-        weights: Sequence[float] = (1.0, 1.0, 1.0, 1.0),
-        prior_prob: float = 0.01,
+        nms_pre: PositiveInt = 1000,
+        weights: Sequence[Positive] = (1.0, 1.0, 1.0, 1.0),
+        prior_prob: Fraction = 0.01,
     ) -> None:
         super().__init__()
         channels = {shape.channels for shape in in_shapes}

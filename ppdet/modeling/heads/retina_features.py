@@ -8,6 +8,7 @@ import paddle
 from paddle import Tensor, nn
 from paddle.nn import functional
 
+from ppdet.config.ranges import NonNegativeInt, PositiveInt
 from ppdet.config.spec import Derived
 from ppdet.modeling.layers.norm import build_norm
 
@@ -49,8 +50,8 @@ class RetinaFeat(nn.Layer):
         self,
         *,
         feat_in: Derived[int],
-        feat_out: int = 256,
-        num_convs: int = 4,
+        feat_out: PositiveInt = 256,
+        num_convs: NonNegativeInt = 4,
         norm_type: Optional[str] = None,
     ) -> None:
         super().__init__()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from paddle import Tensor
 
+from ppdet.config.ranges import IntFromMinusOne, NonNegativeInt, PositiveInt
 from ppdet.config.spec import Derived
 from ppdet.ops.roi_align import FlatRegions, multi_level_roi_align
 from ppdet.structures import BoxConventions, FeatureShape
@@ -23,11 +24,11 @@ class RoIAlign:
         self,
         *,
         in_shapes: Derived[list[FeatureShape]],
-        resolution: int = 14,
-        sampling_ratio: int = 0,
+        resolution: PositiveInt = 14,
+        sampling_ratio: IntFromMinusOne = 0,
         aligned: bool = True,
-        start_level: int = 0,
-        end_level: int = 3,
+        start_level: NonNegativeInt = 0,
+        end_level: NonNegativeInt = 3,
         conventions: Derived[BoxConventions] = NORMAL,
     ) -> None:
         """Check and keep the settings.

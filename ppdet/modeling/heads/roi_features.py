@@ -11,6 +11,7 @@ import paddle
 from paddle import Tensor, nn
 from paddle.nn import functional
 
+from ppdet.config.ranges import PositiveInt
 from ppdet.config.spec import Derived
 from ppdet.modeling.layers.residual import ResidualPlan, ResidualStage
 
@@ -43,7 +44,7 @@ class TwoFCHead(RoiFeatures):
     out_resolution = 0
 
     def __init__(
-        self, *, in_channel: Derived[int], resolution: Derived[int], out_channel: int = 1024
+        self, *, in_channel: Derived[int], resolution: Derived[int], out_channel: PositiveInt = 1024
     ) -> None:
         super().__init__()
         self.out_channels = out_channel
@@ -73,7 +74,9 @@ class Res5Head(RoiFeatures):
         ValueError: If the backbone's channels are not those of res4.
     """
 
-    def __init__(self, *, in_channel: Derived[int], resolution: Derived[int], depth: int = 50) -> None:
+    def __init__(
+        self, *, in_channel: Derived[int], resolution: Derived[int], depth: PositiveInt = 50
+    ) -> None:
         super().__init__()
         plan = ResidualPlan(depth)
         if in_channel != plan.stage_channels(4):

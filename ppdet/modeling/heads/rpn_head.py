@@ -13,6 +13,7 @@ from paddle import Tensor, nn
 from paddle.nn import functional
 
 from ppdet.config.errors import ArgumentError
+from ppdet.config.ranges import Fraction, NonNegative, PositiveInt
 from ppdet.config.spec import Derived, Spec
 from ppdet.modeling.assign.anchors import AnchorGenerator
 from ppdet.modeling.assign.rpn_targets import RPNTargetAssign
@@ -43,10 +44,10 @@ class ProposalGenerator:
     def __init__(
         self,
         *,
-        pre_nms_top_n: int = 12000,
-        post_nms_top_n: int = 2000,
-        nms_thresh: float = 0.5,
-        min_size: float = 0.1,
+        pre_nms_top_n: PositiveInt = 12000,
+        post_nms_top_n: PositiveInt = 2000,
+        nms_thresh: Fraction = 0.5,
+        min_size: NonNegative = 0.1,
         conventions: Derived[BoxConventions] = NORMAL,
     ) -> None:
         """Check and keep the numbers.

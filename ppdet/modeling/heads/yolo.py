@@ -12,6 +12,7 @@ import paddle
 from paddle import Tensor, nn
 from paddle.nn import functional
 
+from ppdet.config.ranges import Fraction, NonNegativeInt, Positive, PositiveInt
 from ppdet.config.spec import Derived, Shared, Spec
 from ppdet.modeling.interfaces import DenseHead
 from ppdet.modeling.layers.yolo_grid import YoloLayout, decode_maps, split_maps, yolo_layout
@@ -59,7 +60,7 @@ class YOLOBox(BoxDecoder):
         layout: Derived[YoloLayout],
         iou_aware_factor: Derived[float] = 0.4,
         scale_x_y: Derived[float] = 1.0,
-        conf_thresh: float = 0.005,
+        conf_thresh: Fraction = 0.005,
         clip_bbox: bool = True,
         conventions: Derived[BoxConventions] = NORMAL,
     ) -> None:
@@ -135,14 +136,14 @@ class YOLOv3Head(DenseHead):
         self,
         *,
         in_shapes: Derived[list[FeatureShape]],
-        num_classes: Shared[int],
+        num_classes: Shared[PositiveInt],
         post_process: Derived[Spec[BBoxPostProcess]] = POST_PROCESS,
         conventions: Derived[BoxConventions] = NORMAL,
-        anchors: Sequence[Sequence[float]] = COCO_ANCHORS,
-        anchor_masks: Sequence[Sequence[int]] = ((6, 7, 8), (3, 4, 5), (0, 1, 2)),
+        anchors: Sequence[Sequence[Positive]] = COCO_ANCHORS,
+        anchor_masks: Sequence[Sequence[NonNegativeInt]] = ((6, 7, 8), (3, 4, 5), (0, 1, 2)),
         loss: Spec[YOLOv3Loss] = Spec.of(YOLOv3Loss),  # noqa: B008  (a Spec is immutable)
         iou_aware: bool = False,
-        iou_aware_factor: float = 0.4,
+        iou_aware_factor: Fraction = 0.4,
     ) -> None:
         super().__init__()
         strides = [shape.stride for shape in in_shapes]

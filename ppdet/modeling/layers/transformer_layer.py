@@ -9,6 +9,7 @@ from paddle import Tensor, nn
 from paddle.nn import functional
 
 from ppdet.config.errors import ArgumentError
+from ppdet.config.ranges import PositiveInt
 from ppdet.config.spec import Derived
 from ppdet.modeling.layers.attention import SelfAttention, xavier_linear
 
@@ -36,8 +37,8 @@ class TransformerLayer(nn.Layer):
         self,
         *,
         d_model: Derived[int],
-        nhead: int = 8,
-        dim_feedforward: int = 1024,
+        nhead: PositiveInt = 8,
+        dim_feedforward: PositiveInt = 1024,
         activation: Activation = "relu",
     ) -> None:
         super().__init__()

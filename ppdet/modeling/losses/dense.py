@@ -5,6 +5,7 @@ from __future__ import annotations
 from paddle import Tensor
 
 from ppdet.config.errors import ArgumentError
+from ppdet.config.ranges import Fraction, NonNegative
 from ppdet.ops.losses import sigmoid_focal_loss, smooth_l1
 
 
@@ -17,7 +18,9 @@ class FocalLoss:
         loss_weight: Factor.
     """
 
-    def __init__(self, *, alpha: float = 0.25, gamma: float = 2.0, loss_weight: float = 1.0) -> None:
+    def __init__(
+        self, *, alpha: Fraction = 0.25, gamma: NonNegative = 2.0, loss_weight: NonNegative = 1.0
+    ) -> None:
         self.alpha = alpha
         self.gamma = gamma
         self.loss_weight = loss_weight
@@ -45,7 +48,7 @@ class SmoothL1Loss:
         loss_weight: Factor.
     """
 
-    def __init__(self, *, beta: float = 1.0, loss_weight: float = 1.0) -> None:
+    def __init__(self, *, beta: NonNegative = 1.0, loss_weight: NonNegative = 1.0) -> None:
         if beta < 0:
             raise ArgumentError("beta", f"expected >= 0, got {beta}")
         self.beta = beta

@@ -13,6 +13,7 @@ import numpy as np
 import paddle
 from paddle import Tensor
 
+from ppdet.config.ranges import NonNegative
 from ppdet.config.spec import Spec
 from ppdet.modeling.assign.hungarian import HungarianMatcher, check_parts
 from ppdet.modeling.queries import DenoisingOutputs, QueryOutputs, QueryPredictions, QueryTargets
@@ -58,7 +59,7 @@ class DINOLoss:
         self,
         *,
         matcher: Spec[HungarianMatcher] = Spec.of(HungarianMatcher),  # noqa: B008  (a Spec is immutable)
-        loss_coeff: dict[str, float] = _COEFFICIENTS,
+        loss_coeff: dict[str, NonNegative] = _COEFFICIENTS,
     ) -> None:
         self.matcher = matcher.build()
         self._weights = check_parts("loss_coeff", loss_coeff)

@@ -6,6 +6,7 @@ from paddle import Tensor
 from paddle.nn import functional
 
 from ppdet.config.errors import ArgumentError
+from ppdet.config.ranges import NonNegative
 from ppdet.ops.boxes import paired_iou
 
 
@@ -40,7 +41,7 @@ class IouLoss:
     def __init__(
         self,
         *,
-        loss_weight: float = 2.5,
+        loss_weight: NonNegative = 2.5,
         giou: bool = False,
         diou: bool = False,
         ciou: bool = False,
@@ -74,7 +75,7 @@ class IouAwareLoss:
     """
 
     def __init__(
-        self, *, loss_weight: float = 1.0, giou: bool = False, diou: bool = False, ciou: bool = False
+        self, *, loss_weight: NonNegative = 1.0, giou: bool = False, diou: bool = False, ciou: bool = False
     ) -> None:
         self.loss_weight = loss_weight
         self._similarity = _Similarity(giou=giou, diou=diou, ciou=ciou)

@@ -13,6 +13,7 @@ from paddle import Tensor
 from paddle.nn import functional
 
 from ppdet.config.errors import ArgumentError
+from ppdet.config.ranges import Fraction, Positive
 from ppdet.config.spec import Derived, Spec
 from ppdet.modeling.assign.yolo_targets import YoloTargets, assign_yolo_targets, best_anchors
 from ppdet.modeling.layers.yolo_grid import (
@@ -53,9 +54,9 @@ class YOLOv3Loss:
         self,
         *,
         layout: Derived[YoloLayout],
-        ignore_thresh: float = 0.7,
+        ignore_thresh: Fraction = 0.7,
         label_smooth: bool = False,
-        scale_x_y: float = 1.0,
+        scale_x_y: Positive = 1.0,
         iou_loss: Optional[Spec[IouLoss]] = None,
         iou_aware_loss: Optional[Spec[IouAwareLoss]] = None,
     ) -> None:

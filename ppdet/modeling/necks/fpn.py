@@ -11,6 +11,7 @@ from paddle import Tensor, nn
 from paddle.nn import functional
 
 from ppdet.config.errors import ArgumentError
+from ppdet.config.ranges import NonNegativeInt, Positive, PositiveInt
 from ppdet.config.spec import Derived
 from ppdet.modeling.interfaces import Neck
 from ppdet.modeling.layers.upsample import double_nearest
@@ -39,10 +40,10 @@ class FPN(Neck):
         self,
         *,
         in_shapes: Derived[list[FeatureShape]],
-        out_channel: int = 256,
-        spatial_scales: Optional[Sequence[float]] = None,
+        out_channel: PositiveInt = 256,
+        spatial_scales: Optional[Sequence[Positive]] = None,
         has_extra_convs: bool = False,
-        extra_stage: int = 1,
+        extra_stage: NonNegativeInt = 1,
         use_c5: bool = True,
         relu_before_extra_convs: bool = True,
     ) -> None:

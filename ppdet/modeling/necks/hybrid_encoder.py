@@ -12,6 +12,7 @@ from paddle import Tensor, nn
 from paddle.nn import functional
 
 from ppdet.config.errors import ArgumentError
+from ppdet.config.ranges import NonNegativeInt, Positive, PositiveInt
 from ppdet.config.spec import Common, Derived, Spec
 from ppdet.modeling.interfaces import Neck
 from ppdet.modeling.layers.norm import build_norm
@@ -47,13 +48,13 @@ class HybridEncoder(Neck):
         self,
         *,
         in_shapes: Derived[list[FeatureShape]],
-        hidden_dim: int = 256,
-        use_encoder_idx: Sequence[int] = (2,),
-        num_encoder_layers: int = 1,
+        hidden_dim: PositiveInt = 256,
+        use_encoder_idx: Sequence[NonNegativeInt] = (2,),
+        num_encoder_layers: NonNegativeInt = 1,
         encoder_layer: Spec[TransformerLayer] = Spec.of(TransformerLayer, activation="gelu"),  # noqa: B008
-        pe_temperature: float = 10000.0,
-        expansion: float = 1.0,
-        depth_mult: float = 1.0,
+        pe_temperature: Positive = 10000.0,
+        expansion: Positive = 1.0,
+        depth_mult: Positive = 1.0,
         norm_type: Common[str] = "bn",
     ) -> None:
         super().__init__()

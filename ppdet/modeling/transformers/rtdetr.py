@@ -16,6 +16,7 @@ from paddle import Tensor, nn
 from paddle.nn import functional
 
 from ppdet.config.errors import ArgumentError
+from ppdet.config.ranges import AnyInt, Fraction, NonNegative, NonNegativeInt, PositiveInt
 from ppdet.config.spec import Common, Derived, Shared
 from ppdet.modeling.layers.attention import MLP, uniform_linear, xavier_linear, zero_linear
 from ppdet.modeling.layers.conv_norm import ConvNorm
@@ -106,19 +107,19 @@ class RTDETRTransformer(nn.Layer):
         self,
         *,
         in_shapes: Derived[list[FeatureShape]],
-        num_classes: Shared[int],
-        hidden_dim: Shared[int] = 256,
-        num_queries: int = 300,
-        num_levels: int = 3,
-        num_decoder_points: int = 4,
-        nhead: int = 8,
-        num_decoder_layers: int = 6,
-        dim_feedforward: int = 1024,
+        num_classes: Shared[PositiveInt],
+        hidden_dim: Shared[PositiveInt] = 256,
+        num_queries: PositiveInt = 300,
+        num_levels: PositiveInt = 3,
+        num_decoder_points: PositiveInt = 4,
+        nhead: PositiveInt = 8,
+        num_decoder_layers: PositiveInt = 6,
+        dim_feedforward: PositiveInt = 1024,
         activation: Activation = "relu",
-        num_denoising: int = 100,
-        label_noise_ratio: float = 0.5,
-        box_noise_scale: float = 1.0,
-        eval_idx: int = -1,
+        num_denoising: NonNegativeInt = 100,
+        label_noise_ratio: Fraction = 0.5,
+        box_noise_scale: NonNegative = 1.0,
+        eval_idx: AnyInt = -1,
         norm_type: Common[str] = "bn",
     ) -> None:
         super().__init__()
