@@ -26,7 +26,12 @@ setup(
     packages=[*find_packages(include=["ppdet", "ppdet.*"]), "ppdet.configs"],
     # The configurations stay at the top level of the checkout and travel inside of the wheel.
     package_dir={"ppdet.configs": "configs"},
-    package_data={"ppdet": ["py.typed"], "ppdet.zoo": ["*.yml"], "ppdet.configs": ["**/*.yml"]},
+    package_data={
+        "ppdet": ["py.typed"],
+        "ppdet.zoo": ["*.yml"],
+        "ppdet.report": ["templates/*.j2", "assets/*"],
+        "ppdet.configs": ["**/*.yml"],
+    },
     # PaddlePaddle (paddlepaddle or paddlepaddle-gpu) and OpenCV (four builds) come in several distributions
     # that overwrite each other. pip cannot say "any of these", so neither is required by name: naming the CPU
     # build here would put it on top of a user's GPU build. The extra `cpu` is the choice for a plain machine.
@@ -44,6 +49,10 @@ setup(
         "fast": ["hotcoco>=1.0"],
         "docs": DOCS,
         "logging": ["visualdl>=2.5", "tensorboardX>=2.6"],
+        "report": ["jinja2>=3.1", "rich>=13"],
+        "wandb": ["wandb>=0.16"],
+        "mlflow": ["mlflow-skinny>=2.10", "pillow>=9"],
+        "clearml": ["clearml>=1.14"],
         "dev": [
             # Formatters and checkers are pinned, since `make test` fails on any difference of opinion.
             "ruff==0.17.6",
@@ -51,6 +60,10 @@ setup(
             "mypy; python_version < '3.10'",
             "hotcoco>=1.0",
             "tensorboardX>=2.6",
+            # As the extra `report`, and what drives a browser for its tests.
+            "jinja2>=3.1",
+            "rich>=13",
+            "selenium>=4.20",
             # As the extra `export`, whose tests must not be skipped where everything is tested.
             "onnx>=1.15",
             "onnxruntime>=1.17",

@@ -94,6 +94,11 @@ class Precision:
         """Whether gradients are scaled, so that overflows are expected now and then."""
         return self._scaler is not None
 
+    @property
+    def scale(self) -> float:
+        """Factor on the loss and so on its gradients; 1 without scaling."""
+        return 1.0 if self._scaler is None else float(self._scaler._scale)
+
     def step(self, optimizer: Optimizer) -> bool:
         """Update the parameters.
 

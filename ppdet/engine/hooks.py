@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Optional, Protocol
 
 from paddle import nn
 from paddle.optimizer import Optimizer
@@ -69,6 +69,7 @@ class StepLog:
         images_per_second: On this rank.
         eta: Seconds left.
         memory: Bytes: peak on the device, or resident on a CPU.
+        gradient_norm: Norm of all gradients at the last step, before clipping; None where that was skipped.
     """
 
     step: int
@@ -80,6 +81,7 @@ class StepLog:
     images_per_second: float
     eta: float
     memory: int
+    gradient_norm: Optional[float] = None
 
 
 class Hook:

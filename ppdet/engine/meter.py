@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Mapping
-from typing import Generic, TypeVar
+from typing import Generic, Optional, TypeVar
 
 import numpy as np
 import paddle
@@ -39,6 +39,7 @@ class Meter(Generic[T]):
         self.marks.clear()
         self._steps = self._images = 0
         self._data_time = self._time = 0.0
+        self._norm: Optional[Tensor] = None
 
     def begin(self) -> None:
         """A step begins with waiting for its data."""
@@ -60,6 +61,10 @@ class Meter(Generic[T]):
         taken = time.perf_counter() - self._began
         self._time += taken
         self.total_time += taken
+
+    def keep_norm(self, norm: Tensor) -> None:
+        """Keep the gradient norm of a step, on the device, for the next reading."""
+        self._norm = norm
 
     @property
     def is_empty(self) -> bool:
@@ -99,6 +104,7 @@ class Meter(Generic[T]):
             images_per_second=self._images / self._time,
             eta=self._time / self._steps * steps_left,
             memory=memory_in_use(),
+            gradient_norm=None if self._norm is None else float(self._norm),
         )
         self.clear()
         return log

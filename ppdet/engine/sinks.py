@@ -11,6 +11,7 @@ import numpy as np
 
 from ppdet.engine.hooks import Hook, Run, StepLog
 from ppdet.utils.errors import TrainingError
+from ppdet.utils.files import write_atomically
 from ppdet.utils.scores import flatten
 
 
@@ -105,6 +106,37 @@ class TensorBoardSink(Sink):
         """Write what is left."""
         if self._writer is not None:
             self._writer.close()
+
+
+class PictureFolder(Sink):
+    """Pictures as files, ``STEP/NAME.jpg``, small enough to keep many; numbers are in the JSON lines already.
+
+    Args:
+        folder: Where they go.
+    """
+
+    #: Longer side in pixels at most.
+    SIDE = 420
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def scalars(self, step: int, values: Mapping[str, float]) -> None:
+        """Nothing."""
+
+    def image(self, step: int, name: str, image: np.ndarray) -> None:
+        """Write a picture."""
+        import cv2
+
+        scale = min(1.0, self.SIDE / max(image.shape[:2]))
+        small = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+        pixels = cv2.cvtColor(small, cv2.COLOR_RGB2BGR)
+        data = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, 75])[1].tobytes()
+        path = self._folder / f"{step:08d}" / f"{Path(name).stem}.jpg"
+        write_atomically(path, lambda file: file.write(data))
+
+    def close(self) -> None:
+        """Nothing is left to write."""
 
 
 def _missing(name: str, key: str) -> TrainingError:

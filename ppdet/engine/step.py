@@ -88,6 +88,16 @@ class TrainStep:
             finite = paddle.logical_and(finite, gradients_finite(self._model))
         return not distributed.any_rank(not bool(finite))
 
+    def gradient_norm(self) -> Tensor:
+        """Euclidean norm of all gradients, float32 on the device; before clipping, without the scale."""
+        squares = [
+            (p.grad.astype("float32") ** 2).sum()
+            for p in self._model.parameters()
+            if p.trainable and p.grad is not None
+        ]
+        norm = paddle.sqrt(paddle.add_n(squares)) if squares else paddle.zeros([])
+        return norm / self.precision.scale
+
     def update(self) -> bool:
         """Apply the gradients.
 

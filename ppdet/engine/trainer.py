@@ -233,8 +233,11 @@ class Trainer:
             self._step.discard()
             self._on_non_finite(where, dict(zip(names, values)), window, statistics)
             losses = {}
-        elif self._step.update() and self.ema is not None:
-            self.ema.update()
+        else:
+            if (progress.step + 1) % self.settings.log_iter == 0:
+                self._meter.keep_norm(self._step.gradient_norm())
+            if self._step.update() and self.ema is not None:
+                self.ema.update()
         self.schedule.step()
         self._meter.end(sum(len(batch) for batch in window), losses, where)
         progress.step += 1

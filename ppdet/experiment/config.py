@@ -90,6 +90,9 @@ class Experiment:
         vdl_log_dir: Where to.
         use_tensorboard: Log for TensorBoard too.
         tensorboard_log_dir: Where to, in the experiment's folder.
+        use_wandb: Log for Weights & Biases too.
+        use_mlflow: Log for MLflow too.
+        use_clearml: Log for ClearML too.
         hooks: Hooks of the user's own, which look on while training.
         plugins: Python files or modules with the user's own components. Listing one runs its code.
     """
@@ -144,6 +147,9 @@ class Experiment:
     vdl_log_dir: str = "vdl_log_dir/scalar"
     use_tensorboard: bool = False
     tensorboard_log_dir: str = "tensorboard"
+    use_wandb: bool = False
+    use_mlflow: bool = False
+    use_clearml: bool = False
     hooks: tuple[Spec[Hook], ...] = ()
     plugins: tuple[str, ...] = ()
     #: The YAML it was loaded from.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Callable, Optional
+from typing import Any, Callable, Optional
 
 import numpy as np
 
@@ -16,7 +16,9 @@ from ppdet.engine.evaluator import mean_losses
 from ppdet.engine.hooks import Hook
 from ppdet.engine.profiling import Profile
 from ppdet.engine.replay import Replay, replay
-from ppdet.engine.sinks import Sink, SinkHook, TensorBoardSink, VisualDlSink
+from ppdet.engine.run_facts import RunFacts
+from ppdet.engine.sinks import PictureFolder, Sink, SinkHook, TensorBoardSink, VisualDlSink
+from ppdet.engine.trackers import ClearMlSink, MlflowSink, WandbSink
 from ppdet.engine.trainer import Metrics, Trainer
 from ppdet.experiment.build import Training, build_loader, build_model, set_device, train_settings
 from ppdet.experiment.config import Experiment
@@ -27,6 +29,8 @@ from ppdet.utils.metadata import CheckpointMetadata
 
 #: Folder of profiles in that of the run.
 PROFILE = "profile"
+#: Folder of drawn validation images in that of the run.
+PICTURE_FOLDER = "pictures"
 #: Images that curves show after each evaluation.
 PICTURES = 4
 #: Lowest score drawn there: early in training little passes more.
@@ -71,7 +75,14 @@ def build_trainer(
         train_settings(experiment),
         folder=None if profile else RunFolder(folder, metadata=metadata, keep_last=experiment.keep_last),
         evaluate=evaluate,
-        hooks=build_hooks(experiment, folder, profile=profile, evaluation=evaluation, hooks=hooks),
+        hooks=build_hooks(
+            experiment,
+            folder,
+            profile=profile,
+            evaluation=evaluation,
+            facts=_facts(experiment, training, evaluation),
+            hooks=hooks,
+        ),
     )
 
 
@@ -92,6 +103,7 @@ def build_hooks(
     *,
     profile: bool = False,
     evaluation: Optional[Evaluation] = None,
+    facts: Optional[Mapping[str, Any]] = None,
     hooks: Sequence[Hook] = (),
 ) -> list[Hook]:
     """Build the log file, progress bar, JSON lines and curves (first process only) and add the user's hooks.
@@ -101,6 +113,7 @@ def build_hooks(
         folder: Folder of the run.
         profile: Profile, and write no logs.
         evaluation: Its detections are drawn beside the curves; None for curves alone.
+        facts: What ``run.json`` says of the run besides its circumstances.
         hooks: Hook objects, called after those of ``hooks:``.
 
     Raises:
@@ -117,15 +130,45 @@ def build_hooks(
         return own
     if profile:
         return [ProgressBar(), Profile(folder / PROFILE), *own]
-    built: list[Hook] = [LogFile(folder), ProgressBar(), JsonLines(folder)]
+    built: list[Hook] = [LogFile(folder), ProgressBar(), JsonLines(folder), RunFacts(folder, facts or {})]
+    sinks = _sinks(experiment, folder)
+    if evaluation is not None:
+        sinks.append(PictureFolder(folder / PICTURE_FOLDER))
+    if sinks:
+        built.append(SinkHook(sinks, None if evaluation is None else Pictures(evaluation)))
+    return [*built, *own]
+
+
+def _sinks(experiment: Experiment, folder: Path) -> list[Sink]:
+    """Curves that the experiment turns on."""
     sinks: list[Sink] = []
     if experiment.use_vdl:
         sinks.append(VisualDlSink(folder / experiment.vdl_log_dir))
     if experiment.use_tensorboard:
         sinks.append(TensorBoardSink(folder / experiment.tensorboard_log_dir))
-    if sinks:
-        built.append(SinkHook(sinks, None if evaluation is None else Pictures(evaluation)))
-    return [*built, *own]
+    if experiment.use_wandb:
+        sinks.append(WandbSink(folder))
+    if experiment.use_mlflow:
+        sinks.append(MlflowSink(folder))
+    if experiment.use_clearml:
+        sinks.append(ClearMlSink(folder))
+    return sinks
+
+
+def _facts(experiment: Experiment, training: Training, evaluation: Optional[Evaluation]) -> dict[str, Any]:
+    """What is trained on what, for ``run.json``."""
+    names = training.dataset.categories.names
+    return {
+        "experiment": experiment.name,
+        "model": experiment.architecture.name,
+        "parameters": sum(int(p.size) for p in training.model.parameters()),
+        "pretrain_weights": experiment.pretrain_weights,
+        "training_images": training.loader.num_images,
+        "validation_images": None if evaluation is None else len(evaluation.dataset),
+        "classes": len(names),
+        "class_names": ", ".join(names[:30]) + (", ..." if len(names) > 30 else ""),
+        "batch_size": training.loader.batch_size,
+    }
 
 
 class Pictures:

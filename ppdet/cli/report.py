@@ -1,0 +1,86 @@
+"""Write a page that shows a training, or one that explains detections.
+
+ppdet report output/my_run
+ppdet report detections.json --anno_path instances_val.json --image_dir val
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Optional
+
+from ppdet.cli.common import CommandError
+
+if TYPE_CHECKING:
+    from ppdet.metrics.analysis.analysis import Analysis
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of ``ppdet report``."""
+    parser.add_argument(
+        "source", metavar="RUN|DETECTIONS.json", help="folder of a training, or detections as COCO results"
+    )
+    parser.add_argument(
+        "--anno_path", metavar="FILE", help="COCO annotations that the detections are scored on"
+    )
+    parser.add_argument(
+        "--image_dir",
+        metavar="DIR",
+        help="folder of the images; without it boxes are drawn on an empty ground",
+    )
+    parser.add_argument(
+        "--masks", action="store_true", help="compare masks; default: boxes, where the detections have them"
+    )
+    parser.add_argument(
+        "--output",
+        metavar="FILE.html",
+        help="the page; default: report.html in RUN, or beside DETECTIONS.json",
+    )
+    parser.add_argument("--json", metavar="FILE", help="write the numbers of the page to FILE too")
+    parser.add_argument("--csv", metavar="FILE", help="write the table of classes to FILE too")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Write the page and print where it is."""
+    source = Path(args.source)
+    if source.suffix != ".json":
+        if args.anno_path or args.json or args.csv or args.masks or args.image_dir:
+            raise CommandError(
+                f"{source}: these options are for detections (a .json file), not for a training"
+            )
+        from ppdet.report.training import write_training_report
+
+        target = Path(args.output) if args.output else None
+        print(f"report: {write_training_report(source, target)}")
+        return 0
+    if not args.anno_path:
+        raise CommandError(f"{source}: which annotations? Add --anno_path FILE")
+    from ppdet.report.detections_file import analysis_of_files
+    from ppdet.report.evaluation import evaluation_page
+    from ppdet.report.page import write_page
+
+    target = Path(args.output) if args.output else source.with_suffix(".html")
+    analysis = analysis_of_files(source, Path(args.anno_path), masks=args.masks or None)
+    images = Path(args.image_dir) if args.image_dir else None
+    page = evaluation_page(analysis, title=source.stem, facts=[Path(args.anno_path).name], images=images)
+    write_page(target, page)
+    write_numbers(analysis, args.json, args.csv)
+    if analysis.predictions.left_out:
+        print(f"{analysis.predictions.left_out:,} detections of other images or classes were left out")
+    print(f"report: {target}")
+    return 0
+
+
+def write_numbers(analysis: Analysis, json_file: Optional[str], csv_file: Optional[str]) -> None:
+    """The numbers of the page as files."""
+    import json
+
+    from ppdet.report.evaluation import classes_csv, summary
+    from ppdet.report.page import finite, write_page
+
+    if json_file:
+        text = json.dumps(finite(summary(analysis)), ensure_ascii=False, indent=1)
+        write_page(Path(json_file), text)
+    if csv_file:
+        write_page(Path(csv_file), classes_csv(analysis))

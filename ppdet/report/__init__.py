@@ -1,0 +1,1 @@
+"""Pages that show a training, an evaluation, or several side by side. Needs the extra ``report``."""
