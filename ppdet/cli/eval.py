@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Optional
+from typing import TYPE_CHECKING, Any, Optional
 
 from ppdet.cli.common import (
     add_classes_argument,
@@ -23,6 +23,9 @@ from ppdet.cli.common import (
     views_from,
 )
 
+if TYPE_CHECKING:
+    from ppdet.experiment.evaluate import EvalResult
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of ``ppdet eval``."""
@@ -31,6 +34,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", metavar="FILE", help="write every metric and the speed to FILE")
     parser.add_argument(
         "--save_results", metavar="FILE", help="write the detections in COCO's results format"
+    )
+    parser.add_argument(
+        "--report",
+        metavar="FILE.html",
+        help="write a page that explains the evaluation; for a model with masks, FILE_masks.html too",
     )
     parser.add_argument("--classwise", action="store_true", help="show the AP of each class")
     parser.add_argument(
@@ -48,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
     from ppdet.experiment.evaluate import evaluate
     from ppdet.utils.files import writable_folder
 
-    for target in (args.json, args.save_results):
+    for target in (args.json, args.save_results, args.report):
         if target:
             writable_folder(Path(target).parent)  # now, and not after an hour of work
     distributed.start()
@@ -65,7 +73,23 @@ def run(args: argparse.Namespace) -> int:
         result.save(args.json)
     if args.save_results:
         result.save_results(args.save_results)
+    if args.report:
+        source = Path(detector.source).with_suffix("")
+        write_report(result, Path(args.report), title="/".join(source.parts[-2:]))
     return 0
+
+
+def write_report(result: EvalResult, target: Path, *, title: str) -> None:
+    """The pages of an evaluation, of boxes and of masks; prints where they are."""
+    from ppdet.report.evaluation import evaluation_page
+    from ppdet.report.page import write_page
+
+    pages = {target: result.analysis}
+    if result.has_masks:
+        pages[target.with_name(f"{target.stem}_masks{target.suffix}")] = result.analyse(masks=True)
+    for path, analysis in pages.items():
+        write_page(path, evaluation_page(analysis, title=title, images=Path(), speed=result.speed))
+        print(f"report: {path}")
 
 
 def scores_table(metrics: Mapping[str, Mapping[str, float]]) -> str:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Optional, Union
 
@@ -24,9 +25,14 @@ from ppdet.export.choose import Choice
 from ppdet.inference.predictors import NativePredictor
 from ppdet.inference.runner import ImageRunner
 from ppdet.inference.views import ViewOptions
+from ppdet.metrics.analysis.analysis import Analysis
+from ppdet.metrics.analysis.confusion import Confusion
+from ppdet.metrics.analysis.instances import objects_of_truth, predictions_of_detections
+from ppdet.metrics.analysis.operating_points import ThresholdCurve
+from ppdet.metrics.analysis.tide import Errors
 from ppdet.metrics.base import Metric
 from ppdet.modeling.interfaces import Detector
-from ppdet.structures import Categories, Detections, Sample
+from ppdet.structures import Categories, Detections, GroundTruth, Sample
 from ppdet.utils.files import write_json
 
 #: What `evaluate` takes as data.
@@ -47,6 +53,8 @@ class EvalResult:
         detections: Per image, by rising image id.
         class_names: K names by label.
         results: The detections in COCO's results format: a list of plain dicts.
+        truth: Annotated objects; None in processes other than the first.
+        image_paths: File of each image by its id.
     """
 
     metrics: Mapping[str, Mapping[str, float]]
@@ -55,6 +63,53 @@ class EvalResult:
     detections: Sequence[Detections]
     class_names: tuple[str, ...]
     results: Sequence[Mapping[str, Any]]
+    truth: Optional[GroundTruth] = None
+    image_paths: Mapping[int, str] = field(default_factory=dict)
+
+    @property
+    def has_masks(self) -> bool:
+        """Whether masks were scored."""
+        return "segm" in self.metrics
+
+    @cached_property
+    def analysis(self) -> Analysis:
+        """Analyses of the boxes, each computed when it is first read."""
+        return self.analyse()
+
+    def analyse(self, *, masks: bool = False) -> Analysis:
+        """Compare the detections with the ground truth.
+
+        Args:
+            masks: Compare masks instead of boxes.
+
+        Raises:
+            SourceError: If masks were not scored, or this is not the first process.
+        """
+        if self.truth is None or (masks and not self.has_masks):
+            raise SourceError("nothing to analyse: no masks were scored, or another process did it")
+        objects = objects_of_truth(
+            self.truth, with_masks=masks, skip_difficult="mAP" in self.metrics.get("bbox", {})
+        )
+        paths = zip(objects.image_ids, objects.file_names)
+        objects = replace(objects, file_names=tuple(self.image_paths.get(i, name) for i, name in paths))
+        found = predictions_of_detections(self.detections, objects, self.class_names, with_masks=masks)
+        return Analysis(objects, found)
+
+    @property
+    def errors(self) -> Errors:
+        """Kinds of error and what each costs in AP50, after TIDE."""
+        return self.analysis.errors
+
+    @property
+    def confusion(self) -> Confusion:
+        """Confusion matrix with background, at the score threshold of the highest F1."""
+        return self.analysis.confusion
+
+    @property
+    def curves(self) -> dict[str, ThresholdCurve]:
+        """Precision, recall and F1 against the threshold, by class name; ``""`` for all together."""
+        names = self.analysis.objects.class_names
+        return {"": self.analysis.curve, **dict(zip(names, self.analysis.class_curves))}
 
     def to_dict(self) -> dict[str, Any]:
         """Metrics, AP per class and speed, ready for JSON."""
@@ -115,6 +170,7 @@ def evaluate(
     names = evaluation.dataset.categories.names
     if evaluation.speed is None:
         return EvalResult(metrics, {}, {}, (), names, ())
+    samples = (evaluation.dataset[index] for index in range(len(evaluation.dataset)))
     return EvalResult(
         metrics=metrics,
         per_class=evaluation.metric.classwise(),
@@ -122,6 +178,8 @@ def evaluate(
         detections=evaluation.metric.detections,
         class_names=names,
         results=evaluation.metric.results(),
+        truth=evaluation.metric.truth,
+        image_paths={sample.image_id: sample.path for sample in samples},
     )
 
 

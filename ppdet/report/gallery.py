@@ -208,7 +208,7 @@ def _entry(analysis: Analysis, row: int, source: str, size: tuple[int, int, floa
             entry.append(_polygons(predictions.masks[d], scale))
         found.append(entry)
     return {
-        "file": objects.file_names[row],
+        "file": Path(objects.file_names[row]).name,
         "width": width,
         "height": height,
         "source": source,

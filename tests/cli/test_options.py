@@ -16,7 +16,20 @@ OPTIONS = {
     | {"--deterministic", "--profile", "--replay", "--epochs", "--batch", "--lr"},
     "eval": CONFIG
     | LOOKS
-    | {"--weights", "--json", "--save_results", "--classwise", "--allow-partial", "--runtime", "--classes"},
+    | {"--weights", "--json", "--save_results", "--classwise", "--allow-partial", "--runtime", "--classes"}
+    | {"--report"},
+    "report": {
+        "-h --help",
+        "--debug",
+        "--anno_path",
+        "--image_dir",
+        "--masks",
+        "--output",
+        "--json",
+        "--csv",
+    },
+    "compare": {"-h --help", "--debug", "--anno_path", "--output"},
+    "watch": {"-h --help", "--debug", "--once", "--interval"},
     "infer": CONFIG
     | LOOKS
     | {

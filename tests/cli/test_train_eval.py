@@ -29,6 +29,9 @@ def test_train_then_eval_then_infer(tmp_path: Path) -> None:
     steps = [record["step"] for record in records if record["kind"] == "train"]
     assert steps == [1, 2, 3, 4]
     assert "step 4/4" in (run / "train.log").read_text("utf-8")
+    assert "The training is complete" in (run / "report.html").read_text("utf-8")
+    assert json.loads((run / "run.json").read_text("utf-8"))["last_step"] == 4
+    assert len(list((run / "pictures").rglob("*.jpg"))) == 4  # two images, two evaluations
     metadata = read_metadata(run / "model_final.pdparams")
     assert metadata.class_names == NAMES
     assert metadata.step == 4
@@ -40,6 +43,8 @@ def test_train_then_eval_then_infer(tmp_path: Path) -> None:
         "out/metrics.json",
         "--save_results",
         "out/found.json",
+        "--report",
+        "out/page.html",
     )
     done = command("eval", "-c", "small.yml", *words, "--classwise", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -47,6 +52,8 @@ def test_train_then_eval_then_infer(tmp_path: Path) -> None:
     assert set(metrics["bbox"]) >= {"AP", "AP50", "AP75", "APs", "APm", "APl", "AR100"}
     assert set(metrics["fps"]["split_ms"]) == {"read", "preprocess", "forward", "post"}
     assert metrics["fps"]["fps"] > 0
+    page = (tmp_path / "out/page.html").read_text("utf-8")
+    assert "<h1>small/model_final</h1>" in page and page.count("data:image/webp") == 2
     assert set(metrics["classwise"]["bbox"]) == set(NAMES)
     assert all(name in done.stdout for name in NAMES)
     for row in json.loads((tmp_path / "out/found.json").read_text("utf-8")):

@@ -5,14 +5,14 @@ Letters: N images, G objects, D detections, K classes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Optional
 
 import numpy as np
 
-from ppdet.structures import Categories, Detections, Sample
+from ppdet.structures import Detections, GroundTruth, Mask
 from ppdet.utils.errors import DataError
 
 
@@ -147,31 +147,36 @@ def objects_of_coco(
     )
 
 
-def objects_of_samples(samples: Iterable[Sample], categories: Categories) -> Objects:
-    """Ground truth from annotated samples; objects marked difficult count as crowd: neither for nor against.
+def objects_of_truth(
+    truth: GroundTruth, *, with_masks: bool = False, skip_difficult: bool = False
+) -> Objects:
+    """Ground truth as metrics of this package have it; classes that the annotations lack are left out.
 
     Args:
-        samples: With `target` in pixels of the original image.
-        categories: The table that labels refer to.
+        truth: Annotated objects of every image.
+        with_masks: Keep the masks.
+        skip_difficult: Treat objects marked difficult as crowd, as VOC does: neither for nor against.
     """
-    kept = sorted(samples, key=lambda sample: sample.image_id)
-    targets = [sample.target for sample in kept]
-    counts = [0 if target is None else len(target.labels) for target in targets]
-    present = [target for target in targets if target is not None]
-    boxes = np.concatenate([np.zeros((0, 4)), *(t.boxes.astype(np.float64) for t in present)])
-    xywh = np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1)
-    ignored = [t.is_crowd | (t.difficult if t.difficult is not None else False) for t in present]
+    listed = [label for label, category in enumerate(truth.category_ids) if category is not None]
+    label_of = np.full(len(truth.category_ids), -1, np.int64)
+    label_of[listed] = np.arange(len(listed))
+    images = sorted(truth.images, key=lambda image: image.image_id)
+    ignored = [image.is_crowd | (image.difficult & skip_difficult) for image in images]
+    masks = None
+    if with_masks:
+        masks = tuple(_run_lengths(mask, image.size) for image in images for mask in image.masks or ())
     return Objects(
-        image_ids=tuple(sample.image_id for sample in kept),
-        file_names=tuple(sample.path for sample in kept),
-        image_sizes=np.zeros((len(kept), 2), np.int64),
-        class_names=categories.names,
-        category_ids=categories.ids,
-        image=np.repeat(np.arange(len(kept)), counts),
-        label=np.concatenate([np.zeros(0, np.int64), *(t.labels for t in present)]),
-        xywh=xywh,
-        area=xywh[:, 2] * xywh[:, 3],
+        image_ids=tuple(image.image_id for image in images),
+        file_names=tuple(image.path for image in images),
+        image_sizes=np.array([image.size for image in images], np.int64).reshape(-1, 2),
+        class_names=tuple(truth.class_names[label] for label in listed),
+        category_ids=tuple(category for category in truth.category_ids if category is not None),
+        image=np.repeat(np.arange(len(images)), [len(image) for image in images]),
+        label=label_of[np.concatenate([np.zeros(0, np.int64), *(image.labels for image in images)])],
+        xywh=np.concatenate([np.zeros((0, 4)), *(image.boxes_xywh for image in images)]),
+        area=np.concatenate([np.zeros(0), *(image.areas for image in images)]),
         is_crowd=np.concatenate([np.zeros(0, bool), *ignored]),
+        masks=masks,
     )
 
 
@@ -281,6 +286,20 @@ def _encoded(mask: Mapping[str, Any]) -> dict[str, Any]:
     return {"size": list(mask["size"]), "counts": counts.encode() if isinstance(counts, str) else counts}
 
 
+def _run_lengths(mask: Mask, size: tuple[int, int]) -> dict[str, Any]:
+    """A mask of the annotations, polygons or run lengths, as run lengths."""
+    from pycocotools import mask as mask_utils
+
+    if isinstance(mask, tuple):
+        parts = [part.ravel().astype(np.float64).tolist() for part in mask]
+        encoded: dict[str, Any] = mask_utils.merge(mask_utils.frPyObjects(parts, *size))
+    elif isinstance(mask["counts"], list):
+        encoded = mask_utils.frPyObjects(mask, *size)
+    else:
+        encoded = _encoded(mask)
+    return encoded
+
+
 def _boxes_of_masks(masks: Sequence[Any]) -> np.ndarray:
     from pycocotools import mask as mask_utils
 
@@ -288,17 +307,11 @@ def _boxes_of_masks(masks: Sequence[Any]) -> np.ndarray:
 
 
 def _object_masks(rows: Sequence[Mapping[str, Any]], sizes: Sequence[tuple[int, int]]) -> tuple[Any, ...]:
-    from pycocotools import mask as mask_utils
-
     masks = []
-    for row, (height, width) in zip(rows, sizes):
+    for row, size in zip(rows, sizes):
         shape = row.get("segmentation")
         if not shape:
             raise DataError(f"annotation {row.get('id')}: no segmentation, which mask AP needs")
-        if isinstance(shape, list):
-            masks.append(mask_utils.merge(mask_utils.frPyObjects(shape, height, width)))
-        elif isinstance(shape["counts"], list):
-            masks.append(mask_utils.frPyObjects(shape, height, width))
-        else:
-            masks.append(_encoded(shape))
+        polygons = tuple(np.asarray(part) for part in shape) if isinstance(shape, list) else shape
+        masks.append(_run_lengths(polygons, size))
     return tuple(masks)

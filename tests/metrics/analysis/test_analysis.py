@@ -14,12 +14,12 @@ from ppdet.metrics.analysis.analysis import Analysis
 from ppdet.metrics.analysis.calibration import BINS
 from ppdet.metrics.analysis.instances import (
     objects_of_coco,
-    objects_of_samples,
+    objects_of_truth,
     predictions_of_coco,
     predictions_of_detections,
 )
 from ppdet.metrics.analysis.subsets import occlusion
-from ppdet.structures import Categories, Detections, Sample, Target
+from ppdet.structures import Detections, GroundTruth, ImageTruth
 from ppdet.utils.errors import DataError
 from tests.metrics.analysis.scenes import Row, analysis_of, scene
 from tests.oracles import analysis as oracle
@@ -306,21 +306,37 @@ def test_detections_of_this_package_give_what_their_coco_rows_give() -> None:
     assert predictions_of_detections([extra], objects, names).left_out == 1
 
 
-def test_objects_of_samples_are_those_of_their_annotations() -> None:
+def test_ground_truth_of_metrics_is_that_of_its_annotation_file() -> None:
     truth, _ = scene(10, images=5, crowd=0.3)
-    expected = objects_of_coco(truth)
-    samples = []
+    for row in truth["annotations"]:
+        x, y, w, h = row["bbox"]
+        row["segmentation"] = [[x, y, x + w, y, x + w, y + h]]
+    expected = objects_of_coco(truth, with_masks=True)
+    images = []
     for index, image_id in enumerate(expected.image_ids):
         mine = expected.image == index
-        boxes = expected.xywh[mine].astype(np.float32)
-        boxes[:, 2:] += boxes[:, :2]
-        target = Target(boxes, expected.label[mine], expected.is_crowd[mine])
-        samples.append(Sample(image_id=image_id, path=expected.file_names[index], target=target))
-    found = objects_of_samples(samples, Categories(expected.class_names, expected.category_ids))
-    assert found.label.tolist() == expected.label.tolist()
-    assert found.image.tolist() == expected.image.tolist()
-    assert found.is_crowd.tolist() == expected.is_crowd.tolist()
-    np.testing.assert_allclose(found.xywh, expected.xywh, atol=1e-3)
+        polygons = [np.array(row["segmentation"][0]).reshape(-1, 2) for row in truth["annotations"]]
+        images.append(
+            ImageTruth(
+                image_id=image_id,
+                path=expected.file_names[index],
+                size=(480, 640),
+                boxes_xywh=expected.xywh[mine],
+                labels=expected.label[mine] + 1,
+                areas=expected.area[mine],
+                is_crowd=expected.is_crowd[mine],
+                difficult=np.ones(int(mine.sum()), bool),
+                masks=tuple((polygons[i],) for i in np.flatnonzero(mine)),
+            )
+        )
+    names, ids = ("absent", *expected.class_names), (None, *expected.category_ids)
+    found = objects_of_truth(GroundTruth("a test", names, ids, tuple(images), True), with_masks=True)
+    for name in ("image_ids", "file_names", "class_names", "category_ids", "masks"):
+        assert getattr(found, name) == getattr(expected, name)
+    for name in ("image", "label", "xywh", "area", "is_crowd", "image_sizes"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
+    skipped = objects_of_truth(GroundTruth("a test", names, ids, tuple(images)), skip_difficult=True)
+    assert skipped.is_crowd.all()
 
 
 def test_rows_that_are_no_results_are_an_error() -> None:
