@@ -82,13 +82,13 @@ def run(args: argparse.Namespace) -> int:
 def write_report(result: EvalResult, target: Path, *, title: str) -> None:
     """The pages of an evaluation, of boxes and of masks; prints where they are."""
     from ppdet.report.evaluation import evaluation_page
-    from ppdet.report.page import write_page
+    from ppdet.utils.files import write_text
 
     pages = {target: result.analysis}
     if result.has_masks:
         pages[target.with_name(f"{target.stem}_masks{target.suffix}")] = result.analyse(masks=True)
     for path, analysis in pages.items():
-        write_page(path, evaluation_page(analysis, title=title, images=Path(), speed=result.speed))
+        write_text(path, evaluation_page(analysis, title=title, images=Path(), speed=result.speed))
         print(f"report: {path}")
 
 

@@ -58,13 +58,13 @@ def run(args: argparse.Namespace) -> int:
         raise CommandError(f"{source}: which annotations? Add --anno_path FILE")
     from ppdet.report.detections_file import analysis_of_files
     from ppdet.report.evaluation import evaluation_page
-    from ppdet.report.page import write_page
+    from ppdet.utils.files import write_text
 
     target = Path(args.output) if args.output else source.with_suffix(".html")
     analysis = analysis_of_files(source, Path(args.anno_path), masks=args.masks or None)
     images = Path(args.image_dir) if args.image_dir else None
     page = evaluation_page(analysis, title=source.stem, facts=[Path(args.anno_path).name], images=images)
-    write_page(target, page)
+    write_text(target, page)
     write_numbers(analysis, args.json, args.csv)
     if analysis.predictions.left_out:
         print(f"{analysis.predictions.left_out:,} detections of other images or classes were left out")
@@ -74,13 +74,11 @@ def run(args: argparse.Namespace) -> int:
 
 def write_numbers(analysis: Analysis, json_file: Optional[str], csv_file: Optional[str]) -> None:
     """The numbers of the page as files."""
-    import json
-
     from ppdet.report.evaluation import classes_csv, summary
-    from ppdet.report.page import finite, write_page
+    from ppdet.report.page import finite
+    from ppdet.utils.files import write_json, write_text
 
     if json_file:
-        text = json.dumps(finite(summary(analysis)), ensure_ascii=False, indent=1)
-        write_page(Path(json_file), text)
+        write_json(Path(json_file), finite(summary(analysis)), indent=1)
     if csv_file:
-        write_page(Path(csv_file), classes_csv(analysis))
+        write_text(Path(csv_file), classes_csv(analysis))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Mapping
 from datetime import datetime
@@ -14,7 +13,7 @@ import paddle
 from ppdet.engine import distributed
 from ppdet.engine.evaluator import hardware, versions
 from ppdet.engine.hooks import Hook, Run
-from ppdet.utils.files import write_atomically
+from ppdet.utils.files import write_json
 
 FACTS = "run.json"
 
@@ -48,5 +47,4 @@ class RunFacts(Hook):
             "hardware": hardware(),
             "versions": versions(),
         }
-        text = json.dumps(facts, ensure_ascii=False, indent=1).encode("utf-8")
-        write_atomically(self._path, lambda file: file.write(text))
+        write_json(self._path, facts, indent=1)

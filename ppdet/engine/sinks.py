@@ -11,7 +11,7 @@ import numpy as np
 
 from ppdet.engine.hooks import Hook, Run, StepLog
 from ppdet.utils.errors import TrainingError
-from ppdet.utils.files import write_atomically
+from ppdet.utils.files import replacing
 from ppdet.utils.scores import flatten
 
 
@@ -133,7 +133,8 @@ class PictureFolder(Sink):
         pixels = cv2.cvtColor(small, cv2.COLOR_RGB2BGR)
         data = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, 75])[1].tobytes()
         path = self._folder / f"{step:08d}" / f"{Path(name).stem}.jpg"
-        write_atomically(path, lambda file: file.write(data))
+        with replacing(path) as temporary:
+            temporary.write_bytes(data)
 
     def close(self) -> None:
         """Nothing is left to write."""

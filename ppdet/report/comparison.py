@@ -14,9 +14,10 @@ from ppdet.metrics.analysis import bootstrap
 from ppdet.metrics.analysis.analysis import Analysis
 from ppdet.metrics.analysis.bootstrap import Interval
 from ppdet.report.detections_file import analysis_of_files, read_json
-from ppdet.report.page import ReportError, percent, render, signed, write_page
+from ppdet.report.page import ReportError, percent, render, signed
 from ppdet.report.runs import TrainingRun, read_run
 from ppdet.report.training import training_charts
+from ppdet.utils.files import write_text
 
 #: Detections that ``ppdet eval --save_results`` leaves in the folder of a training, if told so.
 DETECTIONS = "detections.json"
@@ -113,7 +114,7 @@ def compare(sources: Sequence[Path], target: Path, annotations: Optional[Path] =
         config_rows=config_differences(runs) if with_configs else [],
         drawings=len(analyses[0].weights) - 1 if analyses else 0,
     )
-    write_page(target, page)
+    write_text(target, page)
     return in_a_sentence
 
 

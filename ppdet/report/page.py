@@ -14,7 +14,6 @@ from typing import Any
 
 from ppdet import __version__
 from ppdet.utils.errors import UserError
-from ppdet.utils.files import write_atomically
 
 HERE = Path(__file__).parent
 #: What stands for a number that there is not, and before one below zero.
@@ -61,18 +60,6 @@ def render(template: str, data: Mapping[str, Any], **context: Any) -> str:
         now=datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
         **context,
     )
-
-
-def write_page(path: Path, page: str) -> None:
-    """Write a page so that a browser that reloads it sees the old one or the new one, whole.
-
-    Raises:
-        ReportError: If it cannot be written.
-    """
-    try:
-        write_atomically(path, lambda file: file.write(page.encode("utf-8")))
-    except UserError as error:
-        raise ReportError(f"{path}: the report cannot be written: {error.__cause__ or error}") from error
 
 
 def percent(value: float, digits: int = 1) -> str:

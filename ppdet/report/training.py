@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Optional
 
-from ppdet.report.page import DASH, percent, render, write_page
+from ppdet.report.page import DASH, percent, render
 from ppdet.report.runs import TrainingRun, read_run
 from ppdet.report.training_advice import training_advice
+from ppdet.utils.files import write_text
 
 #: Points of a curve at most, and moments of the pictures: bounds the file.
 POINTS = 2000
@@ -28,10 +29,10 @@ def write_training_report(folder: Path, target: Optional[Path] = None) -> Path:
         Where it is.
 
     Raises:
-        ReportError: If the folder is not one of a training, or the page cannot be written.
+        UserError: If the folder is not one of a training, or the page cannot be written.
     """
     path = folder / REPORT if target is None else target
-    write_page(path, training_page(read_run(folder)))
+    write_text(path, training_page(read_run(folder)))
     return path
 
 

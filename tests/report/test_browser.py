@@ -15,8 +15,8 @@ import pytest
 from ppdet.report.comparison import compare
 from ppdet.report.detections_file import analysis_of_files
 from ppdet.report.evaluation import evaluation_page
-from ppdet.report.page import write_page
 from ppdet.report.training import write_training_report
+from ppdet.utils.files import write_text
 from tests.report.folders import write_detections, write_images, write_run
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="selenium drives the browser")
@@ -81,7 +81,7 @@ def evaluation(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("evaluation")
     detections, annotations = write_detections(folder, images=30)
     images = write_images(folder / "val", tuple(f"{i}.jpg" for i in range(1, 60, 3)))
-    write_page(
+    write_text(
         folder / "page.html",
         evaluation_page(analysis_of_files(detections, annotations), title="m", images=images),
     )

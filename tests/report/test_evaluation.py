@@ -17,7 +17,7 @@ from ppdet.cli import main
 from ppdet.report import page as page_module
 from ppdet.report.detections_file import analysis_of_files
 from ppdet.report.evaluation import classes_csv, evaluation_page, summary
-from ppdet.report.page import ReportError, finite, render, write_page
+from ppdet.report.page import ReportError, finite, render
 from ppdet.report.wording import advice, verdict
 from tests.metrics.analysis.scenes import analysis_of, scene
 from tests.report.folders import data_of, write_detections, write_images
@@ -222,10 +222,12 @@ def test_without_jinja2_the_message_says_what_to_install() -> None:
     assert 'pip install "ppdet[report]"' in run.stdout
 
 
-def test_a_page_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("in the way")
-    with pytest.raises(ReportError, match="cannot be written"):
-        write_page(tmp_path / "file" / "page.html", "<p>")
+def test_a_page_that_cannot_be_written_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    detections, annotations = write_detections(tmp_path, images=2)
+    target = tmp_path / "annotations.json" / "page.html"
+    words = ["report", str(detections), "--anno_path", str(annotations), "--output", str(target)]
+    assert main(words) == 2
+    assert "page.html: cannot be written" in capsys.readouterr().err
 
 
 def test_numbers_that_are_not_finite_become_null() -> None:
