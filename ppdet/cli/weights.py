@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Callable
 
 from ppdet.utils.errors import WeightsError
+from ppdet.utils.tables import text_table
 from ppdet.zoo.class_names import parse_classes
 from ppdet.zoo.convert import same_tensors, save_weights
 from ppdet.zoo.download import sha256_of
@@ -54,14 +55,11 @@ def _list(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps([_facts(entry) for entry in found], indent=2))
         return 0
-    width = max((len(entry.name) for entry in found), default=4)
-    print(f"{'name':<{width}}  {'MB':>6}  {'box':>4}  {'mask':>4}  here  recipe")
+    rows = [["name", "MB", "box", "mask", "here", "recipe"]]
     for entry in found:
-        numbers = [f"{value:.1f}" if value else "-" for value in (entry.box_ap, entry.mask_ap)]
-        size = f"{entry.size:.1f}" if entry.size else "-"
-        here = "yes" if cache_path(entry.url).is_file() else "-"
-        row = f"{entry.name:<{width}}  {size:>6}  {numbers[0]:>4}  {numbers[1]:>4}  {here:<4}  {entry.recipe}"
-        print(row)
+        numbers = [f"{value:.1f}" if value else "-" for value in (entry.size, entry.box_ap, entry.mask_ap)]
+        rows.append([entry.name, *numbers, "yes" if cache_path(entry.url).is_file() else "-", entry.recipe])
+    print(text_table(rows, align="<>>><"))
     return 0
 
 
@@ -117,10 +115,7 @@ def _show(args: argparse.Namespace) -> int:
 
 
 def _print_facts(facts: dict[str, object]) -> None:
-    told = {name: value for name, value in facts.items() if value is not None}
-    width = max(len(name) for name in told)
-    for name, value in told.items():
-        print(f"{name:<{width}}  {value}")
+    print(text_table([[name, str(value)] for name, value in facts.items() if value is not None], align="<"))
 
 
 def _download(args: argparse.Namespace) -> int:

@@ -12,6 +12,7 @@ import paddle
 
 from ppdet.engine.hooks import Hook, Run
 from ppdet.utils.files import write_json
+from ppdet.utils.tables import text_table
 
 logger = logging.getLogger(__name__)
 
@@ -127,5 +128,4 @@ def _covered(events: Sequence[Mapping[str, Any]]) -> float:
 
 def as_text(table: Mapping[str, Optional[float]]) -> str:
     """The table for people."""
-    shown = {name: "-" if value is None else f"{value:.2f}" for name, value in table.items()}
-    return "\n".join(f"{name:>11} {value:>10}" for name, value in shown.items())
+    return text_table([[name, "-" if value is None else f"{value:.2f}"] for name, value in table.items()])

@@ -23,6 +23,7 @@ from ppdet.export.worker import run_apart
 from ppdet.inference.host import fetch, run
 from ppdet.modeling.interfaces import Detector
 from ppdet.structures import Batch, Detections, Sample
+from ppdet.utils.tables import text_table
 
 #: Detections with lower scores are not compared.
 COUNTED_FROM = 0.05
@@ -250,15 +251,19 @@ def _mask_iou(a: dict[str, Any], b: dict[str, Any]) -> float:
 
 def table(results: Sequence[Comparison]) -> str:
     """Comparisons as text, one line each, with the limits below."""
-    head = f"{'runtime':<16}{'images':>7}{'objects':>9}{'found':>7}{'unmatched':>11}{'box px':>9}"
-    lines = [f"{head}{'score':>10}{'mask IoU':>10}{'mask prob':>11}{'seconds':>9}{'native':>9}"]
+    names = ("images", "objects", "found", "unmatched", "box px", "score", "mask IoU", "mask prob")
+    rows = [["runtime", *names, "seconds", "native"]]
     for r in results:
-        lines.append(
-            f"{r.runtime:<16}{r.images:>7}{r.objects:>9}{r.found:>7}{r.unmatched:>11}{r.box_pixels:>9.4f}"
-            f"{r.score:>10.6f}{r.mask_iou:>10.4f}{r.mask_prob:>11.6f}{r.seconds:>9.3f}{r.native_seconds:>9.3f}"
-        )
-    lines.append(f"{'limit':<39}{0:>11}{BOX_PIXELS:>9.4f}{SCORE:>10.6f}{MASK_IOU:>10.4f}{MASK_PROB:>11.6f}")
-    return "\n".join(lines)
+        counts = [str(n) for n in (r.images, r.objects, r.found)]
+        differences = _cells(r.unmatched, r.box_pixels, r.score, r.mask_iou, r.mask_prob)
+        rows.append([r.runtime, *counts, *differences, f"{r.seconds:.3f}", f"{r.native_seconds:.3f}"])
+    limits = _cells(0, BOX_PIXELS, SCORE, MASK_IOU, MASK_PROB)
+    rows.append(["limit", "", "", "", *limits, "", ""])
+    return text_table(rows)
+
+
+def _cells(unmatched: int, box_pixels: float, score: float, mask_iou: float, mask_prob: float) -> list[str]:
+    return [str(unmatched), f"{box_pixels:.4f}", f"{score:.6f}", f"{mask_iou:.4f}", f"{mask_prob:.6f}"]
 
 
 def _inputs(batch: Batch, info: ExportInfo) -> tuple[np.ndarray, ...]:

@@ -12,7 +12,7 @@ from ppdet.structures.batch import (
 from ppdet.structures.categories import Categories
 from ppdet.structures.conventions import BoxConventions, box_conventions
 from ppdet.structures.detections import Detection, Detections
-from ppdet.structures.feature_shape import FeatureShape
+from ppdet.structures.feature_shape import FeatureShape, doubling_strides
 from ppdet.structures.ground_truth import GroundTruth, ImageTruth
 from ppdet.structures.sample import Mask, Polygons, Rle, Sample, Target
 
@@ -36,5 +36,6 @@ __all__ = [
     "Sample",
     "Target",
     "box_conventions",
+    "doubling_strides",
     "original_sizes",
 ]

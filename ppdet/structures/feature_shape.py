@@ -1,7 +1,8 @@
-"""What a feature map looks like, as one module tells it to the next."""
+"""Shape of a feature map, as one module hands it to the next."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 
@@ -20,3 +21,22 @@ class FeatureShape:
     def __post_init__(self) -> None:
         if self.channels <= 0 or self.stride <= 0:
             raise ValueError(f"channels and stride must be positive, got {self}")
+
+
+def doubling_strides(shapes: Sequence[FeatureShape], owner: str) -> list[int]:
+    """Strides of levels that each are twice as coarse as the one before.
+
+    Args:
+        shapes: Levels, finest first.
+        owner: Class that needs them, for the error.
+
+    Raises:
+        ValueError: If there is no level, or the strides do not double.
+    """
+    strides = [shape.stride for shape in shapes]
+    if not strides or any(2 * fine != coarse for fine, coarse in zip(strides, strides[1:])):
+        raise ValueError(
+            f"{owner} needs maps whose strides double from one to the next, got strides {strides}; change "
+            "the backbone's return_idx"
+        )
+    return strides

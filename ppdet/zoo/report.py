@@ -7,6 +7,8 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+from ppdet.utils.tables import text_table
+
 
 def some(names: Sequence[str]) -> str:
     """The first few of many names, for a message."""
@@ -89,9 +91,8 @@ class LoadReport:
         lines = [f"weights {self.source} ({self.layout})"]
         lines.append("  " + ", ".join(f"{number} {name}" for name, number in counts.items()))
         details = _group(e for e in self.entries if e.outcome is not Outcome.LOADED or e.reason)
-        width = max((len(first) for first, _, _ in details[:max_rows]), default=0)
-        for key, outcome, reason in details[:max_rows]:
-            lines.append(f"  {outcome:<9}  {key:<{width}}  {reason}".rstrip())
+        rows = [["", str(outcome), key, reason] for key, outcome, reason in details[:max_rows]]
+        lines += text_table(rows, align="<").splitlines()
         if len(details) > max_rows:
             lines.append(f"  ... and {len(details) - max_rows} more groups")
         lines.extend(f"  note: {note}" for note in self.notes)

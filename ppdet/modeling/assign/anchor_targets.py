@@ -11,7 +11,7 @@ import paddle
 from paddle import Tensor
 
 from ppdet.config.ranges import Fraction
-from ppdet.modeling.assign.matcher import NEGATIVE, IoUMatcher
+from ppdet.modeling.assign.matcher import IoUMatcher, class_targets
 from ppdet.ops.indexing import gather_rows
 from ppdet.structures import IGNORE_LABEL, BatchTargets
 
@@ -69,14 +69,7 @@ class MaxIoUAssigner:
             Targets of all anchors.
         """
         valid = targets.labels != IGNORE_LABEL
-        no_crowd = paddle.zeros_like(targets.is_crowd[0])
-        # Image by image, as in the RPN: the overlaps of a whole batch would not fit beside the activations.
-        matches = [
-            self.matcher(anchors, targets.boxes[i], valid[i], no_crowd) for i in range(targets.boxes.shape[0])
-        ]
-        gt_index = paddle.stack([m.gt_index for m in matches])
-        status = paddle.stack([m.labels for m in matches])
-        labels = gather_rows(targets.labels, gt_index)
-        labels = paddle.where(status == NEGATIVE, paddle.full_like(labels, num_classes), labels)
-        labels = paddle.where(status == IGNORE_LABEL, paddle.full_like(labels, IGNORE_LABEL), labels)
-        return AnchorTargets(labels, gt_index, gather_rows(targets.boxes, gt_index))
+        no_crowd = paddle.zeros_like(targets.is_crowd)
+        match = self.matcher.match_images(anchors, targets.boxes, valid, no_crowd)
+        labels = class_targets(match, targets.labels, background=num_classes)
+        return AnchorTargets(labels, match.gt_index, gather_rows(targets.boxes, match.gt_index))

@@ -1,6 +1,6 @@
 """Matching of anchors or regions with ground-truth boxes.
 
-Letters: A anchors or regions, G ground-truth rows, ``...`` leading dimensions such as images.
+Letters: N images, A anchors or regions, G ground-truth rows, ``...`` leading dimensions such as images.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from paddle import Tensor
 
 from ppdet.config.errors import ArgumentError
 from ppdet.ops.boxes import pairwise_iou
+from ppdet.ops.indexing import gather_rows
 from ppdet.structures import IGNORE_LABEL
 
 #: Values of `Match.labels`.
@@ -102,3 +103,37 @@ class IoUMatcher:
             negative = negative & ((all_ious * crowd).max(axis=-1) <= self.ignore_thresh)
         labels = paddle.where(negative, NEGATIVE, paddle.where(positive, POSITIVE, IGNORE_LABEL))
         return Match(paddle.argmax(ious, axis=-1), labels.astype("int64"))
+
+    def match_images(self, boxes: Tensor, gt_boxes: Tensor, gt_valid: Tensor, gt_crowd: Tensor) -> Match:
+        """Match the same boxes with the ground truth of each image; one image at a time.
+
+        ``[N, A, G]`` overlaps of a whole batch would be the largest tensor of a step: A is 270,000 for the
+        anchors of full-size images.
+
+        Args:
+            boxes: ``[A, 4]`` float32 xyxy.
+            gt_boxes: ``[N, G, 4]`` float32 xyxy.
+            gt_valid: ``[N, G]`` bool.
+            gt_crowd: ``[N, G]`` bool.
+
+        Returns:
+            Index and label ``[N, A]``.
+        """
+        matches = [self(boxes, *image) for image in zip(gt_boxes, gt_valid, gt_crowd)]
+        return Match(paddle.stack([m.gt_index for m in matches]), paddle.stack([m.labels for m in matches]))
+
+
+def class_targets(match: Match, gt_labels: Tensor, *, background: int) -> Tensor:
+    """Classes that matched boxes should have.
+
+    Args:
+        match: ``[N, A]``.
+        gt_labels: ``[N, G]`` int64 classes.
+        background: Class of negatives.
+
+    Returns:
+        ``[N, A]`` int64: the object's class where positive, `background` where negative, else -1.
+    """
+    labels = gather_rows(gt_labels, match.gt_index)
+    labels = paddle.where(match.labels == NEGATIVE, paddle.full_like(labels, background), labels)
+    return paddle.where(match.labels == IGNORE_LABEL, paddle.full_like(labels, IGNORE_LABEL), labels)

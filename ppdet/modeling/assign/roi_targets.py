@@ -12,7 +12,7 @@ from paddle import Tensor
 
 from ppdet.config.ranges import Fraction, FractionOrMinusOne, PositiveInt
 from ppdet.config.spec import Shared
-from ppdet.modeling.assign.matcher import NEGATIVE, IoUMatcher, Match
+from ppdet.modeling.assign.matcher import IoUMatcher, Match, class_targets
 from ppdet.modeling.assign.sampler import BalancedSampler
 from ppdet.ops.boxes import non_empty
 from ppdet.ops.indexing import gather_rows
@@ -108,13 +108,11 @@ class BBoxAssigner:
             valid = valid & non_empty(boxes)
         match = self.matchers[stage](boxes, targets.boxes, gt_valid, targets.is_crowd)
         status = paddle.where(valid, match.labels, paddle.full_like(match.labels, IGNORE_LABEL))
+        match = Match(match.gt_index, status)
         if stage == 0:
             sample = self.sampler(status)
             sampled = sample.labels != IGNORE_LABEL
             boxes = gather_rows(boxes, sample.rows) * sampled.unsqueeze(-1).astype(boxes.dtype)
             match = Match(gather_rows(match.gt_index, sample.rows), sample.labels)
-            status = sample.labels
-        labels = gather_rows(targets.labels, match.gt_index)
-        labels = paddle.where(status == NEGATIVE, paddle.full_like(labels, self.num_classes), labels)
-        labels = paddle.where(status == IGNORE_LABEL, paddle.full_like(labels, IGNORE_LABEL), labels)
+        labels = class_targets(match, targets.labels, background=self.num_classes)
         return RoiTargets(boxes, labels, match.gt_index, gather_rows(targets.boxes, match.gt_index))

@@ -84,14 +84,9 @@ class RPNTargetAssign:
             Targets at a fixed shape.
         """
         valid = targets.labels != IGNORE_LABEL
-        # Image by image: A is 270,000 at full size, and [N, A, G] would be the largest tensor of the whole
-        # step.
-        matches = [
-            self.matcher(anchors, targets.boxes[i], valid[i], targets.is_crowd[i])
-            for i in range(targets.boxes.shape[0])
-        ]
-        sample = self.sampler(paddle.stack([m.labels for m in matches]))
-        gt_index = gather_rows(paddle.stack([m.gt_index for m in matches]), sample.rows)
+        match = self.matcher.match_images(anchors, targets.boxes, valid, targets.is_crowd)
+        sample = self.sampler(match.labels)
+        gt_index = gather_rows(match.gt_index, sample.rows)
         sampled_anchors = paddle.reshape(
             paddle.gather(anchors, paddle.flatten(sample.rows)), [-1, self.batch_size_per_im, 4]
         )

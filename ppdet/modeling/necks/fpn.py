@@ -15,7 +15,7 @@ from ppdet.config.ranges import NonNegativeInt, Positive, PositiveInt
 from ppdet.config.spec import Derived
 from ppdet.modeling.interfaces import Neck
 from ppdet.modeling.layers.upsample import double_nearest
-from ppdet.structures import FeatureShape
+from ppdet.structures import FeatureShape, doubling_strides
 
 
 class FPN(Neck):
@@ -108,9 +108,7 @@ def _check(
     has_extra_convs: bool,
     extra_stage: int,
 ) -> None:
-    strides = [shape.stride for shape in in_shapes]
-    if not strides or any(2 * fine != coarse for fine, coarse in zip(strides, strides[1:])):
-        raise ValueError(f"FPN needs maps whose strides double from one to the next, got strides {strides}")
+    strides = doubling_strides(in_shapes, "FPN")
     if spatial_scales is not None and [1.0 / s for s in strides] != list(spatial_scales):
         raise ArgumentError(
             "spatial_scales",

@@ -14,7 +14,7 @@ from ppdet.config.spec import Common, Derived
 from ppdet.modeling.interfaces import Neck
 from ppdet.modeling.layers.darknet import ConvNormLeaky
 from ppdet.modeling.layers.upsample import double_nearest
-from ppdet.structures import FeatureShape
+from ppdet.structures import FeatureShape, doubling_strides
 
 
 class _YoloBlock(nn.Layer):
@@ -59,7 +59,7 @@ class YOLOv3FPN(Neck):
         freeze_norm: bool = False,
     ) -> None:
         super().__init__()
-        _check_strides("YOLOv3FPN", in_shapes)
+        doubling_strides(in_shapes, "YOLOv3FPN")
         conv = partial(ConvNormLeaky, norm_type=norm_type, freeze_norm=freeze_norm)
         self._levels = len(in_shapes)
         self.out_shapes: list[FeatureShape] = []
@@ -109,7 +109,7 @@ class YOLOv3TinyFPN(Neck):
         freeze_norm: bool = False,
     ) -> None:
         super().__init__()
-        _check_strides("YOLOv3TinyFPN", in_shapes)
+        doubling_strides(in_shapes, "YOLOv3TinyFPN")
         if len(in_shapes) != 2:
             raise ValueError(f"YOLOv3TinyFPN takes 2 feature maps, got {len(in_shapes)}")
         fine, coarse = in_shapes
@@ -126,12 +126,3 @@ class YOLOv3TinyFPN(Neck):
         route = self.bottleneck(coarse)
         merged = paddle.concat([double_nearest(self.transition(route), fine), fine], axis=1)
         return [self.tip0(route), self.tip1(merged)]
-
-
-def _check_strides(owner: str, in_shapes: list[FeatureShape]) -> None:
-    strides = [shape.stride for shape in in_shapes]
-    if not strides or any(2 * fine != coarse for fine, coarse in zip(strides, strides[1:])):
-        raise ValueError(
-            f"{owner} needs maps whose strides double from one to the next, got strides {strides}; "
-            "change the backbone's return_idx"
-        )
