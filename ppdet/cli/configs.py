@@ -12,6 +12,7 @@ from pathlib import Path
 
 from ppdet.cli.common import CommandError
 from ppdet.config.packaged import config_path, copy_config, packaged_configs, title_of
+from ppdet.utils.tables import text_table
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -34,9 +35,7 @@ def run(args: argparse.Namespace) -> int:
             raise CommandError(
                 f"no configuration has {args.word!r} in its name; `ppdet configs list` shows all"
             )
-        width = max(len(name) for name in matching)
-        for name, path in matching.items():
-            print(f"{name:<{width}}  {title_of(path)}".rstrip())
+        print(text_table([[name, title_of(path)] for name, path in matching.items()], align="<"))
     elif args.action == "show":
         print(config_path(args.name).read_text("utf-8"), end="")
     else:

@@ -22,6 +22,7 @@ from ppdet.cli.common import (
     load_trained,
     views_from,
 )
+from ppdet.utils.tables import text_table
 
 if TYPE_CHECKING:
     from ppdet.experiment.evaluate import EvalResult
@@ -95,24 +96,21 @@ def write_report(result: EvalResult, target: Path, *, title: str) -> None:
 def scores_table(metrics: Mapping[str, Mapping[str, float]]) -> str:
     """The numbers of each task, in hundredths as papers have them; "-" where there is nothing to measure."""
     names = list(next(iter(metrics.values())))
-    lines = ["     " + "".join(f"{name:>7}" for name in names)]
+    rows = [["", *names]]
     for task, values in metrics.items():
-        cells = [f"{100 * v:7.1f}" if v >= 0 else f"{'-':>7}" for v in values.values()]
-        lines.append(f"{task:<5}" + "".join(cells))
-    return "\n".join(lines)
+        rows.append([task, *(f"{100 * v:.1f}" if v >= 0 else "-" for v in values.values())])
+    return text_table(rows)
 
 
 def class_table(per_class: Mapping[str, Mapping[str, Optional[float]]]) -> str:
     """AP of each class as a text table, a column per task."""
     tasks = list(per_class)
     names = list(dict.fromkeys(name for row in per_class.values() for name in row))
-    width = max([len(name) for name in names] + [len("class")])
-    lines = [" ".join(["class".ljust(width), *(f"{task + ' AP':>8}" for task in tasks)])]
+    rows = [["class", *(f"{task} AP" for task in tasks)]]
     for name in names:
         cells = [per_class[task].get(name) for task in tasks]
-        shown = [f"{'-':>8}" if cell is None else f"{cell * 100:8.1f}" for cell in cells]
-        lines.append(" ".join([name.ljust(width), *shown]))
-    return "\n".join(lines)
+        rows.append([name, *("-" if cell is None else f"{cell * 100:.1f}" for cell in cells)])
+    return text_table(rows)
 
 
 def speed_line(fps: Mapping[str, Any]) -> str:

@@ -23,6 +23,7 @@ from ppdet.structures import Categories, Sample
 from ppdet.utils.errors import TrainingError
 from ppdet.utils.files import writable_folder, write_text
 from ppdet.utils.metadata import CheckpointMetadata
+from ppdet.utils.tables import text_table
 from ppdet.zoo import Purpose, class_names_of, load_weights, read_source
 from ppdet.zoo.loading import conventions_of
 from ppdet.zoo.locate import is_remote
@@ -165,7 +166,7 @@ class TrainingPlan:
             ("device", self.device),
             ("output", self.folder.as_posix()),
         ]
-        return "\n".join(f"{name:<14} {value}" for name, value in rows)
+        return text_table(rows, align="<")
 
     def _rates(self, steps: int) -> str:
         """First, highest and last rate, and how the batch changed them."""

@@ -13,6 +13,7 @@ from ppdet.export.info import FILE_NAME
 from ppdet.export.runtime import ExportedPredictor, Runtime
 from ppdet.inference.predictors import NativePredictor, Predictor
 from ppdet.structures import Categories
+from ppdet.utils.tables import text_table
 
 #: Largest allowed difference of an AP, which goes from 0 to 1: a tenth of what papers call a point.
 AP = 1e-3
@@ -45,13 +46,10 @@ def verify_ap(detector: CheckpointDetector, folder: Path, runtimes: Sequence[Run
         scores = evaluate(predictor, loader, metric)
         measured[name] = {task: next(iter(numbers.values())) for task, numbers in scores.items()}
     tasks = list(measured["native"])
-    lines = [f"{'AP on ' + str(len(dataset)) + ' images':<24}" + "".join(f"{task:>10}" for task in tasks)]
-    lines += [
-        f"{name:<24}" + "".join(f"{100 * row[task]:>10.3f}" for task in tasks)
-        for name, row in measured.items()
-    ]
-    lines.append(f"{'limit':<24}" + f"{100 * AP:>10.3f}" * len(tasks))
-    table = "\n".join(lines)
+    rows = [[f"AP on {len(dataset)} images", *tasks]]
+    rows += [[name, *(f"{100 * row[task]:.3f}" for task in tasks)] for name, row in measured.items()]
+    rows.append(["limit", *[f"{100 * AP:.3f}"] * len(tasks)])
+    table = text_table(rows)
     if any(abs(row[task] - measured["native"][task]) > AP for row in measured.values() for task in tasks):
         (folder / FILE_NAME).unlink()
         raise VerifyError(f"the export in {folder} has another AP than the model:\n{table}")
