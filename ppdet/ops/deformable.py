@@ -12,8 +12,23 @@ import paddle
 from paddle import Tensor
 from paddle.nn import functional
 
+from ppdet.ops.indexing import dim
+
 #: Height and width of a level; tensors where a static graph leaves them open.
 GridSize = tuple[Union[int, Tensor], Union[int, Tensor]]
+
+
+def grid_cells(size: GridSize) -> tuple[Tensor, Tensor]:
+    """Row and column of the cells of a grid in row-major order, ``[height * width]`` float32 each."""
+    height, width = size
+    cells = paddle.arange(height * width, dtype="float32")
+    row = paddle.floor(cells / as_float(width))
+    return row, cells - row * as_float(width)
+
+
+def as_float(size: Union[int, Tensor]) -> Union[float, Tensor]:
+    """A length to compute with: Paddle promotes no integer tensors of a static graph to floats."""
+    return float(size) if isinstance(size, int) else size.astype("float32")
 
 
 def deformable_sampling(
@@ -34,7 +49,7 @@ def deformable_sampling(
     """
     heads, channels = value.shape[2:]
     queries, points = locations.shape[1], locations.shape[4]
-    maps = paddle.reshape(paddle.transpose(value, [0, 2, 3, 1]), [-1, channels, paddle.shape(value)[1]])
+    maps = paddle.reshape(paddle.transpose(value, [0, 2, 3, 1]), [-1, channels, dim(value, 1)])
     # `grid_sample` counts from -1 to 1 between the outer edges of the map.
     places = paddle.transpose(2 * locations - 1, [0, 2, 3, 1, 4, 5])
     samples = []

@@ -32,6 +32,7 @@ from ppdet.modeling.interfaces import Detector
 from ppdet.modeling.necks.fpn import FPN
 from ppdet.modeling.necks.yolo_fpn import YOLOv3TinyFPN
 from ppdet.modeling.post_process import BBoxPostProcess, MultiClassNMS
+from tests.modeling.small_detr import small_detr
 
 NAMES = ("cat", "dog", "bird")
 FAMILIES = (
@@ -44,6 +45,7 @@ FAMILIES = (
     "retinanet",
     "yolov3",
     "yolov3_tiny",
+    "rtdetr",
 )
 _NMS = Spec.of(MultiClassNMS, score_threshold=0.05, nms_threshold=0.5, keep_top_k=20)
 
@@ -74,6 +76,8 @@ def small_model(name: str, *, aligned: bool = True) -> Detector:
         model: Detector = Spec.of(YOLOv3, **parts).build(num_classes=3)
     elif name == "retinanet":
         model = _retinanet()
+    elif name == "rtdetr":
+        model = small_detr()
     else:
         model = _rcnn(name, aligned=aligned)
     for parameter_name, parameter in model.named_parameters():

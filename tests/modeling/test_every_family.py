@@ -15,6 +15,7 @@ from ppdet.config.spec import Spec
 from ppdet.inference.host import predict
 from ppdet.modeling.backbones.darknet import DarkNetTiny
 from ppdet.modeling.backbones.resnet import ResNet
+from ppdet.modeling.detectors.detr import DETR
 from ppdet.modeling.detectors.retinanet import RetinaNet
 from ppdet.modeling.detectors.yolov3 import YOLOv3
 from ppdet.modeling.heads.retina import RetinaHead
@@ -25,6 +26,7 @@ from ppdet.modeling.necks.fpn import FPN
 from ppdet.modeling.necks.yolo_fpn import YOLOv3TinyFPN
 from ppdet.modeling.post_process import BBoxPostProcess, MultiClassNMS
 from ppdet.structures import Batch
+from tests.modeling.small_detr import small_detr
 from tests.modeling.small_rcnn import KINDS, small_batch, small_rcnn
 from tests.support_sync import count_host_syncs
 
@@ -65,6 +67,7 @@ FAMILIES: dict[str, Callable[[], Detector]] = {
     **{kind: partial(small_rcnn, kind) for kind in KINDS},
     "retinanet": small_retina,
     "yolov3_tiny": small_yolo,
+    "rtdetr": small_detr,
 }
 
 
@@ -79,7 +82,8 @@ def test_nothing_waits_for_the_device(model: Detector) -> None:
     model.train()
     with count_host_syncs() as reads:
         paddle.add_n(list(model(batch).values())).backward()
-    assert not reads, reads
+    # The assignment of queries is solved on the host: the costs of all layers and images come there at once.
+    assert len(reads) == int(isinstance(model, DETR)), reads
     model.eval()
     with count_host_syncs() as reads, paddle.no_grad():
         model.detect(batch.images, batch.image_sizes, batch.scale_factors)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal, Union
 
+import numpy as np
 import paddle
 from paddle import Tensor, nn
 from paddle.nn import functional
@@ -12,6 +14,7 @@ from ppdet.config.errors import ArgumentError
 from ppdet.config.ranges import PositiveInt
 from ppdet.config.spec import Derived
 from ppdet.modeling.layers.attention import SelfAttention, xavier_linear
+from ppdet.ops.deformable import grid_cells
 
 Activation = Literal["relu", "gelu"]
 
@@ -79,10 +82,10 @@ def grid_positions(
     if channels % 4:
         raise ArgumentError("hidden_dim", f"expected a multiple of 4, got {channels}")
     count = channels // 4
-    exponents = paddle.arange(count, dtype="float32") / count
-    frequencies = (1.0 / temperature**exponents).unsqueeze(0)
-    cells = paddle.arange(height * width, dtype="float32")
-    first = paddle.floor(cells / height)
-    angles = [axis.unsqueeze(1) * frequencies for axis in (first, cells - first * height)]
-    parts = [function(angle) for angle in angles for function in (paddle.sin, paddle.cos)]
-    return paddle.concat(parts, axis=1).unsqueeze(0)
+    frequencies = paddle.to_tensor(temperature ** -(np.arange(count) / count), dtype="float32").unsqueeze(0)
+    # Counted in rows as long as the grid is high.
+    angles = [axis.unsqueeze(1) * frequencies for axis in grid_cells((width, height))]
+    # Cosines as sines of a quarter turn more: of the sine and the cosine of one tensor, Paddle Inference 3.3
+    # with oneDNN computes both wrongly.
+    turned = [part for angle in angles for part in (angle, angle + math.pi / 2)]
+    return paddle.sin(paddle.concat(turned, axis=1)).unsqueeze(0)

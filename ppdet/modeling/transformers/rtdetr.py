@@ -29,7 +29,7 @@ from ppdet.modeling.transformers.denoising import (
     denoising_queries,
     number_of_groups,
 )
-from ppdet.ops.deformable import GridSize
+from ppdet.ops.deformable import GridSize, as_float, grid_cells
 from ppdet.ops.indexing import dim, gather_rows, static_dim
 from ppdet.ops.normalized_boxes import inverse_sigmoid
 from ppdet.structures import FeatureShape
@@ -263,10 +263,9 @@ def grid_anchors(grids: Sequence[GridSize]) -> Tensor:
     """
     levels = []
     for level, (height, width) in enumerate(grids):
-        cells = paddle.arange(height * width, dtype="float32")
-        row = paddle.floor(cells / width)
-        side = paddle.full_like(cells, _ANCHOR_SIDE * 2**level)
-        centre = [(cells - row * width + 0.5) / width, (row + 0.5) / height]
+        row, column = grid_cells((height, width))
+        side = paddle.full_like(row, _ANCHOR_SIDE * 2**level)
+        centre = [(column + 0.5) / as_float(width), (row + 0.5) / as_float(height)]
         levels.append(paddle.stack([*centre, side, side], axis=1))
     return paddle.concat(levels)
 
