@@ -8,7 +8,7 @@ from typing import Callable
 
 import pytest
 
-from tests.cli.small import assert_told, command, make_project
+from tests.cli.small import assert_told, command, make_project, process
 
 ANNOTATIONS = "data/annotations/instances_train2017.json"
 
@@ -87,7 +87,6 @@ CASES = {
 }
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_mistake_is_told(case: str, tmp_path: Path) -> None:
     make_mistake, parts = CASES[case]
@@ -101,19 +100,18 @@ def test_corrupt_image_is_told_by_loading_processes_too(tmp_path: Path) -> None:
     make_project(tmp_path)
     cut_image(tmp_path)
     words = ("train", "-c", "small.yml", "-o", "worker_num=2")
-    assert_told(command(*words, cwd=tmp_path), "000000000002.jpg", "cut short")
+    assert_told(process(*words, cwd=tmp_path), "000000000002.jpg", "cut short")
 
 
 @pytest.mark.slow
 def test_debug_shows_where_it_happened(tmp_path: Path) -> None:
     make_project(tmp_path)
-    done = command("train", "-c", "small.yml", "-o", "epoch=two", "--debug", cwd=tmp_path)
+    done = process("train", "-c", "small.yml", "-o", "epoch=two", "--debug", cwd=tmp_path)
     assert done.returncode == 2
     assert "Traceback" in done.stderr
     assert "override" in done.stderr
 
 
-@pytest.mark.slow
 def test_config_that_does_not_exist_names_the_nearest(tmp_path: Path) -> None:
     make_project(tmp_path)
     assert_told(command("train", "-c", "smal.yml", cwd=tmp_path), "smal.yml", "small.yml")

@@ -16,7 +16,7 @@ from ppdet.cli import main
 from ppdet.experiment import trained
 from ppdet.experiment.predict import drawn_names
 from ppdet.utils.errors import UserError
-from tests.cli.small import assert_told, command, make_project, save_weights
+from tests.cli.small import assert_told, command, make_project, process, save_weights
 from tests.support import ROOT
 
 
@@ -38,7 +38,7 @@ def test_folder_of_images(project: Path) -> None:
     (folder / "broken.jpg").write_bytes(b"no image")
     (folder / "notes.txt").write_text("not looked at", "utf-8")
     words = ("-c", "small.yml", "-o", "weights=weights", "--infer_dir=图片", "--draw_threshold=0")
-    done = command("infer", *words, "--output_dir", "drawn", cwd=project)
+    done = process("infer", *words, "--output_dir", "drawn", cwd=project)
     assert done.returncode == 0, done.stderr
     assert "broken.jpg" in done.stderr
     assert "1 images could not be read" in done.stdout

@@ -10,13 +10,13 @@ import pytest
 
 from ppdet import load_config
 from ppdet.zoo import read_metadata
-from tests.cli.small import NAMES, assert_told, command, make_project, save_weights
+from tests.cli.small import NAMES, assert_told, command, make_project, process, save_weights
 
 
 @pytest.mark.slow
 def test_train_then_eval_then_infer(tmp_path: Path) -> None:
     make_project(tmp_path)
-    done = command("train", "-c", "small.yml", "--eval", "-o", "LearningRate.base_lr=0.02", cwd=tmp_path)
+    done = process("train", "-c", "small.yml", "--eval", "-o", "LearningRate.base_lr=0.02", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "trained 4 steps" in done.stdout
     run = tmp_path / "output/small"
@@ -61,7 +61,7 @@ def test_train_then_eval_then_infer(tmp_path: Path) -> None:
         assert row["image_id"] in {1, 2}
 
     words = ("--weights", "output/small/model_final", "--infer_dir", "data/val2017")
-    done = command("infer", "-c", "small.yml", *words, cwd=tmp_path)
+    done = process("infer", "-c", "small.yml", *words, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert len(json.loads((tmp_path / "output/detections.json").read_text("utf-8"))) == 2
 
