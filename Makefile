@@ -1,5 +1,6 @@
 # make quickstart   train, evaluate and try a small detector on synthetic data (a few minutes, CPU)
 # make test         ruff, mypy, architecture and unit tests
+# make test-fast  ruff, mypy and the tests without mark `slow`: under three minutes, for the inner loop
 # make docs         the documentation site, in build/site; open build/site/index.html
 # make install      only the environment that both use
 #
@@ -15,7 +16,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install test lint docs quickstart clean
+.PHONY: help install test test-fast lint docs quickstart clean
 
 help:
 	@sed -n '/^#/!q; s/^# \{0,1\}//p' Makefile
@@ -39,6 +40,10 @@ lint: $(STAMP)
 test: lint
 	@echo "==> pytest ($(JOBS) processes)"
 	@$(BIN)/python -m pytest -n $(JOBS) $(TESTS)
+
+test-fast: lint
+	@echo "==> pytest ($(JOBS) processes), without slow tests"
+	@$(BIN)/python -m pytest -n $(JOBS) -m "not slow" $(TESTS)
 
 docs: $(STAMP)
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict

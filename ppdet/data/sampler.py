@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Optional
 
 import numpy as np
 
@@ -46,6 +47,8 @@ class Sampler:
             (training: ranks wait for each other). Otherwise each image occurs once, on one rank (evaluation).
         rank: This process, 0..world_size-1.
         world_size: Number of processes.
+        groups: ``[length]`` number of the group of every image: batches keep to one group, but for the last
+            batches of an epoch, which hold what is left of each. None for no groups.
     """
 
     length: int
@@ -56,6 +59,7 @@ class Sampler:
     even: bool
     rank: int = 0
     world_size: int = 1
+    groups: Optional[np.ndarray] = None
 
     def __post_init__(self) -> None:
         if self.length < 1 or self.batch_size < 1:
@@ -75,9 +79,10 @@ class Sampler:
 
     def order(self, epoch: int) -> np.ndarray:
         """Image at every position of an epoch, ``[length]`` int64; the same on all ranks."""
-        if not self.shuffle:
-            return np.arange(self.length)
-        return np.random.default_rng([self.seed, _ORDER, epoch]).permutation(self.length)
+        order = np.arange(self.length)
+        if self.shuffle:
+            order = np.random.default_rng([self.seed, _ORDER, epoch]).permutation(self.length)
+        return order if self.groups is None else _grouped(order, self.groups[order], self.batch_size)
 
     def batches(self, epoch: int, first: int = 0) -> Iterator[BatchPlan]:
         """Batches of an epoch, from number `first` on."""
@@ -90,6 +95,26 @@ class Sampler:
             yield BatchPlan(
                 epoch, index, tuple(positions), tuple(int(order[p % self.length]) for p in positions)
             )
+
+
+def _grouped(order: np.ndarray, groups: np.ndarray, batch_size: int) -> np.ndarray:
+    """An order whose batches keep to one group each, the batch whose images are complete first coming first.
+
+    Args:
+        order: ``[length]`` images.
+        groups: ``[length]`` group of each.
+        batch_size: Images per batch.
+    """
+    full: list[np.ndarray] = []
+    left: list[np.ndarray] = []
+    for group in np.unique(groups):
+        places = np.flatnonzero(groups == group)
+        whole = len(places) // batch_size * batch_size
+        full += list(places[:whole].reshape(-1, batch_size))
+        left.append(places[whole:])
+    full.sort(key=lambda batch: int(batch[-1]))
+    arranged: np.ndarray = order[np.concatenate([*full, np.sort(np.concatenate(left))])]
+    return arranged
 
 
 def sample_rng(seed: int, epoch: int, position: int) -> np.random.Generator:

@@ -146,6 +146,38 @@ def test_shards(length: int, size: int, world: int, shuffle: bool, drop_last: bo
     assert together == [plan.images for plan in large.batches(epoch)]
 
 
+@given(st.integers(1, 60), st.integers(1, 5), st.integers(0, 3), st.booleans())
+def test_batches_keep_to_one_group(length: int, size: int, seed: int, shuffle: bool) -> None:
+    groups = np.random.default_rng(seed).integers(0, 2, length)
+    sampler = Sampler(length, size, seed, shuffle, False, False, groups=groups)
+    batches = [plan.images for plan in sampler.batches(1)]
+    assert sorted(image for batch in batches for image in batch) == list(range(length))
+    for batch in batches[:-2]:  # the last two may hold what is left of both groups
+        assert len(set(groups[list(batch)])) == 1
+    again = Sampler(length, size, seed, shuffle, False, False, groups=groups)
+    assert [plan.images for plan in again.batches(1, len(batches) // 2)] == batches[len(batches) // 2 :]
+
+
+def test_wide_and_tall_images_meet_in_no_batch(tmp_path: Path) -> None:
+    content = coco_content(8)
+    for row in content["images"][::2]:
+        row["height"], row["width"] = 60, 40
+    shapes = {row["id"]: row["width"] > row["height"] for row in content["images"]}
+    annotated = COCODataSet(**write_coco(tmp_path, content), data_fields=FIELDS, repeat=2)
+    loader = train_reader(batch_size=4, group_by_aspect_ratio=True).loader(annotated, seed=0, num_workers=0)
+    for epoch in range(3):
+        loader.set_epoch(epoch)
+        for batch in loader:
+            assert len({shapes[image] for image in batch.image_ids}) == 1
+
+
+def test_grouping_needs_sizes(tmp_path: Path) -> None:
+    unknown = COCODataSet(**write_coco(tmp_path, coco_content(4)), data_fields=FIELDS)
+    object.__setattr__(unknown.packed, "sizes", np.zeros((4, 2), np.int32))
+    with pytest.raises(DataError, match=r"group_by_aspect_ratio needs the size.*4 of 4"):
+        train_reader(group_by_aspect_ratio=True).loader(unknown, seed=0, num_workers=0)
+
+
 def test_draws_differ_between_epochs_positions_and_purposes() -> None:
     firsts = [sample_rng(1, e, p).random() for e in range(4) for p in range(4)]
     firsts += [batch_rng(1, e, p).random() for e in range(4) for p in range(4)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Union
+from typing import Optional, Union
 
 import numpy as np
 
@@ -43,6 +43,11 @@ class Dataset(ABC):
     def has_masks(self) -> bool:
         """Whether samples carry masks."""
         return False
+
+    @property
+    def sizes(self) -> Optional[np.ndarray]:
+        """``[I, 2]`` (height, width) of every image in pixels, 0 where unknown; None if nothing is known."""
+        return None
 
     def ground_truth(self, *, with_masks: bool = False) -> GroundTruth:
         """Everything that detections are scored against; from the samples, unless a dataset knows better.
@@ -88,6 +93,11 @@ class AnnotatedDataset(Dataset):
             target=self.packed.target(row),
             given_id=self.packed.given_id(row),
         )
+
+    @property
+    def sizes(self) -> Optional[np.ndarray]:
+        """As the annotations have them."""
+        return np.tile(self.packed.sizes, (self._repeat, 1))
 
     @property
     def categories(self) -> Categories:

@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import gc
 import hashlib
 import json
 import logging
 import zipfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable, Optional
@@ -71,9 +73,25 @@ def cached(source: Path, options: dict[str, Any], parse: Callable[[], ParsedFile
     parsed = _load(entry)
     if parsed is None:
         logger.info("%s: reading %.0f MB of annotations", source, state.st_size / 2**20)
-        parsed = parse()
+        with _collector_paused():
+            parsed = parse()
         _save(entry, parsed)
     return parsed
+
+
+@contextlib.contextmanager
+def _collector_paused() -> Iterator[None]:
+    """Within, Python does not look for cycles, which millions of new lists make it do again and again.
+
+    A fifth of the time of reading COCO's training annotations.
+    """
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def _load(entry: Path) -> Optional[ParsedFile]:
