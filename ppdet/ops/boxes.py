@@ -14,6 +14,8 @@ from collections.abc import Sequence
 import paddle
 from paddle import Tensor
 
+from ppdet.ops.constants import constant
+
 #: Largest log-scale delta that `decode_deltas` follows: a box grows at most 1000/16 = 62.5 times. Keeps exp
 #: finite for untrained heads; published weights were trained with this value.
 LOG_SCALE_LIMIT = math.log(1000.0 / 16.0)
@@ -107,7 +109,7 @@ def inset_boxes(boxes: Tensor, last_pixel: float) -> Tensor:
 
 
 def _last_pixels(boxes: Tensor, last_pixel: float) -> Tensor:
-    return paddle.to_tensor([0.0, 0.0, last_pixel, last_pixel], dtype=boxes.dtype)
+    return constant([0.0, 0.0, last_pixel, last_pixel], boxes)
 
 
 def _intersection(boxes1: Tensor, boxes2: Tensor) -> Tensor:
@@ -202,7 +204,7 @@ def encode_deltas(
     target_centres = targets[..., :2] + 0.5 * target_sizes
     shift = (target_centres - centres) / sizes
     scale = paddle.log(target_sizes / sizes)
-    return paddle.concat([shift, scale], axis=-1) * paddle.to_tensor(list(weights), dtype=boxes.dtype)
+    return paddle.concat([shift, scale], axis=-1) * constant(weights, boxes)
 
 
 def decode_deltas(
@@ -224,7 +226,8 @@ def decode_deltas(
     Returns:
         ``[..., 4]`` float xyxy, not clipped to any image.
     """
-    deltas = deltas / paddle.to_tensor(list(weights), dtype=deltas.dtype)
+    if any(weight != 1 for weight in weights):
+        deltas = deltas / constant(weights, deltas)
     sizes = boxes[..., 2:] - boxes[..., :2]
     centres = boxes[..., :2] + 0.5 * sizes
     new_centres = deltas[..., :2] * sizes + centres

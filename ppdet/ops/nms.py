@@ -33,11 +33,18 @@ def batched_nms(boxes: Tensor, scores: Tensor, groups: Tensor, *, iou_threshold:
         ``[kept]`` int64 rows of `boxes`, by falling score over all groups; equal scores by rising row, so
         that of equal boxes with equal scores the first is kept.
     """
+    return nms(set_apart(boxes, groups), scores, iou_threshold=iou_threshold)
+
+
+def nms(boxes: Tensor, scores: Tensor, *, iou_threshold: float) -> Tensor:
+    """Greedy NMS; arguments and result as of `batched_nms`."""
     order = paddle.argsort(scores, descending=True, stable=True)
-    groups = paddle.gather(groups, order)
-    sorted_boxes = paddle.gather(boxes, order)
-    moved = sorted_boxes + _group_offsets(sorted_boxes, groups)
-    return paddle.gather(order, kernels.nms(moved, iou_threshold))
+    return paddle.gather(order, kernels.nms(paddle.gather(boxes, order), iou_threshold))
+
+
+def set_apart(boxes: Tensor, groups: Tensor) -> Tensor:
+    """Boxes ``[B, 4]``, those of each group ``[B]`` moved to a place where they meet no others."""
+    return boxes + _group_offsets(boxes, groups)
 
 
 def _group_offsets(boxes: Tensor, groups: Tensor) -> Tensor:

@@ -6,14 +6,14 @@ Letters: N images, L levels, A_l anchors of a level, k_l candidates of a level, 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Union
 
 import paddle
 from paddle import Tensor
 
 from ppdet.ops.boxes import clip_boxes, decode_deltas
 from ppdet.ops.indexing import LOWEST, dim, gather_rows, place_rows, static_dim, top_k
-from ppdet.ops.nms import batched_nms
+from ppdet.ops.nms import nms, set_apart
 
 
 class RankedRegions(NamedTuple):
@@ -63,26 +63,18 @@ def generate_proposals(
     Returns:
         Regions by falling logit, over all levels.
     """
-    boxes, logits = [], []
-    for level_logits, level_deltas, level_anchors in zip(objectness_logits, deltas, anchors):
-        # Detached, not under `no_grad`, whose decorator loses keyword-only arguments when a graph is traced.
-        level_logits, level_deltas = level_logits.detach(), level_deltas.detach()
-        best = top_k(level_logits, _limit(level_anchors, pre_nms_top_n))
-        # Padded columns lie beyond the last anchor; they read some anchor and are masked below.
-        columns = paddle.minimum(
-            best.columns, paddle.full_like(best.columns, 1) * (dim(level_anchors, 0) - 1)
-        )
-        picked = paddle.reshape(
-            paddle.gather(level_anchors, paddle.flatten(columns)), [-1, columns.shape[1], 4]
-        )
-        decoded = decode_deltas(picked, gather_rows(level_deltas, columns))
-        decoded = clip_boxes(decoded, image_sizes, last_pixel=last_pixel)
-        sides = decoded[..., 2:] - decoded[..., :2]
-        usable = (best.values > LOWEST) & (sides >= max(min_size, 1.0)).all(axis=-1)
-        kept = _survives(decoded, best.values, usable, nms_thresh)
-        boxes.append(decoded)
-        logits.append(paddle.where(kept, best.values, paddle.full_like(best.values, LOWEST)))
-    all_boxes, all_logits = paddle.concat(boxes, axis=1), paddle.concat(logits, axis=1)
+    # Detached, not under `no_grad`, whose decorator loses keyword-only arguments when a graph is traced.
+    chosen = _candidates([logits.detach() for logits in objectness_logits], anchors, pre_nms_top_n)
+    columns, scores = paddle.concat(chosen.columns, axis=1), paddle.concat(chosen.scores, axis=1)
+    picked = paddle.reshape(
+        paddle.gather(paddle.concat(list(anchors)), paddle.flatten(columns)), [-1, columns.shape[1], 4]
+    )
+    moved = decode_deltas(picked, gather_rows(paddle.concat(list(deltas), axis=1).detach(), columns))
+    boxes = clip_boxes(moved, image_sizes, last_pixel=last_pixel)
+    sides = boxes[..., 2:] - boxes[..., :2]
+    usable = (scores > LOWEST) & (sides >= max(min_size, 1.0)).all(axis=-1)
+    kept = _survivors(boxes, chosen.scores, usable, nms_thresh)
+    all_boxes, all_logits = boxes, paddle.where(kept, scores, paddle.full_like(scores, LOWEST))
     best = top_k(all_logits, post_nms_top_n)
     valid = best.values > LOWEST
     last = paddle.full_like(best.columns, all_boxes.shape[1] - 1)
@@ -96,18 +88,54 @@ def _limit(anchors: Tensor, top_n: int) -> int:
     return top_n if count is None else min(top_n, count)
 
 
-def _survives(boxes: Tensor, scores: Tensor, usable: Tensor, iou_threshold: float) -> Tensor:
-    """Which of ``[N, k]`` candidates are usable and survive NMS within their image, as bool ``[N, k]``."""
-    images, candidates = dim(scores, 0), scores.shape[1]
+class _Candidates(NamedTuple):
+    """Best anchors of each level: L tensors ``[N, k_l]`` of places among all anchors, and of logits."""
+
+    columns: list[Tensor]
+    scores: list[Tensor]
+
+
+def _candidates(logits: Sequence[Tensor], anchors: Sequence[Tensor], top_n: int) -> _Candidates:
+    columns, scores = [], []
+    start: Union[int, Tensor] = 0
+    for level_logits, level_anchors in zip(logits, anchors):
+        best = top_k(level_logits, _limit(level_anchors, top_n))
+        places, count = best.columns, dim(level_anchors, 0)
+        if static_dim(level_anchors, 0) is None:
+            # Padded columns lie beyond the last anchor; they read some anchor and are masked afterwards.
+            places = paddle.minimum(places, paddle.full_like(places, 1) * (count - 1))
+        columns.append(places + (start if isinstance(start, int) else paddle.full_like(places, 1) * start))
+        scores.append(best.values)
+        start = start + count
+    return _Candidates(columns, scores)
+
+
+def _survivors(boxes: Tensor, scores: Sequence[Tensor], usable: Tensor, iou_threshold: float) -> Tensor:
+    """Which candidates are usable and survive NMS within their image and level.
+
+    Args:
+        boxes: ``[N, K, 4]`` float32 xyxy, level after level.
+        scores: L tensors ``[N, k_l]``; the k_l add up to K.
+        usable: ``[N, K]`` bool.
+        iou_threshold: Of the NMS.
+
+    Returns:
+        ``[N, K]`` bool.
+    """
+    images = dim(usable, 0)
     # A sum and not `expand_as`: paddle2onnx writes the sizes seen while tracing into that.
-    image = paddle.arange(images, dtype="int64").unsqueeze(1) + paddle.zeros_like(scores, dtype="int64")
+    image = paddle.arange(images, dtype="int64").unsqueeze(1) + paddle.zeros_like(usable, dtype="int64")
     # Unusable candidates form groups of their own, so that they suppress nothing and shapes stay fixed.
     group = paddle.where(usable, image, image + images)
-    kept = batched_nms(
-        paddle.reshape(boxes, [-1, 4]),
-        paddle.flatten(scores),
-        paddle.flatten(group),
-        iou_threshold=iou_threshold,
+    apart = paddle.reshape(
+        set_apart(paddle.reshape(boxes, [-1, 4]), paddle.flatten(group)), [-1, *boxes.shape[1:]]
     )
-    marks = place_rows(paddle.ones_like(kept), kept, images * candidates)
-    return (paddle.reshape(marks, [-1, candidates]) > 0) & usable
+    marks, first = [], 0
+    for level_scores in scores:
+        candidates = level_scores.shape[1]
+        level_boxes = paddle.reshape(apart[:, first : first + candidates], [-1, 4])
+        kept = nms(level_boxes, paddle.flatten(level_scores), iou_threshold=iou_threshold)
+        marked = place_rows(paddle.ones_like(kept), kept, images * candidates)
+        marks.append(paddle.reshape(marked, [-1, candidates]))
+        first += candidates
+    return (paddle.concat(marks, axis=1) > 0) & usable

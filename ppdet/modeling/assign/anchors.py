@@ -17,9 +17,15 @@ from paddle import Tensor
 from ppdet.config.errors import ArgumentError
 from ppdet.config.ranges import Fraction, Positive, PositiveInt
 from ppdet.config.spec import Derived
+from ppdet.ops.constants import Kept
 from ppdet.ops.indexing import dim
 from ppdet.structures import BoxConventions
 from ppdet.structures.conventions import NORMAL
+
+#: Height or width of a map: unknown in a static graph.
+Size = Union[int, Tensor]
+#: Batch sizes whose anchors are kept; those of a batch of 800 x 1344 pixels take 4 MB.
+_SIZES_KEPT = 16
 
 
 class AnchorGenerator:
@@ -75,6 +81,7 @@ class AnchorGenerator:
         self.strides = list(strides)
         self.offset = offset if conventions.anchor_offset is None else conventions.anchor_offset
         cell_of = _integer_cell_anchors if conventions.integer_anchors else _cell_anchors
+        self._kept: Kept[list[Tensor]] = Kept(_SIZES_KEPT)
         self.cells = [cell_of(level, ratios, stride) for level, stride in zip(levels, strides)]
 
     @property
@@ -104,15 +111,17 @@ class AnchorGenerator:
         """
         if len(features) != len(self.strides):
             raise ValueError(f"{len(features)} feature maps, but anchors for {len(self.strides)} levels")
-        anchors = []
-        for feature, stride, cell in zip(features, self.strides, self.cells):
-            ys = (paddle.arange(dim(feature, 2), dtype="float32") + self.offset) * stride
-            xs = (paddle.arange(dim(feature, 3), dtype="float32") + self.offset) * stride
-            grid_y, grid_x = (paddle.flatten(g) for g in paddle.meshgrid(ys, xs))
-            corners = paddle.stack([grid_x, grid_y, grid_x, grid_y], axis=1)
-            shifted = corners.unsqueeze(1) + paddle.to_tensor(cell, dtype="float32").unsqueeze(0)
-            anchors.append(paddle.reshape(shifted, [-1, 4]))
-        return anchors
+        sizes = tuple((dim(feature, 2), dim(feature, 3)) for feature in features)
+        return self._kept.get(sizes, lambda: [self._of_level(i, *size) for i, size in enumerate(sizes)])
+
+    def _of_level(self, level: int, height: Size, width: Size) -> Tensor:
+        stride = self.strides[level]
+        ys = (paddle.arange(height, dtype="float32") + self.offset) * stride
+        xs = (paddle.arange(width, dtype="float32") + self.offset) * stride
+        grid_y, grid_x = (paddle.flatten(g) for g in paddle.meshgrid(ys, xs))
+        corners = paddle.stack([grid_x, grid_y, grid_x, grid_y], axis=1)
+        shifted = corners.unsqueeze(1) + paddle.to_tensor(self.cells[level], dtype="float32").unsqueeze(0)
+        return paddle.reshape(shifted, [-1, 4])
 
 
 class RetinaAnchorGenerator(AnchorGenerator):

@@ -1,0 +1,48 @@
+"""Tensors that depend on numbers alone, made once: each takes several operations, on a GPU a copy too."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Hashable, Sequence
+from typing import Callable, Generic, TypeVar
+
+import paddle
+from paddle import Tensor
+
+T = TypeVar("T")
+
+
+class Kept(Generic[T]):
+    """Results by what they depend on; the device is a part of that. Traced graphs get results of their own.
+
+    Whoever gets a result must not write to it.
+
+    Args:
+        limit: Results that are kept; the one not needed for longest goes first.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._results: OrderedDict[Hashable, T] = OrderedDict()
+
+    @paddle.jit.not_to_static
+    def get(self, key: Hashable, make: Callable[[], T]) -> T:
+        """What `make` gives, or gave for the same key."""
+        if not paddle.in_dynamic_mode():
+            return make()
+        place = (key, paddle.get_device())
+        if place not in self._results:
+            self._results[place] = make()
+            if len(self._results) > self._limit:
+                self._results.popitem(last=False)
+        self._results.move_to_end(place)
+        return self._results[place]
+
+
+_CONSTANTS: Kept[Tensor] = Kept(256)
+
+
+def constant(values: Sequence[float], like: Tensor) -> Tensor:
+    """Numbers as a tensor of one dimension, of the type of `like`."""
+    numbers = tuple(values)
+    return _CONSTANTS.get((numbers, like.dtype), lambda: paddle.to_tensor(list(numbers), dtype=like.dtype))

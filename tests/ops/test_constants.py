@@ -1,0 +1,40 @@
+"""Protects that kept tensors are those of their key, and that traced graphs make their own."""
+
+from __future__ import annotations
+
+import paddle
+
+from ppdet.ops.constants import Kept, constant
+
+
+def test_constants_are_made_once_for_numbers_and_type() -> None:
+    single, double = paddle.zeros([1]), paddle.zeros([1], dtype="float64")
+    first = constant([10.0, 5.0], single)
+    assert constant((10.0, 5.0), single) is first
+    assert first.tolist() == [10.0, 5.0]
+    other = constant([10.0, 5.0], double)
+    assert other.dtype == paddle.float64
+    assert constant([10.0, 6.0], single).tolist() == [10.0, 6.0]
+
+
+def test_the_result_that_is_oldest_in_use_goes() -> None:
+    kept: Kept[object] = Kept(2)
+    first, second = kept.get(1, object), kept.get(2, object)
+    assert kept.get(1, object) is first
+    kept.get(3, object)
+    assert kept.get(1, object) is first
+    assert kept.get(2, object) is not second
+
+
+def test_traced_graphs_hold_results_of_their_own() -> None:
+    kept: Kept[paddle.Tensor] = Kept(2)
+
+    def scaled(x: paddle.Tensor) -> paddle.Tensor:
+        return x * kept.get("two", lambda: paddle.to_tensor([2.0]))
+
+    static = paddle.jit.to_static(
+        scaled, input_spec=[paddle.static.InputSpec([-1], "float32")], full_graph=True
+    )
+    assert static(paddle.ones([3])).tolist() == [2.0] * 3
+    assert scaled(paddle.ones([3])).tolist() == [2.0] * 3
+    assert static(paddle.ones([2])).tolist() == [2.0] * 2
