@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Union
 
 import numpy as np
 
@@ -56,7 +57,10 @@ class SyntheticOptions:
             raise DataError(f"images of {self.height}x{self.width}: make them 64 pixels or more each way")
 
 
-def write_dataset(folder: Path, options: SyntheticOptions) -> bool:
+def write_dataset(
+    folder: Union[str, os.PathLike[str]],
+    options: SyntheticOptions = SyntheticOptions(),
+) -> bool:
     """Write ``train/``, ``val/`` and ``annotations/instances_{train,val}.json``.
 
     Args:
@@ -69,6 +73,7 @@ def write_dataset(folder: Path, options: SyntheticOptions) -> bool:
     Raises:
         DataError: If the folder holds other files or cannot be written.
     """
+    folder = Path(folder)
     mark = folder / _MARK
     wanted = {"version": _VERSION, **asdict(options)}
     if mark.is_file() and _content(mark) == wanted:
