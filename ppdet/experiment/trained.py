@@ -23,7 +23,7 @@ from ppdet.export.runtime import ExportedPredictor, Runtime
 from ppdet.inference.drawing import draw_detections
 from ppdet.inference.images import Image, samples_of
 from ppdet.inference.predictors import Predictor
-from ppdet.inference.runner import Found, ImageRunner
+from ppdet.inference.runner import ImageRunner, Prediction
 from ppdet.inference.views import FinalNms, ViewOptions
 from ppdet.modeling.interfaces import Detector
 from ppdet.structures import Detections, Sample
@@ -80,7 +80,7 @@ class TrainedDetector(ABC):
         runner = self.runner(len(samples), views=views, skip_corrupt=False)
         return [found.detections.filter(score=threshold) for found in self.stream(runner, samples)]
 
-    def stream(self, runner: ImageRunner, samples: Iterable[Sample]) -> Iterator[Found]:
+    def stream(self, runner: ImageRunner, samples: Iterable[Sample]) -> Iterator[Prediction]:
         """Decoded images with their detections, one after the other, a few in memory at a time.
 
         Args:
@@ -89,7 +89,7 @@ class TrainedDetector(ABC):
         """
         for found in runner.stream(samples):
             detections = replace(found.detections, class_names=self.class_names, path=found.sample.path)
-            yield Found(found.sample, detections)
+            yield Prediction(found.sample, detections)
 
     def runner(
         self,

@@ -1,10 +1,10 @@
-"""Detections of several looks at an image as one list.
+"""Merges the detections of several views of an image into one list.
 
-Two detections of a class from different looks are one object if their IoU is large. Where a tile cuts an
-object, looks can only agree on what both of them see: their boxes are compared within the pixels common to
-both tiles, which for the same object are the same however much of it lies beyond.
+Two detections of a class from different views are one object if their IoU is large. Where a tile cuts an
+object, two tiles show different parts of it: boxes are then compared within the pixels that both tiles show,
+where the boxes of one object agree.
 
-Letters: D detections of all looks.
+Letters: D detections of all views.
 """
 
 from __future__ import annotations
@@ -27,22 +27,22 @@ _CUT_PIXELS = 2.0
 
 @dataclass
 class _Pool:
-    """Detections of all looks, in pixels of the image.
+    """Detections of all views, in pixels of the image.
 
     Attributes:
         boxes: ``[D, 4]`` float32 xyxy.
         scores: ``[D]`` float32.
         labels: ``[D]`` int64.
-        looks: ``[D]`` int64, which look found it; own numbers from `_fuse` on for objects put together.
-        windows: ``[D, 4]`` float32 xyxy, what that look saw.
+        view_ids: ``[D]`` int64, index of the view; objects that `_fuse` joins get numbers of their own.
+        windows: ``[D, 4]`` float32 xyxy, the part of the image that the view shows.
         cut: ``[D]`` bool, whether a side of the window that is not one of the image cuts the box.
-        members: Rows of the lists as they came that each detection is made of.
+        members: For each detection, the rows of the input lists that it was made from.
     """
 
     boxes: np.ndarray
     scores: np.ndarray
     labels: np.ndarray
-    looks: np.ndarray
+    view_ids: np.ndarray
     windows: np.ndarray
     cut: np.ndarray
     members: list[tuple[int, ...]]
@@ -53,7 +53,7 @@ class _Pool:
             boxes=self.boxes[rows],
             scores=self.scores[rows],
             labels=self.labels[rows],
-            looks=self.looks[rows],
+            view_ids=self.view_ids[rows],
             windows=self.windows[rows],
             cut=self.cut[rows],
             members=[self.members[i] for i in rows],
@@ -61,49 +61,49 @@ class _Pool:
 
 
 def merge(
-    found: Sequence[Detections], views: Sequence[View], rule: Views, *, image_id: int, size: tuple[int, int]
+    detections: Sequence[Detections],
+    views: Sequence[View],
+    rule: Views,
+    *,
+    image_id: int,
+    size: tuple[int, int],
 ) -> Detections:
-    """One list of detections from those of several looks.
+    """Merge the detections of several views of an image.
 
-    With a single look nothing is compared: detections of one look are never merged with each other, since
-    the detector's own NMS has seen them.
+    Detections of one view are never merged with each other, since the detector's own NMS has run on them.
 
     Args:
-        found: Of each look, in pixels of its window as it was shown.
-        views: The looks.
+        detections: Of each view, in pixels of the view.
+        views: The views.
         rule: How detections are compared, and how many are kept.
         image_id: Of the image.
         size: (height, width) of the image.
 
     Returns:
-        Detections in pixels of the image, by falling score; masks of pieces that were put together are
-        united.
+        Detections in pixels of the image, by falling score; masks of joined pieces are united.
     """
-    pool = _pooled(found, views, size)
+    pool = _pooled(detections, views, size)
     if rule.merge and len(views) > 1:
         pool = _suppress(_fuse(pool, rule.match_threshold), rule)
     order = np.argsort(-pool.scores, kind="stable")[: rule.keep_top_k]
     pool = pool.select(order)
     masks = None
-    if all(one.masks is not None for one in found):
-        owners = [(look, row) for look, one in enumerate(found) for row in range(len(one))]
-        masks = tuple(
-            _united([_placed(found[i].masks[j], views[i], size) for i, j in map(owners.__getitem__, rows)])  # type: ignore[index]  # all have masks
-            for rows in pool.members
-        )
+    if all(one.masks is not None for one in detections):
+        owners = [(mask, view) for one, view in zip(detections, views) for mask in one.masks or ()]
+        masks = tuple(_united([_placed(*owners[row], size) for row in rows]) for rows in pool.members)
     return Detections(image_id, pool.boxes, pool.scores, pool.labels, masks)
 
 
-def _pooled(found: Sequence[Detections], views: Sequence[View], size: tuple[int, int]) -> _Pool:
-    boxes = [_moved(one.boxes, view) for one, view in zip(found, views)]
-    counts = [len(one) for one in found]
+def _pooled(detections: Sequence[Detections], views: Sequence[View], size: tuple[int, int]) -> _Pool:
+    boxes = [_moved(one.boxes, view) for one, view in zip(detections, views)]
+    counts = [len(one) for one in detections]
     windows = np.repeat(np.array([view.window for view in views], np.float32), counts, axis=0)
     together = np.concatenate(boxes)
     return _Pool(
         boxes=together,
-        scores=np.concatenate([one.scores for one in found]),
-        labels=np.concatenate([one.labels for one in found]),
-        looks=np.repeat(np.arange(len(views)), counts),
+        scores=np.concatenate([one.scores for one in detections]),
+        labels=np.concatenate([one.labels for one in detections]),
+        view_ids=np.repeat(np.arange(len(views)), counts),
         windows=windows,
         cut=_cut(together, windows, size),
         members=[(row,) for row in range(len(together))],
@@ -111,7 +111,7 @@ def _pooled(found: Sequence[Detections], views: Sequence[View], size: tuple[int,
 
 
 def _moved(boxes: np.ndarray, view: View) -> np.ndarray:
-    """Boxes of a look in pixels of the image."""
+    """Transform the boxes of a view to pixels of the image."""
     left, top, right, _ = view.window
     moved = boxes.copy()
     if view.flip:
@@ -128,7 +128,7 @@ def _cut(boxes: np.ndarray, windows: np.ndarray, size: tuple[int, int]) -> np.nd
 
 
 def _agreement(pool: _Pool, row: int, others: np.ndarray) -> np.ndarray:
-    """IoU of a detection with others; if one of the two is cut, of what both looks see of them."""
+    """IoU of a detection with others; if one of the two is cut, within the pixels that both views show."""
     some_cut = (pool.cut[others] | pool.cut[row])[:, None]
     low = np.maximum(pool.windows[others, :2], pool.windows[row, :2])
     high = np.minimum(pool.windows[others, 2:], pool.windows[row, 2:])
@@ -149,7 +149,7 @@ def _agreement(pool: _Pool, row: int, others: np.ndarray) -> np.ndarray:
 
 
 def _fuse(pool: _Pool, threshold: float) -> _Pool:
-    """Put the pieces of objects together that tiles of one row or column have cut."""
+    """Join the pieces of objects that tiles of one row or column have cut."""
     pieces = np.flatnonzero(pool.cut)
     group = np.arange(len(pool.scores))
     for index, row in enumerate(pieces.tolist()):
@@ -169,12 +169,12 @@ def _fuse(pool: _Pool, threshold: float) -> _Pool:
     rest = pool.select(np.flatnonzero(alone))
     whole = [_hull(pool.boxes[rows]) for rows in fused]
     windows = np.stack([_hull(pool.windows[rows]) for rows in fused])
-    first = int(pool.looks.max()) + 1
+    first = int(pool.view_ids.max()) + 1
     return _Pool(
         boxes=np.concatenate([rest.boxes, np.stack(whole)]),
         scores=np.concatenate([rest.scores, [pool.scores[rows].max() for rows in fused]]).astype(np.float32),
         labels=np.concatenate([rest.labels, [pool.labels[rows[0]] for rows in fused]]).astype(np.int64),
-        looks=np.concatenate([rest.looks, np.arange(first, first + len(fused))]),
+        view_ids=np.concatenate([rest.view_ids, np.arange(first, first + len(fused))]),
         windows=np.concatenate([rest.windows, windows]),
         cut=np.concatenate([rest.cut, np.ones(len(fused), bool)]),
         members=[*rest.members, *(tuple(int(row) for row in rows) for rows in fused)],
@@ -186,7 +186,9 @@ def _hull(boxes: np.ndarray) -> np.ndarray:
 
 
 def _suppress(pool: _Pool, rule: Views) -> _Pool:
-    """Greedy NMS between looks, best first. Of a cut object that another look saw whole, that box stays."""
+    """Greedy NMS between views by falling score. Where one view cuts an object and another does not, the
+    uncut box is kept.
+    """
     order = np.argsort(-pool.scores, kind="stable")
     pool = pool.select(order)
     open_ = np.ones(len(order), bool)
@@ -196,7 +198,9 @@ def _suppress(pool: _Pool, rule: Views) -> _Pool:
         if not open_[row]:
             continue
         open_[row] = False
-        others = np.flatnonzero(open_ & (pool.labels == pool.labels[row]) & (pool.looks != pool.looks[row]))
+        others = np.flatnonzero(
+            open_ & (pool.labels == pool.labels[row]) & (pool.view_ids != pool.view_ids[row])
+        )
         same = others[_agreement(pool, row, others) > rule.match_threshold]
         open_[same] = False
         whole = same[~pool.cut[same]]
@@ -210,7 +214,7 @@ def _suppress(pool: _Pool, rule: Views) -> _Pool:
 
 
 def _placed(mask: dict[str, Any], view: View, size: tuple[int, int]) -> dict[str, Any]:
-    """A mask of a look as one of the image."""
+    """Transform the mask of a view to the image."""
     from pycocotools import mask as coco_mask
 
     whole = view.window == (0, 0, size[1], size[0])

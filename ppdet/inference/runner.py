@@ -19,7 +19,7 @@ from ppdet.data.transforms.decode import Decode
 from ppdet.data.transforms.resize import Resize, resize
 from ppdet.inference.merging import merge
 from ppdet.inference.predictors import Predictor
-from ppdet.inference.views import View, Views, look, views_of
+from ppdet.inference.views import View, Views, cut_view, views_of
 from ppdet.structures import Batch, Detections, Sample
 from ppdet.utils.errors import DataError
 
@@ -32,12 +32,12 @@ A = TypeVar("A")
 B = TypeVar("B")
 
 
-class Found(NamedTuple):
-    """An image and what is in it.
+class Prediction(NamedTuple):
+    """A decoded image with its detections.
 
     Attributes:
-        sample: The image, decoded.
-        detections: In its pixels.
+        sample: The image.
+        detections: In pixels of the image.
     """
 
     sample: Sample
@@ -45,12 +45,12 @@ class Found(NamedTuple):
 
 
 class Prepared(NamedTuple):
-    """All looks at one image, ready for the network.
+    """All views of one image, ready for the network.
 
     Attributes:
         sample: The image, decoded.
-        views: The looks.
-        batches: What they show, in batches of the reader's size.
+        views: The views.
+        batches: Their inputs, in batches of the reader's size.
     """
 
     sample: Sample
@@ -59,7 +59,7 @@ class Prepared(NamedTuple):
 
 
 class _Input(NamedTuple):
-    """A prepared look at an image, and whether it is the last one at it."""
+    """A prepared view of an image, and whether it is the last one of the image."""
 
     owner: Sample
     view: View
@@ -68,20 +68,20 @@ class _Input(NamedTuple):
 
 
 class ImageRunner:
-    """Detects objects in images, each looked at as often as `views` says.
+    """Detects objects in images, in one view of each or several.
 
     Args:
-        reader: How images are prepared; its batch size is the number of looks that the network gets at once.
+        reader: Prepares images; its batch size is the number of views that the network runs at once.
         predictor: What runs the network.
-        views: The looks; None for what the reader asks for, one look unless it has a `MultiscaleTestResize`.
-        skip_corrupt: Pass over images that cannot be read; None for what the reader says.
+        views: The views; None for those of the reader, which may have a `MultiscaleTestResize`.
+        skip_corrupt: Skip images that cannot be read; None for the setting of the reader.
 
     Attributes:
-        reader: As above.
-        predictor: As above.
+        reader: Prepares images.
+        predictor: Runs the network.
         views: The views of an image.
-        skips_corrupt: Whether images that cannot be read are passed over.
-        skipped: Unreadable images passed over (`skip_corrupt` of the reader).
+        skips_corrupt: Whether images that cannot be read are skipped.
+        skipped: Number of skipped images.
     """
 
     def __init__(
@@ -103,28 +103,30 @@ class ImageRunner:
         self._rest = [step for step in samples if not isinstance(step, Decode)]
         self._decode = [step for step in samples if isinstance(step, Decode)]
 
-    def stream(self, samples: Iterable[Sample]) -> Iterator[Found]:
+    def stream(self, samples: Iterable[Sample]) -> Iterator[Prediction]:
         """Detections of images one after the other, with few of them in memory at a time.
 
         Args:
-            samples: Files or pixels; asked for as they are needed.
+            samples: Files or pixels; read from the iterable as they are needed.
 
         Raises:
             DataError: If an image cannot be read and the reader does not skip those.
         """
         with ThreadPoolExecutor(THREADS) as pool:
             ahead = 2 * max(THREADS, self.reader.batch_size)
-            inputs = _ahead(pool, self._prepare, self._looks(_ahead(pool, self._read, samples, ahead)), ahead)
-            found: list[Detections] = []
+            inputs = _ahead(
+                pool, self._prepare, self._view_inputs(_ahead(pool, self._read, samples, ahead)), ahead
+            )
+            detections: list[Detections] = []
             views: list[View] = []
             for some in _grouped(inputs, self.reader.batch_size):
                 batch = self._batch([one.prepared for one in some])
-                for one, detections in zip(some, self.predictor(batch)):
-                    found.append(detections)
+                for one, result in zip(some, self.predictor(batch)):
+                    detections.append(result)
                     views.append(one.view)
                     if one.last:
-                        yield Found(one.owner, self._merged(one.owner, found, views))
-                        found, views = [], []
+                        yield Prediction(one.owner, self._merged(one.owner, detections, views))
+                        detections, views = [], []
 
     def decode(self, sample: Sample) -> Sample:
         """The first stage of a single image: reading its file."""
@@ -133,7 +135,7 @@ class ImageRunner:
         return sample
 
     def prepare(self, sample: Sample) -> Prepared:
-        """The second stage: batches of all looks at a decoded image."""
+        """The second stage: batches of all views of a decoded image."""
         views = self.views.of(*sample.original_size)
         prepared = [self._prepare((sample, view, False)).prepared for view in views]
         batches = [self._batch(some) for some in _grouped(prepared, self.reader.batch_size)]
@@ -146,10 +148,10 @@ class ImageRunner:
     def finish(self, work: Any) -> list[Detections]:
         """The last stage: unpadding, masks, merging; the detections of the one image."""
         prepared, raws = work
-        found = [
+        detections = [
             one for batch, raw in zip(prepared.batches, raws) for one in self.predictor.finish(batch, raw)
         ]
-        return [self._merged(prepared.sample, found, prepared.views)]
+        return [self._merged(prepared.sample, detections, prepared.views)]
 
     def _read(self, sample: Sample) -> Optional[Sample]:
         try:
@@ -161,7 +163,7 @@ class ImageRunner:
             logger.warning("skipped (%d so far): %s", self.skipped, error)
             return None
 
-    def _looks(self, samples: Iterable[Optional[Sample]]) -> Iterator[tuple[Sample, View, bool]]:
+    def _view_inputs(self, samples: Iterable[Optional[Sample]]) -> Iterator[tuple[Sample, View, bool]]:
         for sample in samples:
             if sample is not None:
                 views = self.views.of(*sample.original_size)
@@ -170,7 +172,7 @@ class ImageRunner:
 
     def _prepare(self, task: tuple[Sample, View, bool]) -> _Input:
         sample, view, last = task
-        prepared = look(sample, view)
+        prepared = cut_view(sample, view)
         for step in self._rest:
             if view.size is not None and isinstance(step, Resize):
                 prepared = resize(prepared, view.size)
@@ -181,8 +183,8 @@ class ImageRunner:
     def _batch(self, samples: list[Sample]) -> Batch:
         return batch_of(samples, self._batch_steps, self._rng, self._finish)
 
-    def _merged(self, sample: Sample, found: list[Detections], views: list[View]) -> Detections:
-        return merge(found, views, self.views, image_id=sample.image_id, size=sample.original_size)
+    def _merged(self, sample: Sample, detections: list[Detections], views: list[View]) -> Detections:
+        return merge(detections, views, self.views, image_id=sample.image_id, size=sample.original_size)
 
 
 def _ahead(

@@ -1,4 +1,4 @@
-"""Looking at an image several times: at several sizes, mirrored, in tiles."""
+"""Test-time augmentation: views of an image at several sizes, mirrored, and in tiles."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ppdet.data.transforms.resize import MultiscaleTestResize, Resize, ResizePar
 from ppdet.structures import Sample
 from ppdet.utils.errors import UserError
 
-#: Sizes that test-time augmentation tries where the config names none, as factors of the reader's own.
+#: Sizes of test-time augmentation where the config names none, as factors of the reader's own.
 SCALES = (1.0, 0.8, 1.2)
 #: Sizes that do not keep the aspect ratio are multiples of this many pixels, the coarsest stride of YOLOv3.
 _STRIDE = 32
@@ -24,12 +24,12 @@ class ViewError(UserError):
 
 
 class View(NamedTuple):
-    """One look at an image.
+    """One view of an image.
 
     Attributes:
         window: x1, y1, x2, y2 in whole pixels of the image, the end excluded.
         flip: Mirrored left and right.
-        size: How the window is resized; None as the reader does.
+        size: How the window is resized; None for what the reader does.
     """
 
     window: tuple[int, int, int, int]
@@ -43,7 +43,7 @@ class Tiling:
 
     Attributes:
         size: (height, width) of a tile in pixels.
-        overlap: Share of a tile that the next one below, and the next one beside, see too; in [0, 1).
+        overlap: Share of a tile that the next one below, and the next one beside, overlap; in [0, 1).
     """
 
     size: tuple[int, int] = (640, 640)
@@ -72,15 +72,15 @@ def _spans(length: int, tile: int, overlap: float) -> list[tuple[int, int]]:
 
 @dataclass(frozen=True)
 class Views:
-    """Which looks are taken at every image, and how their detections become one list.
+    """The views of every image, and how their detections are merged.
 
     Attributes:
-        sizes: Resizes to try; empty for the reader's own.
-        flip: Take each look mirrored too.
-        tiling: Look at overlapping tiles of the image too; None only looks at it as a whole.
-        match_threshold: IoU above which two detections of a class, found by different looks, are one.
+        sizes: Resizes, a view each; empty for the reader's own.
+        flip: Add the mirror image of each view.
+        tiling: Add overlapping tiles of the image; None for the whole image alone.
+        match_threshold: IoU above which detections of one class from different views are one object.
         keep_top_k: Most detections of an image; None for all.
-        merge: Make one of detections that match. Without it, every look's detections are listed.
+        merge: Merge detections that match. Without it, the detections of every view are listed.
     """
 
     sizes: tuple[ResizeParams, ...] = ()
@@ -95,9 +95,9 @@ class Views:
             raise ViewError(f"match_threshold {self.match_threshold} is no IoU between 0 and 1")
 
     def of(self, height: int, width: int) -> list[View]:
-        """The looks at an image of a size in pixels; those of one shape follow each other.
+        """The views of an image of a size in pixels; those of one shape follow each other.
 
-        Beside its tiles the image is looked at as a whole, for objects larger than a tile.
+        The whole image is a view beside its tiles, for objects larger than a tile.
         """
         windows = [(0, 0, width, height)]
         if self.tiling is not None:
@@ -111,17 +111,17 @@ class Views:
 
     @property
     def least(self) -> int:
-        """Looks at an image that is no larger than a tile."""
+        """Number of views of an image that is no larger than a tile."""
         return len(self.of(1, 1))
 
     @property
     def single(self) -> bool:
-        """Whether every image is looked at once, as a whole."""
+        """Whether the only view is the whole image at one size."""
         return len(self.sizes) < 2 and not self.flip and self.tiling is None
 
 
-def look(sample: Sample, view: View) -> Sample:
-    """What a view shows of a decoded image; an image of its own."""
+def cut_view(sample: Sample, view: View) -> Sample:
+    """Cut a view out of a decoded image, as an image of its own."""
     left, top, right, bottom = view.window
     image = pixels_hwc(sample)[top:bottom, left:right]
     if view.flip:
@@ -136,7 +136,7 @@ def look(sample: Sample, view: View) -> Sample:
 
 
 def views_of(reader: Reader) -> Views:
-    """What a reader asks for by a `MultiscaleTestResize`; else one look."""
+    """The views that a `MultiscaleTestResize` of the reader describes; without one, the whole image."""
     step = next(reader.find(MultiscaleTestResize), None)
     return Views() if step is None else Views(sizes=step.sizes, flip=step.use_flip)
 
@@ -176,10 +176,10 @@ class ViewOptions:
     """What a user chooses of test-time augmentation.
 
     Attributes:
-        multi_scale: See each image at several sizes (those of the reader's `MultiscaleTestResize`, else
+        multi_scale: Run each image at several sizes (those of the reader's `MultiscaleTestResize`, else
             `SCALES` times its own), mirrored too.
-        tile_size: (height, width) in pixels of overlapping tiles to see too; None for no tiles.
-        tile_overlap: Share of a tile that the next one below, and the next one beside, see too; in [0, 1).
+        tile_size: (height, width) in pixels of overlapping tiles to run too; None for no tiles.
+        tile_overlap: Share of a tile that the next one below, and the next one beside, overlap; in [0, 1).
         merge: Make one detection of those that match; else list those of every view.
         match_threshold: IoU from which on detections of different views match; None for that of the model's
             NMS.

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ppdet.inference.views import Tiling, View, ViewError, ViewOptions, Views, augmented, look, views_of
+from ppdet.inference.views import Tiling, View, ViewError, ViewOptions, Views, augmented, cut_view, views_of
 from tests.export.small import small_model
 from tests.inference.support import picture, reader
 
@@ -57,9 +57,9 @@ def test_what_cannot_be_is_told(wrong: object) -> None:
         wrong()  # type: ignore[operator]
 
 
-def test_a_look_is_an_image_of_its_own() -> None:
+def test_a_view_is_an_image_of_its_own() -> None:
     sample = picture(20, 30, [(10, 5, 14, 9, 0, 250)])
-    seen = look(sample, View((8, 4, 18, 16), True, None))
+    seen = cut_view(sample, View((8, 4, 18, 16), True, None))
     assert seen.image is not None
     assert sample.image is not None
     assert (seen.image == sample.image[4:16, 8:18][:, ::-1]).all()
