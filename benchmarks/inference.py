@@ -35,7 +35,7 @@ from ppdet.export.info import describe
 from ppdet.export.onnx import MODEL
 from ppdet.export.program import INPUTS
 from ppdet.export.runtime import ExportedPredictor, arrays_of, open_session
-from ppdet.export.verify import made_up_images, prepare
+from ppdet.export.verify import generated_images, prepare
 from ppdet.inference.predictors import NativePredictor, Predictor
 from ppdet.inference.runner import ImageRunner
 
@@ -129,7 +129,7 @@ def main() -> None:
             folder,
             describe(model, reader, names),
             formats=formats,
-            batches=prepare(reader, made_up_images()),
+            batches=prepare(reader, generated_images()),
         )
         predictors: list[Predictor] = [
             NativePredictor(model),

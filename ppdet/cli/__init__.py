@@ -33,7 +33,7 @@ VERBS = {
     "watch": "show a training in the terminal while it runs",
     "config": "print a resolved config with the origin of every value",
     "configs": "list, show and copy the configs that come with ppdet",
-    "data": "make, check and look at datasets",
+    "data": "make, check, count and convert datasets",
     "weights": "list, download, convert and check weights",
 }
 
@@ -56,7 +56,7 @@ def make_parser(verb: Optional[str] = None) -> argparse.ArgumentParser:
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         parser.add_argument(
-            "verb", choices=VERBS, metavar="VERB", help="what to do; `ppdet VERB --help` tells more"
+            "verb", choices=VERBS, metavar="VERB", help="what to do; `ppdet VERB --help` describes it"
         )
         return parser
     module = import_module(f"ppdet.cli.{verb}")
@@ -133,7 +133,7 @@ def _set_up_process(*, debug: bool) -> None:
 
 
 def _report_fault(error: Exception, *, debug: bool) -> None:
-    """Tell of an exception that nobody expected, in a few lines unless all are asked for."""
+    """Print an unexpected exception in a few lines, with `--debug` in full."""
     if debug:
         traceback.print_exc()
         return

@@ -1,4 +1,4 @@
-"""Make, check and look at datasets.
+"""Make, check, count and convert datasets.
 
 ppdet data synth DIR             write a small dataset of drawn shapes, in COCO format
 ppdet data check --dataset_dir DIR --anno_path FILE --image_dir DIR
@@ -112,7 +112,7 @@ def _add_dataset(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Do what the command line asks for."""
+    """Run one action."""
     actions = {"synth": _synth, "check": _check, "stats": _stats, "convert": _convert}
     return actions[args.action](args)
 

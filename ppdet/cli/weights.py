@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     listing = actions.add_parser("list", help="all published weights, or those whose name contains a word")
     listing.add_argument("word", nargs="?", default="", help="part of a name")
     listing.add_argument("--json", action="store_true", help="print JSON")
-    show = actions.add_parser("show", help="all that is known of published weights or of a file")
+    show = actions.add_parser("show", help="print the facts about published weights or a file")
     show.add_argument("source", help="zoo name, URL, or path")
     download = actions.add_parser("download", help="fetch weights into the cache and print their path")
     download.add_argument("source", nargs="+", help="zoo names or URLs")
@@ -34,7 +34,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     convert.add_argument(
         "--classes", help="class names to put in: a file, a list a,b,c, or a data set's name"
     )
-    check = actions.add_parser("check", help="read weights completely; compare checksums where known")
+    check = actions.add_parser(
+        "check", help="read weights completely, and compare checksums where there are any"
+    )
     check.add_argument("source", nargs="*", help="zoo names, URLs or paths; default: all of the cache")
 
 
@@ -51,12 +53,12 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _list(args: argparse.Namespace) -> int:
-    found = [entry for entry in entries() if args.word.lower() in entry.name.lower()]
+    matching = [entry for entry in entries() if args.word.lower() in entry.name.lower()]
     if args.json:
-        print(json.dumps([_facts(entry) for entry in found], indent=2))
+        print(json.dumps([_facts(entry) for entry in matching], indent=2))
         return 0
     rows = [["name", "MB", "box", "mask", "here", "recipe"]]
-    for entry in found:
+    for entry in matching:
         numbers = [f"{value:.1f}" if value else "-" for value in (entry.size, entry.box_ap, entry.mask_ap)]
         rows.append([entry.name, *numbers, "yes" if cache_path(entry.url).is_file() else "-", entry.recipe])
     print(text_table(rows, align="<>>><"))
@@ -92,7 +94,7 @@ def _show(args: argparse.Namespace) -> int:
         return 0
     located = locate(args.source)
     file = read_weights(located.path)
-    known = file.metadata
+    metadata = file.metadata
     _print_facts(
         {
             "file": str(located.path),
@@ -102,13 +104,13 @@ def _show(args: argparse.Namespace) -> int:
             "parameters": sum(value.size for value in file.tensors.values()),
             "converted": len(file.converted) or None,
             "left out": len(file.dropped) or None,
-            "conventions": known.conventions or None,
-            "classes": some(known.class_names) or None,
-            "step": known.step,
-            "epoch": known.epoch,
-            "metrics": json.dumps(dict(known.metrics)) if known.metrics else None,
-            "written by": f"ppdet {known.version}" if known.version else None,
-            "origin": json.dumps(dict(known.origin)) if known.origin else None,
+            "conventions": metadata.conventions or None,
+            "classes": some(metadata.class_names) or None,
+            "step": metadata.step,
+            "epoch": metadata.epoch,
+            "metrics": json.dumps(dict(metadata.metrics)) if metadata.metrics else None,
+            "written by": f"ppdet {metadata.version}" if metadata.version else None,
+            "origin": json.dumps(dict(metadata.origin)) if metadata.origin else None,
         }
     )
     return 0
@@ -134,21 +136,19 @@ def _convert(args: argparse.Namespace) -> int:
     left = f", {len(file.dropped)} left out" if file.dropped else ""
     print(f"{args.target}: {len(file.tensors)} tensors from {file.layout.value}{done}{left}")
     if file.metadata.conventions:
-        print(
-            f"these weights mean boxes in the {file.metadata.conventions!r} conventions; see docs/weights.md"
-        )
+        print(f"these weights use the {file.metadata.conventions!r} box conventions; see docs/weights.md")
     return 0
 
 
 def _check(args: argparse.Namespace) -> int:
-    known = {cache_path(entry.url): entry for entry in entries()}
+    cached = {cache_path(entry.url): entry for entry in entries()}
     if args.source:
         paths = [locate(source, download=False).path for source in args.source]
     else:
-        paths = [path for path in known if path.is_file()]
+        paths = [path for path in cached if path.is_file()]
     wrong = 0
     for path in paths:
-        entry = known.get(path)
+        entry = cached.get(path)
         try:
             file = _read_checked(path, entry)
             print(f"ok     {path}: {file.layout.value}, {len(file.tensors)} tensors")

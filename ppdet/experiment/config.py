@@ -174,6 +174,18 @@ class Experiment:
         """
         return dump(self, self.origins, origins=origins)
 
+    def with_shared(self, name: str, value: Any) -> Experiment:
+        """The same experiment with another value of a shared argument, in every component that takes it.
+
+        Args:
+            name: A shared argument (`ppdet.config.spec.Shared`), e.g. ``conventions``.
+            value: Its value.
+        """
+        arguments = {
+            f.name: _with_argument(getattr(self, f.name), name, value) for f in fields(self) if f.init
+        }
+        return _made(arguments, self.source, self.origins)
+
     def save(self, path: Union[str, Path]) -> None:
         """Write `to_yaml` with origins into a file, whose folder is made if need be.
 
@@ -254,8 +266,21 @@ def _resolved(root: Block, source: Path, problems: list[Problem], *, run_plugins
     return _made(arguments, source, places)
 
 
+def _with_argument(value: Any, name: str, new: Any) -> Any:
+    if isinstance(value, (list, tuple)):
+        return type(value)(_with_argument(item, name, new) for item in value)
+    if not isinstance(value, Spec):
+        return value
+    arguments = {key: _with_argument(item, name, new) for key, item in value.arguments.items()}
+    if name in schema_of(value.component):
+        arguments[name] = new
+    return Spec(value.component, arguments, value.origin, value.origins)
+
+
 def _made(arguments: Mapping[str, Any], source: Path, origins: Mapping[str, Place]) -> Experiment:
-    experiment = Experiment(**arguments)
+    # The name is kept in whatever file the experiment is saved.
+    filename = arguments.get("filename") or source.stem or None
+    experiment = Experiment(**{**arguments, "filename": filename})
     object.__setattr__(experiment, "source", source)
     object.__setattr__(experiment, "origins", MappingProxyType(dict(origins)))
     return experiment

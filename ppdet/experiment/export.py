@@ -18,7 +18,7 @@ from ppdet.export.bundle import export_model
 from ppdet.export.info import describe
 from ppdet.export.onnx import obstacle
 from ppdet.export.runtime import Runtime
-from ppdet.export.verify import Comparison, made_up_images, prepare
+from ppdet.export.verify import Comparison, generated_images, prepare
 from ppdet.inference.images import Image, samples_of
 from ppdet.modeling.interfaces import Detector
 from ppdet.utils.files import writable_folder
@@ -70,7 +70,7 @@ def export_verified(
     decoded = None if images is None else _pixels(images)
     target = writable_folder(folder)
     info = describe(model, reader, class_names, uint8_input=uint8)
-    batches = prepare(reader, decoded or made_up_images()) if verify else None
+    batches = prepare(reader, decoded or generated_images()) if verify else None
     chosen = available_formats() if formats is None else tuple(formats)
     comparisons = export_model(model, target, info, formats=chosen, batches=batches)
     return ExportResult(target, tuple(sorted(target.rglob("model.*"))), tuple(comparisons))

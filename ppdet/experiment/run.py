@@ -88,13 +88,13 @@ def build_trainer(
 
 def _check_best_metric(experiment: Experiment, names: Sequence[str]) -> None:
     """Before hours of training, not after: the first evaluation would stop at a misspelt name."""
-    wanted = experiment.best_metric
-    losses = experiment.validation_loss and wanted is not None and wanted.startswith("loss.")
-    if wanted is None or not names or wanted in names or losses:
+    name = experiment.best_metric
+    losses = experiment.validation_loss and name is not None and name.startswith("loss.")
+    if name is None or not names or name in names or losses:
         return
-    known = ", ".join([*names, *(["loss.loss"] if experiment.validation_loss else [])])
-    hint = "; loss.loss needs validation_loss: true" if wanted.startswith("loss.") else ""
-    raise TrainingError(f"best_metric: evaluations give no {wanted!r}, but {known}{hint}")
+    available = ", ".join([*names, *(["loss.loss"] if experiment.validation_loss else [])])
+    hint = "; loss.loss needs validation_loss: true" if name.startswith("loss.") else ""
+    raise TrainingError(f"best_metric: evaluations give no {name!r}, but {available}{hint}")
 
 
 def build_hooks(

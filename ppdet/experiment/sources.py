@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Optional, Union
 
@@ -93,7 +93,7 @@ def load_checkpoint(
     conventions = file.metadata.conventions
     if conventions:
         logger.info("these weights use the %s box conventions; the model is built with them", conventions)
-        experiment = _with_conventions(experiment, config, overrides, conventions)
+        experiment = experiment.with_shared("conventions", conventions)
     names = _names(file, experiment, classes)
     model = build_model(experiment)
     report = load_weights(model, file, class_names=names, allow_partial=allow_partial)
@@ -111,26 +111,6 @@ def _own_experiment(file: WeightFile, zoo_config: Optional[str], overrides: Over
         f"{file.path}: carries no configuration, so nothing says which model these weights belong to; "
         "name one (config=, -c): a YAML, or one of `ppdet configs list`"
     )
-
-
-def _with_conventions(
-    experiment: Experiment,
-    config: Union[str, os.PathLike[str], Experiment, None],
-    overrides: Overrides,
-    conventions: str,
-) -> Experiment:
-    """The experiment again, with the box conventions that its weights need."""
-    if isinstance(config, Experiment):
-        return config  # `load_weights` compares its conventions with those of the weights
-    more = {"conventions": conventions}
-    changed: Overrides
-    if isinstance(overrides, Mapping):
-        changed = {**overrides, **more}
-    else:
-        changed = [*overrides, f"conventions={conventions}"]
-    if config is not None:
-        return as_experiment(config, changed)
-    return load_config_text(experiment.to_yaml(), str(experiment.source), more)
 
 
 def _names(

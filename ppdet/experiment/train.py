@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional, Union
 
@@ -125,7 +125,7 @@ class TrainingPlan:
         if distributed.is_main():
             writable_folder(self.folder)
             if self.trainer.folder is not None:
-                write_text(self.folder / RESOLVED, _resolved(self.experiment))
+                write_text(self.folder / RESOLVED, self.experiment.to_yaml())
         try:
             report = self.trainer.train()
         finally:
@@ -285,12 +285,7 @@ def _metadata(experiment: Experiment, parts: Training) -> CheckpointMetadata:
     """What every checkpoint of the run says of itself."""
     return CheckpointMetadata(
         class_names=parts.dataset.categories.names,
-        config={"yaml": _resolved(experiment)},
+        config={"yaml": experiment.to_yaml()},
         version=__version__,
         conventions=conventions_of(parts.model),
     )
-
-
-def _resolved(experiment: Experiment) -> str:
-    """The resolved configuration as a YAML that keeps the experiment's name in any file."""
-    return replace(experiment, filename=experiment.name).to_yaml()

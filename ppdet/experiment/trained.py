@@ -120,7 +120,7 @@ class TrainedDetector(ABC):
         """
         if not self.class_names:
             raise WeightsError(
-                f"{self.source}: nothing says what its classes are called; name them (classes=, --classes): "
+                f"{self.source}: has no class names; give them (classes, --classes): "
                 f"a file with one name a line, a list, or one of {', '.join(class_lists())}"
             )
 

@@ -1,4 +1,4 @@
-"""A folder with everything that whoever deploys a model needs.
+"""Writes a folder with everything that deploying a model needs.
 
 ``model.json`` + ``model.pdiparams`` (Paddle Inference), ``model.onnx``, ``export.json`` (what it is),
 ``infer_cfg.yml`` (the same in the words of PaddleDetection 2.x), ``predict.py`` (an example that runs).

@@ -1,4 +1,4 @@
-"""Which runtime a model is run by, and the cache of exports that it is run from."""
+"""Chooses the runtime of a model, and keeps a cache of exports."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from ppdet.export.errors import ExportError
 from ppdet.export.info import FILE_NAME, ExportInfo, describe
 from ppdet.export.onnx import obstacle
 from ppdet.export.runtime import ExportedPredictor, Runtime
-from ppdet.export.verify import made_up_images, prepare
+from ppdet.export.verify import generated_images, prepare
 from ppdet.inference.predictors import NativePredictor, Predictor
 from ppdet.modeling.interfaces import Detector
 from ppdet.utils.files import cache_folder
 
 logger = logging.getLogger(__name__)
 
-#: What a user may ask for.
+#: Runtimes that a user can choose.
 Choice = Literal["auto", "native", "paddle", "paddle-bf16", "onnx"]
 CHOICES: tuple[Choice, ...] = ("auto", "native", "paddle", "paddle-bf16", "onnx")
 #: `auto` exports for no fewer images than this: exporting and verifying R50-FPN takes as long as running some
@@ -45,39 +45,41 @@ def choose_predictor(
     class_names: tuple[str, ...] = (),
     cache: Optional[Path] = None,
 ) -> Predictor:
-    """What is to run a model; says so in one line of the log.
+    """Choose what runs a model, and log the choice in one line.
 
     ``auto`` on a GPU is the model itself; on the CPU it is ONNX Runtime if it is installed, else Paddle
     Inference, provided that the export passes its comparison with the model, and that there are enough images
-    to be worth it, or the export is in the cache already. Whatever stands in its way, it falls back on the
-    model itself. Asked for by name, a runtime that does not work is an error. ``paddle-bf16`` is never chosen
-    by itself: boxes are then off by pixels.
+    to be worth the export, or it is cached already. If it fails, ``auto`` uses the model itself; a
+    runtime that was named is an error then. ``auto`` never chooses ``paddle-bf16``, whose boxes are off by
+    pixels.
 
     Args:
-        choice: The user's.
+        choice: Name of the runtime, or ``auto``.
         model: A detector with its weights.
         architecture: What the model was built from.
         reader: Prepares its images.
-        images: How many images are to be run, each counted as often as it is looked at.
-        class_names: Of the model, if known.
+        images: How many inputs are to be run: images times their views.
+        class_names: Of the model; empty where they are unknown.
         cache: Folder of the cache; by default that of the user.
 
     Raises:
         ExportError: If the chosen runtime cannot run this model.
-        VerifyError: If it does, but not as it should.
+        VerifyError: If its detections differ from those of the model.
     """
     if choice == "native":
         return NativePredictor(model)
     reason = None
     if choice == "auto" and paddle.get_device().startswith("gpu"):
-        reason = "that is what a GPU runs"
+        reason = "a GPU runs the model itself"
     else:
         runtime = _runtime_of(choice)
         try:
             info = describe(model, reader, class_names)
             entry = (cache or cache_folder() / "exports") / fingerprint(model, architecture, info, runtime)
             if choice == "auto" and images < WORTHWHILE and not (entry / FILE_NAME).is_file():
-                reason = f"an export pays from {WORTHWHILE} images on (--runtime {runtime} makes one)"
+                reason = (
+                    f"an export is worth its time from {WORTHWHILE} images on (runtime {runtime} makes one)"
+                )
             else:
                 put_into_cache(entry, model, info, reader, runtime)
                 predictor = ExportedPredictor(entry, runtime, bfloat16=choice == "paddle-bf16")
@@ -86,7 +88,7 @@ def choose_predictor(
         except ExportError as error:
             if choice != "auto":
                 raise
-            reason = f"the export does not work: {error}"
+            reason = f"the export failed: {error}"
     logger.info("runtime: paddle dygraph, since %s", reason)
     return NativePredictor(model)
 
@@ -94,7 +96,7 @@ def choose_predictor(
 def _runtime_of(choice: Choice) -> Runtime:
     reason = obstacle() if choice == "auto" else None
     if reason:
-        logger.info("Paddle Inference, not ONNX Runtime, which may be faster: %s", reason)
+        logger.info("runtime: Paddle Inference; ONNX Runtime may be faster: %s", reason)
         return "paddle"
     return "onnx" if choice in ("auto", "onnx") else "paddle"
 
@@ -118,7 +120,7 @@ def put_into_cache(entry: Path, model: Detector, info: ExportInfo, reader: Reade
         entry.parent.mkdir(parents=True, exist_ok=True)
         scratch = Path(tempfile.mkdtemp(dir=entry.parent, prefix=".making-"))
         try:
-            export_model(model, scratch, info, formats=[runtime], batches=prepare(reader, made_up_images()))
+            export_model(model, scratch, info, formats=[runtime], batches=prepare(reader, generated_images()))
             _put(scratch, entry)
         finally:
             shutil.rmtree(scratch, ignore_errors=True)

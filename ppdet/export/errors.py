@@ -10,4 +10,4 @@ class ExportError(UserError):
 
 
 class VerifyError(ExportError):
-    """An export that does not do what the model does."""
+    """An export whose detections differ from those of its model."""

@@ -101,9 +101,9 @@ class ExportInfo:
             values = json.loads(text)
             inner = values["preprocess"]
             steps = Preprocess(**{f.name: _as_tuple(inner[f.name]) for f in fields(Preprocess)})
-            known = {f.name: _as_tuple(values[f.name]) for f in fields(cls)}
-            known["preprocess"] = steps
-            return cls(**known)
+            values_read = {f.name: _as_tuple(values[f.name]) for f in fields(cls)}
+            values_read["preprocess"] = steps
+            return cls(**values_read)
         except (ValueError, KeyError, TypeError) as error:
             raise ExportError(f"{source}: not the description of an export of ppdet: {error!r}") from None
 
@@ -131,7 +131,7 @@ def preprocess_of(reader: Reader) -> Preprocess:
     Raises:
         ExportError: If it does something that an export cannot say.
     """
-    found: dict[str, Any] = {
+    described: dict[str, Any] = {
         "target_size": None,
         "keep_ratio": False,
         "interp": 1,
@@ -139,12 +139,12 @@ def preprocess_of(reader: Reader) -> Preprocess:
         "pad_to_stride": 1,
     }
     for step in (*reader.sample_transforms, *reader.batch_transforms):
-        found.update(_described(step))
-    if "mean" not in found:
+        described.update(_described(step))
+    if "mean" not in described:
         raise ExportError(
             "the TestReader has no NormalizeImage; an export must say how pixels become numbers"
         )
-    return Preprocess(**found)
+    return Preprocess(**described)
 
 
 def _described(step: Step) -> dict[str, Any]:

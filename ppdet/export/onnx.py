@@ -19,12 +19,12 @@ from ppdet.modeling.interfaces import Detector
 
 #: File of a model.
 MODEL = "model.onnx"
-#: The first opset whose RoiAlign knows half-pixel centres.
+#: The first opset whose RoiAlign has half-pixel centres.
 OPSET = 16
 #: Packages that exporting needs; running needs the second one only.
 PACKAGES = ("paddle2onnx", "onnxruntime", "onnx")
 
-#: Run in a process of its own: paddle2onnx ends the process when it meets an operation it does not know.
+#: Run in a process of its own: paddle2onnx ends the process at an operation that it does not support.
 _CONVERT = """\
 import sys, paddle2onnx
 paddle2onnx.export(sys.argv[1], sys.argv[2], sys.argv[3], opset_version=int(sys.argv[4]),
@@ -33,7 +33,7 @@ paddle2onnx.export(sys.argv[1], sys.argv[2], sys.argv[3], opset_version=int(sys.
 
 
 def obstacle() -> Optional[str]:
-    """Why nothing can be exported to ONNX here, and the cure; None if it can."""
+    """Why ONNX cannot be written here, and the cure; None if it can."""
     missing = [name for name in PACKAGES if find_spec(name) is None]
     if "paddle2onnx" in missing and sys.version_info >= (3, 13):
         return "ONNX needs paddle2onnx, which has no build for Python 3.13 and newer: use 3.9 to 3.12"
@@ -71,10 +71,10 @@ def _convert(prefix: Path, target: Path) -> None:
     )
     if done.returncode or not target.is_file():
         lines = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]
-        told = [line for line in lines if "ERROR" in line or "Error" in line or "not support" in line]
+        errors = [line for line in lines if "ERROR" in line or "Error" in line or "not support" in line]
         raise ExportError(
             f"paddle2onnx could not convert the model (exit status {done.returncode}):\n"
-            + "\n".join((told or lines)[-5:])
+            + "\n".join((errors or lines)[-5:])
         )
 
 
@@ -124,7 +124,7 @@ def repair_roi_align(graph: Any) -> int:
         How many there were.
 
     Raises:
-        ExportError: If one does not look as it should, so that nothing wrong is ever written.
+        ExportError: If one has another form than expected, so that no wrong graph is ever written.
     """
     makers = {output: node for node in graph.node for output in node.output}
     constants = _Constants(graph)
@@ -147,7 +147,7 @@ def repair_roi_align(graph: Any) -> int:
 
 
 class _Constants:
-    """Values that are known before a graph runs."""
+    """Constant values of a graph."""
 
     def __init__(self, graph: Any) -> None:
         self._tensors = {tensor.name: tensor for tensor in graph.initializer}

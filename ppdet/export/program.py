@@ -74,7 +74,7 @@ def save_program(program: DetectionProgram, prefix: Path, *, uint8_input: bool) 
     pairs = [InputSpec([-1, 2], "float32", name) for name in INPUTS[1:]]
     static = paddle.jit.to_static(program, input_spec=[images, *pairs], full_graph=True)
     with warnings.catch_warnings():
-        # Paddle complains about a property that its own tracing asks for.
+        # Paddle warns about a property that its own tracing reads.
         warnings.filterwarnings("ignore", message="Tensor do not have 'place'")
         paddle.jit.save(static, str(prefix))
     if training:

@@ -1,4 +1,4 @@
-"""Running an export where a model would be run."""
+"""Runs an export in the place of its model."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ def open_session(folder: Path, runtime: Runtime, *, bfloat16: bool = False) -> S
 
     Args:
         folder: Of the export.
-        runtime: By what.
+        runtime: Runs it.
         bfloat16: Compute in bfloat16; on the CPU, by Paddle Inference.
 
     Raises:
-        ExportError: If bfloat16 is wanted of a GPU.
+        ExportError: If bfloat16 is requested on a GPU.
     """
     if runtime == "onnx":
         return OnnxSession(folder, threads=usable_cores())

@@ -1,7 +1,7 @@
-"""Does an export do what its model does?
+"""Compares the detections of an export with those of the model it was made from.
 
-Both see the same prepared images. Detections are matched one to one, by label and the nearest box, since
-equal scores may come in any order.
+Both run on the same prepared images. Detections are matched one to one, by label and the nearest box, since
+the order of equal scores is arbitrary.
 """
 
 from __future__ import annotations
@@ -40,21 +40,21 @@ MASK_IOU = 0.99
 #: threshold, they decide on a pixel, which is more than 1 % of a mask of less than 100. Smaller than 300
 #: pixels, it is `MASK_PROB` that holds a mask.
 MASK_PIXELS = 3
-#: Seed of the images that are made up where there are no others.
+#: Seed of the generated images.
 _SEED = 20
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """What a runtime makes of a model.
+    """The detections of a model in a runtime, compared with its own.
 
     Attributes:
-        runtime: Which one.
+        runtime: The runtime.
         images: Images compared.
         objects: Detections of the model that count.
-        found: Detections of the export that count.
-        unmatched: Detections of either side without a partner, where the threshold or the length of the list
-            does not explain it.
+        exported: Detections of the export that count.
+        unmatched: Detections of either side without a match that neither the threshold nor the length of the
+            list explains.
         box_pixels: Largest difference of a box side.
         score: Largest difference of a score.
         mask_iou: Smallest IoU of masks; 1 where there are none.
@@ -66,7 +66,7 @@ class Comparison:
     runtime: Runtime
     images: int
     objects: int
-    found: int
+    exported: int
     unmatched: int
     box_pixels: float
     score: float
@@ -100,8 +100,8 @@ def verify(
         model: The model.
         folder: Of the export.
         info: Its description.
-        runtime: What is to run it.
-        batches: Images as the model takes them.
+        runtime: Runs it.
+        batches: Prepared images.
 
     Returns:
         A comparison that passed.
@@ -111,41 +111,43 @@ def verify(
         VerifyError: With a table of differences, if it differs.
     """
     before = time.perf_counter()
-    wanted = [listed for batch in batches for listed in _native(model, batch)]
-    native = time.perf_counter() - before
-    result = compare(wanted, native, folder, info, batches, runtime)
+    native = [listed for batch in batches for listed in _native(model, batch)]
+    seconds = time.perf_counter() - before
+    result = compare(native, seconds, folder, info, batches, runtime)
     if not result.passed:
-        raise VerifyError(f"the export in {folder} does not do what the model does:\n{table([result])}")
+        raise VerifyError(
+            f"the detections of the export in {folder} differ from those of the model:\n{table([result])}"
+        )
     return result
 
 
 def compare(
-    wanted: Sequence[Listed],
+    native: Sequence[Listed],
     native_seconds: float,
     folder: Path,
     info: ExportInfo,
     batches: Sequence[Batch],
     runtime: Runtime,
 ) -> Comparison:
-    """Run an export and hold what it finds against what the model found.
+    """Run an export and compare its detections with those of the model.
 
     Raises:
         ExportError: If the runtime cannot run it.
     """
     inputs = [_inputs(batch, info) for batch in batches]
     ran = run_apart(folder, runtime, inputs)
-    found = [
+    exported = [
         listed
         for raw, batch in zip(ran.outputs, batches)
         for listed in _listed(as_detections(raw, batch, info), raw[2], raw[3] if len(raw) > 3 else None)
     ]
     length = max(raw[2].shape[1] for raw in ran.outputs)
-    parts = [difference(a, b, length) for a, b in zip(wanted, found)]
+    parts = [difference(a, b, length) for a, b in zip(native, exported)]
     return Comparison(
         runtime=runtime,
-        images=len(wanted),
-        objects=sum(int((d.scores > COUNTED_FROM).sum()) for d, _ in wanted),
-        found=sum(int((d.scores > COUNTED_FROM).sum()) for d, _ in found),
+        images=len(native),
+        objects=sum(int((d.scores > COUNTED_FROM).sum()) for d, _ in native),
+        exported=sum(int((d.scores > COUNTED_FROM).sum()) for d, _ in exported),
         unmatched=sum(part.unmatched for part in parts),
         box_pixels=max(part.box_pixels for part in parts),
         score=max(part.score for part in parts),
@@ -157,7 +159,7 @@ def compare(
 
 
 class Listed(NamedTuple):
-    """Detections of an image with their masks as the network puts them out.
+    """Detections of an image with the mask probabilities of the network.
 
     Attributes:
         detections: By falling score, masks pasted.
@@ -169,9 +171,9 @@ class Listed(NamedTuple):
 
 
 def _native(model: Detector, batch: Batch) -> list[Listed]:
-    found = run(model, batch)
-    probs = None if found.mask_probs is None else found.mask_probs.numpy()
-    return _listed(fetch(model, batch, found), found.labels.numpy(), probs)
+    exported = run(model, batch)
+    probs = None if exported.mask_probs is None else exported.mask_probs.numpy()
+    return _listed(fetch(model, batch, exported), exported.labels.numpy(), probs)
 
 
 def _listed(
@@ -195,44 +197,44 @@ class Difference:
 
 
 def difference(ours: Listed, theirs: Listed, length: int) -> Difference:
-    """Match the detections of an image, best first, each with the nearest box of its label that is left.
+    """Match the detections of an image by falling score, each with the nearest unmatched box of its label.
 
-    A detection without a partner within `BOX_PIXELS` and `SCORE` is paired with the nearest there is, so that
-    the table shows by how much it differs; it is unmatched if there is none. Detections within `SCORE` of
-    where a list ends, at `COUNTED_FROM` or at its full length, may be in one list and not in the other.
+    A detection without a match within `BOX_PIXELS` and `SCORE` is paired with the nearest box, so that the
+    table shows the difference; it is unmatched if there is none. Detections within `SCORE` of the end of a
+    list, at `COUNTED_FROM` or at its full length, may be missing from the other list.
 
     Args:
         ours: Of the model.
         theirs: Of the export.
         length: D, at which lists are cut.
     """
-    wanted, found = ours.detections, theirs.detections
-    limits = [_end(d, length) + SCORE for d in (wanted, found)]
-    left = list(range(len(found)))
+    native, exported = ours.detections, theirs.detections
+    limits = [_end(d, length) + SCORE for d in (native, exported)]
+    left = list(range(len(exported)))
     unmatched, box_pixels, score, mask_iou, mask_prob = 0, 0.0, 0.0, 1.0, 0.0
-    for i in range(len(wanted)):
-        same = [j for j in left if found.labels[j] == wanted.labels[i]]
-        gaps = [_gap(wanted, i, found, j) for j in same]
+    for i in range(len(native)):
+        same = [j for j in left if exported.labels[j] == native.labels[i]]
+        gaps = [_gap(native, i, exported, j) for j in same]
         best = int(np.argmin([max(b / BOX_PIXELS, s / SCORE) for b, s in gaps])) if same else None
-        certain = wanted.scores[i] > limits[1]
+        certain = native.scores[i] > limits[1]
         if best is None or (not certain and gaps[best][0] > BOX_PIXELS):
             unmatched += int(best is None and certain)
             continue
-        if wanted.scores[i] <= COUNTED_FROM:
+        if native.scores[i] <= COUNTED_FROM:
             continue
         left.remove(same[best])
         box_pixels, score = max(box_pixels, gaps[best][0]), max(score, gaps[best][1])
-        if wanted.masks is not None and found.masks is not None:
-            mask_iou = min(mask_iou, _mask_iou(wanted.masks[i], found.masks[same[best]]))
+        if native.masks is not None and exported.masks is not None:
+            mask_iou = min(mask_iou, _mask_iou(native.masks[i], exported.masks[same[best]]))
         if ours.mask_probs is not None and theirs.mask_probs is not None:
             gap = np.abs(ours.mask_probs[i] - theirs.mask_probs[same[best]])
             mask_prob = max(mask_prob, float(gap.max()))
-    unmatched += sum(1 for j in left if found.scores[j] > limits[0])
+    unmatched += sum(1 for j in left if exported.scores[j] > limits[0])
     return Difference(unmatched, box_pixels, score, mask_iou, mask_prob)
 
 
 def _end(detections: Detections, length: int) -> float:
-    """Score below which a list says nothing."""
+    """Score below which a list is incomplete."""
     full = len(detections) >= length
     return max(COUNTED_FROM, float(detections.scores[-1]) if full else 0.0)
 
@@ -250,11 +252,11 @@ def _mask_iou(a: dict[str, Any], b: dict[str, Any]) -> float:
 
 
 def table(results: Sequence[Comparison]) -> str:
-    """Comparisons as text, one line each, with the limits below."""
-    names = ("images", "objects", "found", "unmatched", "box px", "score", "mask IoU", "mask prob")
+    """Comparisons as a text table, with the limits in the last line."""
+    names = ("images", "objects", "export", "unmatched", "box px", "score", "mask IoU", "mask prob")
     rows = [["runtime", *names, "seconds", "native"]]
     for r in results:
-        counts = [str(n) for n in (r.images, r.objects, r.found)]
+        counts = [str(n) for n in (r.images, r.objects, r.exported)]
         differences = _cells(r.unmatched, r.box_pixels, r.score, r.mask_iou, r.mask_prob)
         rows.append([r.runtime, *counts, *differences, f"{r.seconds:.3f}", f"{r.native_seconds:.3f}"])
     limits = _cells(0, BOX_PIXELS, SCORE, MASK_IOU, MASK_PROB)
@@ -278,8 +280,8 @@ def as_bytes(images: np.ndarray, steps: Preprocess) -> np.ndarray:
     return np.clip(np.rint(pixels), 0, 255).astype(np.uint8)
 
 
-def made_up_images() -> list[np.ndarray]:
-    """Three images ``[H, W, 3]`` uint8 of soft patches, of two sizes."""
+def generated_images() -> list[np.ndarray]:
+    """Generate three ``[H, W, 3]`` uint8 images of soft patches, in two sizes."""
     import cv2
 
     rng = np.random.default_rng(_SEED)
@@ -294,7 +296,7 @@ def prepare(reader: Reader, images: Sequence[np.ndarray]) -> list[Batch]:
     """Batches of two, the last one of one, as a reader prepares them.
 
     Args:
-        reader: How.
+        reader: Prepares them.
         images: ``[H, W, 3]`` uint8 RGB.
     """
     rng = np.random.default_rng(0)

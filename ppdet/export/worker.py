@@ -1,7 +1,7 @@
 """Runs an export on given inputs in a process of its own: ``python -m ppdet.export.worker``.
 
-A runtime that meets a graph it cannot run may end the process it is in, by a signal or a corrupted heap. So
-nothing is run beside the user's work before it has been run here.
+A runtime that cannot run a graph may end its process by a signal or a corrupted heap. So a graph is run here
+before it is run in the user's process.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ TIMEOUT = 600.0
 
 
 class Result(NamedTuple):
-    """What an export made of the inputs.
+    """Outputs of an export.
 
     Attributes:
-        outputs: Per input, the arrays that the network puts out.
+        outputs: Per input, the arrays that the network returns.
         seconds: Per input, the time of its first run.
     """
 
@@ -44,7 +44,7 @@ def run_apart(folder: Path, runtime: Runtime, inputs: list[tuple[np.ndarray, ...
         inputs: image, im_shape and scale_factor, one tuple per run.
 
     Raises:
-        ExportError: If the process ends without a result; tells how.
+        ExportError: If the process ends without a result; says how.
     """
     with tempfile.TemporaryDirectory() as scratch:
         given, result = Path(scratch) / "inputs.npz", Path(scratch) / "outputs.npz"
@@ -71,8 +71,8 @@ def run_apart(folder: Path, runtime: Runtime, inputs: list[tuple[np.ndarray, ...
 def _reason(status: int, stderr: str) -> str:
     ended = f"the process was ended by signal {-status}" if status < 0 else f"exit status {status}"
     lines = [line.strip() for line in stderr.splitlines() if line.strip()]
-    told = [line for line in lines if "Error" in line or "error" in line]
-    return f"{ended}; {(told or lines or ['no message'])[-1][:300]}"
+    errors = [line for line in lines if "Error" in line or "error" in line]
+    return f"{ended}; {(errors or lines or ['no message'])[-1][:300]}"
 
 
 def _read(path: Path, count: int) -> Result:
@@ -88,15 +88,15 @@ def main(text: str) -> None:
     session = open_session(Path(job["folder"]), job["runtime"])
     with np.load(job["inputs"]) as arrays:
         flat = [arrays[name] for name in arrays.files]
-    found: dict[str, Any] = {}
+    results: dict[str, Any] = {}
     seconds = []
     for index in range(len(flat) // 3):
         before = time.perf_counter()
         outputs = session(*flat[3 * index : 3 * index + 3])
         seconds.append(time.perf_counter() - before)
-        found.update({f"o{index}_{j}": array for j, array in enumerate(outputs)})
-        found["each"] = np.array(len(outputs))
-    np.savez(job["outputs"], seconds=np.array(seconds), **found)
+        results.update({f"o{index}_{j}": array for j, array in enumerate(outputs)})
+        results["each"] = np.array(len(outputs))
+    np.savez(job["outputs"], seconds=np.array(seconds), **results)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Whose names the labels of a model get."""
+"""Class names of the labels of a model."""
 
 from __future__ import annotations
 
@@ -16,31 +16,32 @@ def class_names_of(
 ) -> tuple[str, ...]:
     """Class names by label for inference and export.
 
-    In this order: the checkpoint's own names; `classes`; the zoo entry of a published file. There is no
-    fourth: a model without names is an error, not COCO.
+    The first of: the checkpoint's own names; `classes`; the zoo entry of a published file. A model without
+    names is an error; COCO's names are never assumed.
 
     Args:
         file: The weights, from `read_source`, which adds what the zoo table knows; None if there are none.
-        classes: What the user says, see `parse_classes`.
+        classes: The user's names, see `parse_classes`.
         num_classes: Number of classes of the model, to check against.
 
     Raises:
-        WeightsError: If nobody knows the names, if two sources disagree, or the number is another.
+        WeightsError: If there are no names, two sources disagree, or the number differs from `num_classes`.
     """
-    known = file.metadata.class_names if file is not None else ()
+    stored = file.metadata.class_names if file is not None else ()
     own = bool(file and file.metadata.version)  # written by ppdet: the file itself knows
     given = parse_classes(classes) if classes else ()
-    if own and known and given and known != given:
+    if own and stored and given and stored != given:
+        source = file.path if file is not None else "the model"
         raise WeightsError(
-            f"{file.path if file else ''}: the checkpoint's classes are {some(known)}, --classes says "
-            f"{some(given)}; leave out --classes"
+            f"{source}: the checkpoint's classes are {some(stored)}, given were {some(given)}; "
+            "leave out the class names (classes, --classes)"
         )
-    names = known if own and known else given or known
+    names = stored if own and stored else given or stored
     if not names:
         where = file.path if file is not None else "the model"
         raise WeightsError(
-            f"{where}: nothing says what its classes are called; name them with --classes: a file with "
-            f"one name a line, a list a,b,c, or one of {', '.join(class_lists())}"
+            f"{where}: has no class names; give them (classes, --classes): a file with one name per line, a "
+            f"list a,b,c, or one of {', '.join(class_lists())}"
         )
     if num_classes is not None and len(names) != num_classes:
         raise WeightsError(f"{len(names)} class names ({some(names)}) for a model of {num_classes} classes")

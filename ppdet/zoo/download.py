@@ -62,7 +62,7 @@ class _RejectedError(_BrokenError):
 
 
 class _NoDowngrade(urllib.request.HTTPRedirectHandler):
-    """Follows redirects, but not from https to http: the file's checksum may not be known yet."""
+    """Follows redirects, but not from https to http: there may be no checksum of the file yet."""
 
     def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
         if req.full_url.startswith("https://") and not newurl.startswith("https://"):
@@ -156,11 +156,11 @@ def _size(path: Path) -> int:
 def _transfer(url: str, part: Path, options: Options) -> None:
     """Append to `part` what is missing of it."""
     marks = part.with_name(part.name + ".json")
-    known = _read_marks(marks, url)
-    start = _size(part) if known else 0
+    validator = _read_marks(marks, url)
+    start = _size(part) if validator else 0
     headers = {"User-Agent": "ppdet", "Accept-Encoding": "identity"}
-    if start and known:
-        headers.update({"Range": f"bytes={start}-", "If-Range": known})
+    if start and validator:
+        headers.update({"Range": f"bytes={start}-", "If-Range": validator})
     opener = urllib.request.build_opener(_NoDowngrade)
     try:
         answer = opener.open(urllib.request.Request(url, headers=headers), timeout=options.timeout)
@@ -175,7 +175,7 @@ def _transfer(url: str, part: Path, options: Options) -> None:
         start = start if answer.status == 206 and _continues(answer, start) else 0
         if answer.status == 206 and start == 0:
             part.unlink(missing_ok=True)
-            raise _BrokenError("the server sent another range than was asked for")
+            raise _BrokenError("the server sent another range than requested")
         length = answer.headers.get("Content-Length")
         total = start + int(length) if length and length.isdigit() else None
         if total is not None and total > options.max_bytes:

@@ -87,7 +87,7 @@ class Converted:
 
 
 def is_2020(keys: Iterable[str]) -> bool:
-    """Whether the keys are those of a 2020 R-CNN file. A 2020 YOLOv3 file looks like a 2.x one."""
+    """Whether the keys are those of a 2020 R-CNN file. A 2020 YOLOv3 file has the keys of a 2.x one."""
     return _MARK in set(keys)
 
 

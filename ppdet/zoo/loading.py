@@ -1,4 +1,4 @@
-"""Puts the tensors of a weight file into a model, and says what it did."""
+"""Loads the tensors of a weight file into a model, and reports each."""
 
 from __future__ import annotations
 
@@ -52,13 +52,13 @@ def load_weights(
         model: A detector, or a backbone alone.
         source: Zoo name, URL, path with or without suffix, or a file already read.
         purpose: Whether missing heads are an error.
-        class_names: The model's class names by label, where known.
+        class_names: The model's class names by label, where stored.
         classes_from: Class names of the file by label. When given, predictor rows are taken over by class
             name; otherwise only tensors of the same shape are.
-        allow_partial: Accept a model of which less is loaded than `purpose` asks for.
+        allow_partial: Accept a model of which less is loaded than `purpose` requires.
 
     Returns:
-        What became of every tensor.
+        The outcome of every tensor.
 
     Raises:
         WeightsError: If the file cannot be found or read; if less than 95 % of the backbone is in it; if
@@ -73,13 +73,13 @@ def load_weights(
         if purpose is Purpose.EVALUATE and not allow_partial:
             own = conventions_of(model) or "the normal"
             raise WeightsError(
-                f"{file.path}: these weights mean boxes in the {foreign!r} conventions, the model is in "
+                f"{file.path}: these weights use the {foreign!r} box conventions, the model is built with "
                 f"{own} ones; put `conventions: {foreign}` in the config"
             )
         plan.leave_box_predictors(foreign)
     elif conventions_of(model) and not foreign:
         plan.notes.append(
-            f"nothing in the file says that it means {conventions_of(model)!r} boxes; the config does"
+            f"the {conventions_of(model)!r} box conventions are those of the config; the file states none"
         )
     if classes_from and class_names:
         plan.map_classes({k: v.numpy() for k, v in state.items() if class_axis(k)}, classes_from, class_names)
@@ -172,14 +172,14 @@ class _Plan:
 
     def _notes(self, class_names: Sequence[str]) -> list[str]:
         notes = list(self.notes)
-        known = self.file.metadata.class_names
+        stored = self.file.metadata.class_names
         taken_whole = any(
             class_axis(key) and key in self.values and self.entries[key].outcome is not Outcome.RESHAPED
             for key in self.shapes
         )
-        if known and class_names and tuple(known) != tuple(class_names) and taken_whole:
+        if stored and class_names and tuple(stored) != tuple(class_names) and taken_whole:
             notes.append(
-                f"the file's classes ({some(known)}) are not the model's ({some(class_names)}); "
+                f"the file's classes ({some(stored)}) are not the model's ({some(class_names)}); "
                 f"use --classes-from to take over only those with the same name"
             )
         return notes

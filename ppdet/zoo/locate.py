@@ -1,4 +1,4 @@
-"""From what a user writes (zoo name, URL, path) to a file on this machine."""
+"""Finds weights by zoo name, URL or path, and downloads them where needed."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ def _in_offline_folder(target: Path) -> Optional[Path]:
 
 
 def _recognise(path: Path) -> Located:
-    """A file in the cache, or a copy of one with a known checksum, still knows which entry it is."""
+    """Find the zoo entry of a file in the cache, or of a copy with the checksum of an entry."""
     resolved, size = path.resolve(), path.stat().st_size
     for entry in entries():
         same_place = cache_path(entry.url).resolve() == resolved
@@ -143,7 +143,7 @@ def _recognise(path: Path) -> Located:
 
 
 def what_is_wrong(path: Path) -> Optional[str]:
-    """Why a downloaded file cannot be a weight file, told from its first and last bytes; None if it can."""
+    """Why a downloaded file cannot be a weight file, by its first and last bytes; None if it can."""
     size = path.stat().st_size
     with path.open("rb") as file:
         head = file.read(512)
@@ -160,7 +160,7 @@ def what_is_wrong(path: Path) -> Optional[str]:
 
 
 def read_source(source: Union[str, Path]) -> WeightFile:
-    """Read weights by zoo name, URL or path; what the zoo table knows of them is added.
+    """Read weights by zoo name, URL or path; class names and conventions are completed from the zoo table.
 
     Raises:
         WeightsError: If it is none of them, cannot be fetched, or is no weight file.
@@ -169,10 +169,10 @@ def read_source(source: Union[str, Path]) -> WeightFile:
     file = read_weights(located.path)
     if located.entry is None:
         return file
-    known = file.metadata
-    metadata = replace(
-        known,
-        class_names=known.class_names or located.entry.class_names,
-        conventions=known.conventions or located.entry.conventions,
+    metadata = file.metadata
+    completed = replace(
+        metadata,
+        class_names=metadata.class_names or located.entry.class_names,
+        conventions=metadata.conventions or located.entry.conventions,
     )
-    return replace(file, metadata=metadata)
+    return replace(file, metadata=completed)

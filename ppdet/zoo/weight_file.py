@@ -41,7 +41,7 @@ class WeightFile:
 
     Attributes:
         path: The file.
-        layout: What the file itself looks like; `tensors` is in the 2.x layout all the same.
+        layout: Layout of the file itself; `tensors` is in the 2.x layout in any case.
         tensors: 2.x key -> array.
         converted: 2.x key -> what had to be done, for tensors that were not simply copied.
         dropped: Key in the file -> why it has no place in the 2.x layout.
@@ -66,7 +66,7 @@ def find_file(path: Union[str, Path]) -> Optional[Path]:
 
 
 def read_weights(path: Union[str, Path]) -> WeightFile:
-    """Read a weight file of any known format; the format is told from the content, not the name.
+    """Read a weight file of any known format; the format is recognised by the content, not by the name.
 
     Raises:
         WeightsError: If there is no such file, or it is none of the known formats, or it is refused

@@ -14,7 +14,7 @@ from ppdet.experiment.verify_ap import verify_ap
 from ppdet.export.bundle import export_model
 from ppdet.export.errors import VerifyError
 from ppdet.export.info import FILE_NAME, describe
-from ppdet.export.verify import made_up_images, prepare
+from ppdet.export.verify import generated_images, prepare
 from tests.cli.small import NAMES, command, make_project, save_weights
 
 
@@ -25,7 +25,7 @@ def test_ap_of_model_and_export(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     model = build_model(experiment)
     reader = require(experiment, "TestReader").build()
     folder = tmp_path / "export"
-    batches = prepare(reader, made_up_images())
+    batches = prepare(reader, generated_images())
     export_model(model, folder, describe(model, reader, NAMES), formats=["paddle"], batches=batches)
     detector = CheckpointDetector(model, experiment, class_names=NAMES)
     table = verify_ap(detector, folder, ["paddle"])

@@ -20,7 +20,7 @@ from ppdet.export.errors import ExportError
 from ppdet.export.info import describe
 from ppdet.export.paddle_inference import BROKEN_PASSES
 from ppdet.export.runtime import ExportedPredictor
-from ppdet.export.verify import made_up_images
+from ppdet.export.verify import generated_images
 from ppdet.inference.images import samples_of
 from ppdet.inference.predictors import NativePredictor, Predictor
 from ppdet.inference.runner import ImageRunner
@@ -63,7 +63,7 @@ def test_auto_exports_once_and_only_where_it_pays(
     caplog.set_level(logging.INFO, "ppdet")
     few = choose_predictor("auto", *chosen_for(model, experiment), images=WORTHWHILE - 1, cache=tmp_path)
     assert isinstance(few, NativePredictor)
-    assert "pays from" in caplog.text
+    assert "worth its time from" in caplog.text
     many = choose_predictor("auto", *chosen_for(model, experiment), images=WORTHWHILE, cache=tmp_path)
     assert isinstance(many, ExportedPredictor)
     assert "runtime: ONNX Runtime" in caplog.text
@@ -74,7 +74,7 @@ def test_auto_exports_once_and_only_where_it_pays(
     monkeypatch.setattr(choose, "export_model", fail)
     again = choose_predictor("auto", *chosen_for(model, experiment), images=1, cache=tmp_path)
     assert isinstance(again, ExportedPredictor)
-    images = made_up_images()
+    images = generated_images()
     counts = [[len(d) for d in detections_of(p, images, experiment)] for p in (NativePredictor(model), again)]
     assert counts[0] == counts[1]
     assert [p.name for p in tmp_path.iterdir() if p.name.startswith(".")] == []
@@ -177,7 +177,7 @@ def test_bfloat16_is_coarse_but_alike(project: Path, tmp_path: Path) -> None:
     assert "bfloat16" in half.runtime
     assert "bfloat16" not in full.runtime
     assert len(list(tmp_path.iterdir())) == 1  # both run the same export
-    images = made_up_images()
+    images = generated_images()
     for one, other in zip(detections_of(full, images, experiment), detections_of(half, images, experiment)):
         assert not np.array_equal(one.scores, other.scores)
         count = min(len(one), len(other))

@@ -23,7 +23,7 @@ from ppdet.export.errors import ExportError, VerifyError
 from ppdet.export.info import describe, read_info
 from ppdet.export.onnx import KEY, export_onnx, obstacle, repair_leaky_relu, repair_roi_align
 from ppdet.export.runtime import ExportedPredictor, Runtime
-from ppdet.export.verify import Comparison, Listed, difference, made_up_images, prepare
+from ppdet.export.verify import Comparison, Listed, difference, generated_images, prepare
 from ppdet.inference.host import predict
 from ppdet.inference.predictors import NativePredictor
 from ppdet.inference.runner import ImageRunner
@@ -41,7 +41,7 @@ def exported(name: str, folder: Path, *, aligned: bool = True, uint8: bool = Fal
     """A small detector of a family in both formats, compared on images of two sizes."""
     model = small_model(name, aligned=aligned)
     info = describe(model, reader(), NAMES, uint8_input=uint8)
-    batches = prepare(reader(), made_up_images())
+    batches = prepare(reader(), generated_images())
     return export_model(model, folder, info, formats=RUNTIMES, batches=batches)
 
 
@@ -75,7 +75,7 @@ def test_every_family_in_both_formats(name: str, tmp_path: Path) -> None:
         assert result.passed
         assert result.images == 3
         assert result.objects > 5, "nothing was compared"
-        assert result.objects == result.found
+        assert result.objects == result.exported
         assert (result.mask_prob > 0) == ("mask" in name), "probabilities of masks are compared"
     several_looks_are_the_same(name, tmp_path)
 
@@ -87,7 +87,7 @@ def several_looks_are_the_same(name: str, folder: Path) -> None:
     views = replace(views, sizes=views.sizes[:2], tiling=Tiling((240, 200)))
     assert len(views.of(240, 320)) == 12
     predictors = [NativePredictor(model), *(ExportedPredictor(folder, r) for r in RUNTIMES)]
-    sample = Sample(0, "x", made_up_images()[0])
+    sample = Sample(0, "x", generated_images()[0])
     native, *others = (
         found for p in predictors for _, found in ImageRunner(reader(), p, views).stream([sample])
     )
@@ -123,7 +123,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.slow
 def test_a_predictor_stands_in_for_the_model(bundle: Path) -> None:
     model = small_model("mask_fpn")
-    (batch, _) = prepare(reader(), made_up_images())
+    (batch, _) = prepare(reader(), generated_images())
     wanted = predict(model, batch)
     for runtime in RUNTIMES:
         found = ExportedPredictor(bundle, runtime)(batch)
@@ -151,7 +151,7 @@ def test_everything_is_in_the_folder(bundle: Path) -> None:
 
 @pytest.mark.slow
 def test_the_example_needs_nothing_of_ours(bundle: Path, tmp_path: Path) -> None:
-    image = made_up_images()[1]
+    image = generated_images()[1]
     path = tmp_path / "é.png"
     path.write_bytes(cv2.imencode(".png", image[:, :, ::-1])[1].tobytes())
     (batch,) = prepare(reader(), [image])
@@ -174,7 +174,7 @@ def test_an_export_of_another_model_fails_with_a_table(tmp_path: Path) -> None:
     """The comparison sees a difference: the model changes between two batches of the same export."""
     model = small_model("yolov3_tiny")
     info = describe(model, reader(), NAMES)
-    batches = prepare(reader(), made_up_images())
+    batches = prepare(reader(), generated_images())
     export_model(model, tmp_path, info, formats=["paddle"])
     with pytest.raises(ExportError, match="not verified"):
         ExportedPredictor(tmp_path, "paddle")

@@ -14,7 +14,7 @@ from ppdet.export.info import describe
 from ppdet.export.paddle2x import FOLDER, padded
 from ppdet.export.paddle_inference import PaddleSession
 from ppdet.export.runtime import arrays_of
-from ppdet.export.verify import made_up_images, prepare
+from ppdet.export.verify import generated_images, prepare
 from ppdet.inference.host import predict
 from tests.export.small import NAMES, reader, small_model
 
@@ -24,7 +24,7 @@ from tests.export.small import NAMES, reader, small_model
 def test_the_table_of_2x(name: str, tmp_path: Path) -> None:
     model = small_model(name)
     info = describe(model, reader(), NAMES)
-    batches = prepare(reader(), made_up_images())
+    batches = prepare(reader(), generated_images())
     (result,) = export_model(model, tmp_path, info, formats=["paddle2x"], batches=batches)
     assert result.passed
     assert result.objects > 5
@@ -48,10 +48,10 @@ def test_images_without_objects(tmp_path: Path) -> None:
     nms = model.final_nms
     assert nms is not None
     nms.score_threshold = 0.9999
-    batches = prepare(reader(), made_up_images())
+    batches = prepare(reader(), generated_images())
     info = describe(model, reader(), NAMES)
     (result,) = export_model(model, tmp_path, info, formats=["paddle2x"], batches=batches)
-    assert (result.objects, result.found, result.passed) == (0, 0, True)
+    assert (result.objects, result.exported, result.passed) == (0, 0, True)
     table, counts = PaddleSession(tmp_path / FOLDER, threads=1)(*arrays_of(batches[0]))
     assert table.tolist() == [[-1, 0, 0, 0, 0, 0]]
     assert counts.tolist() == [0, 0]

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pycocotools import mask as coco_mask
 
 from ppdet.experiment.evaluate import single_image_stages
-from ppdet.export.verify import made_up_images
+from ppdet.export.verify import generated_images
 from ppdet.inference.predictors import NativePredictor
 from ppdet.inference.runner import ImageRunner
 from ppdet.inference.views import Tiling, ViewOptions, Views
@@ -62,7 +62,7 @@ def test_objects_side_by_side_stay_apart() -> None:
 @pytest.mark.parametrize("name", ["mask_fpn", "retinanet", "yolov3_tiny"])
 def test_one_tile_and_one_size_are_the_plain_image(name: str) -> None:
     predictor = NativePredictor(small_model(name))
-    samples = [Sample(i, "x", image) for i, image in enumerate(made_up_images())]
+    samples = [Sample(i, "x", image) for i, image in enumerate(generated_images())]
     size = next(small_reader().find(type(small_reader().sample_transforms[1]))).params  # type: ignore[attr-defined]
     plain, one_tile, one_size = (
         [found for _, found in ImageRunner(small_reader(), predictor, views).stream(samples)]
@@ -83,7 +83,7 @@ def test_a_mirrored_image_gives_mirrored_detections(name: str) -> None:
     model = small_model(name)
     views = ViewOptions(multi_scale=True).views(small_reader(), model.final_nms)
     assert len(views.of(10, 10)) == 6
-    image = made_up_images()[0]
+    image = generated_images()[0]
     runner = ImageRunner(small_reader(), NativePredictor(model), views)
     (_, one), (_, two) = runner.stream(
         [Sample(0, "x", image), Sample(1, "y", np.ascontiguousarray(image[:, ::-1]))]

@@ -240,7 +240,7 @@ def test_what_has_no_rows_to_take(key: str, value: np.ndarray, initial: np.ndarr
 
 
 def test_2020_weights_do_not_go_into_a_normal_model_for_evaluation() -> None:
-    with pytest.raises(WeightsError, match=r"'dygraph2020' conventions.*`conventions: dygraph2020`"):
+    with pytest.raises(WeightsError, match=r"'dygraph2020' box conventions.*`conventions: dygraph2020`"):
         load_weights(_Tree(SHAPES), _file(_filled(SHAPES), conventions="dygraph2020"))
 
 

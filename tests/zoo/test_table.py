@@ -127,7 +127,7 @@ def _file(*names: str, version: str = "0.1.0") -> WeightFile:
 def test_the_checkpoint_knows_best() -> None:
     assert class_names_of(_file("a", "b")) == ("a", "b")
     assert class_names_of(_file("a", "b"), classes="a,b") == ("a", "b")
-    with pytest.raises(WeightsError, match="the checkpoint's classes are a, b, --classes says c, d"):
+    with pytest.raises(WeightsError, match="the checkpoint's classes are a, b, given were c, d"):
         class_names_of(_file("a", "b"), classes="c,d")
 
 
@@ -139,7 +139,7 @@ def test_then_the_user_then_the_zoo_entry() -> None:
 
 @pytest.mark.parametrize("file", [None, _file(version=""), _file()])
 def test_never_coco_by_default(file: object) -> None:
-    with pytest.raises(WeightsError, match=r"nothing says what its classes are called.*--classes"):
+    with pytest.raises(WeightsError, match=r"has no class names.*--classes"):
         class_names_of(file)  # type: ignore[arg-type]  # parametrised
 
 
