@@ -272,7 +272,8 @@ def _with_argument(value: Any, name: str, new: Any) -> Any:
     if not isinstance(value, Spec):
         return value
     arguments = {key: _with_argument(item, name, new) for key, item in value.arguments.items()}
-    if name in schema_of(value.component):
+    parameter = schema_of(value.component).get(name)
+    if parameter is not None and parameter.shared:
         arguments[name] = new
     return Spec(value.component, arguments, value.origin, value.origins)
 
