@@ -29,12 +29,12 @@ class Facts:
         """Report the claims that the resolved top level contradicts."""
         if not self._claims:
             return
-        known: dict[str, list[Any]] = {}
+        values: dict[str, list[Any]] = {}
         for name, value in _facts(arguments):
-            known.setdefault(name, []).append(value)
+            values.setdefault(name, []).append(value)
         for node, rule in self._claims:
             for place in rule.places:
-                for value in known.get(place, []):
+                for value in values.get(place, []):
                     if value is not None and _listed(value) != _listed(plain(node)):
                         message = (
                             f"got {shown(node)}, but {place} is {value!r}; remove one or make them agree"

@@ -94,21 +94,21 @@ def _summary(problems: Sequence[Problem]) -> str:
     return "\n".join(lines)
 
 
-def nearest(name: str, known: Iterable[str], cutoff: float = 0.6) -> Optional[str]:
-    """The known name that looks most like `name`, or alone begins with it; upper and lower case alike."""
-    by_lower = {k.lower(): k for k in sorted(known, reverse=True)}
-    found = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=cutoff)
-    if found:
-        return by_lower[found[0]]
+def nearest(name: str, names: Iterable[str], cutoff: float = 0.6) -> Optional[str]:
+    """The one of `names` that is most similar to `name`, or alone begins with it, in upper or lower case."""
+    by_lower = {k.lower(): k for k in sorted(names, reverse=True)}
+    matches = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=cutoff)
+    if matches:
+        return by_lower[matches[0]]
     longer = [k for k in by_lower.values() if len(name) > 1 and k.lower().startswith(name.lower())]
     return longer[0] if len(longer) == 1 else None
 
 
-def suggestion(name: str, known: Iterable[str], what: str = "known") -> str:
-    """``; did you mean 'x'?``, or else the known names themselves while they fit on a line."""
-    names = sorted(known)
-    best = nearest(name, names)
+def suggestion(name: str, names: Iterable[str], what: str = "known") -> str:
+    """``; did you mean 'x'?``, or else all of `names` while they fit on a line."""
+    options = sorted(names)
+    best = nearest(name, options)
     if best is not None:
         return f"; did you mean {best!r}?"
-    listed = ", ".join(names)
-    return f"; {what}: {listed}" if names and len(listed) <= 200 else ""
+    listed = ", ".join(options)
+    return f"; {what}: {listed}" if options and len(listed) <= 200 else ""

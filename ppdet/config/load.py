@@ -64,13 +64,13 @@ def display_name(path: Path) -> str:
     return str(path) if relative.startswith("..") else relative
 
 
-def _read(path: Path, chain: tuple[Path, ...], problems: list[Problem], asked_by: Place) -> Block:
+def _read(path: Path, chain: tuple[Path, ...], problems: list[Problem], named_at: Place) -> Block:
     path = path.expanduser()
     resolved = path.resolve()
     if resolved in chain:
         loop = " -> ".join(display_name(p) for p in (*chain[chain.index(resolved) :], resolved))
-        raise ConfigError([*problems, Problem(asked_by, f"{BASE_KEY} goes round in a circle: {loop}")])
-    tree = parse(_text(path, problems, asked_by), display_name(path), problems)
+        raise ConfigError([*problems, Problem(named_at, f"{BASE_KEY} goes round in a circle: {loop}")])
+    tree = parse(_text(path, problems, named_at), display_name(path), problems)
     if not isinstance(tree, Block) or tree.tag:
         raise ConfigError([*problems, Problem(tree.place, "a configuration file must be a mapping of keys")])
     merged: Node = Block({}, tree.place)
@@ -95,7 +95,7 @@ def _bases(node: Union[Node, None], problems: list[Problem]) -> list[Leaf]:
     return found
 
 
-def _text(path: Path, problems: list[Problem], asked_by: Place) -> str:
+def _text(path: Path, problems: list[Problem], named_at: Place) -> str:
     try:
         return path.read_bytes().decode("utf-8-sig")
     except FileNotFoundError:
@@ -104,7 +104,7 @@ def _text(path: Path, problems: list[Problem], asked_by: Place) -> str:
         problem = f"{path} cannot be read: {error.strerror or error}"
     except UnicodeDecodeError as error:
         problem = f"{path} is not UTF-8 text (byte {error.start})"
-    raise ConfigError([*problems, Problem(asked_by, problem)])
+    raise ConfigError([*problems, Problem(named_at, problem)])
 
 
 def _near(path: Path) -> str:

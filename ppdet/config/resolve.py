@@ -75,7 +75,7 @@ class Resolver:
     # Components
 
     def component(self, node: Node, annotation: Any, in_list: bool, default: Any = None) -> Any:
-        """The `Spec` that a node describes where ``Spec[Base]`` is asked for.
+        """The `Spec` that a node describes where ``Spec[Base]`` is expected.
 
         Args:
             node: A name, a block with ``name:`` or a tag, or arguments of the default's class.
@@ -250,7 +250,7 @@ class Resolver:
         return convert(node, annotation, self._problems, nested)
 
     def _shared(self, parameter: Parameter, node: Optional[Node], name: str) -> Optional[Node]:
-        """What the top level says, after a look whether the component's own block agrees."""
+        """The value of the top level; reports a block of the component that contradicts it."""
         shared = self._top_level(parameter)
         if shared is not None and node is not None and plain(shared) != plain(node):
             message = f"{shown(node)}, but {parameter.name} is {shown(shared)} at {shared.place}; remove one"

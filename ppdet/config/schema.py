@@ -151,7 +151,7 @@ def is_dict(annotation: Any) -> bool:
 
 
 def spec_base(annotation: Any) -> Any:
-    """What ``Spec[Base]`` asks for; Any if it does not say."""
+    """The ``Base`` of ``Spec[Base]``; Any if there is none."""
     return next(iter(typing.get_args(annotation)), Any)
 
 

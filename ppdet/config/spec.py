@@ -1,14 +1,14 @@
 """How a component is described before it is built.
 
 A component is any class whose constructor takes keyword-only arguments; its signature is its
-schema. Constructor arguments come from four places, told apart by their annotation:
+schema. Constructor arguments come from four places, distinguished by their annotation:
 
 * plain: from the component's own YAML block (``depth: int = 50``);
 * ``Shared[T]``: a fact of the whole experiment, written once at the top level of the YAML
   (``num_classes``); a block may repeat it but must agree;
 * ``Common[T]``: a choice that the top level may make for all components (``norm_type``) and a block otherwise
   for its own;
-* ``Derived[T]``: known only to the parent, which hands it over in `Spec.build`
+* ``Derived[T]``: computed by the parent, which passes it to `Spec.build`
   (``in_shapes``, the feature shapes of the part before); a YAML may state it but must agree.
 
 An argument that is itself a component is annotated ``Spec[SomeBase]`` and arrives unbuilt, so that

@@ -27,7 +27,7 @@ def convert(
 
     Args:
         node: What is written.
-        annotation: The type asked for.
+        annotation: The expected type.
         problems: Receives what does not fit.
         nested: Makes nested components.
         in_list: Whether the node is an item of a list.
@@ -108,7 +108,7 @@ def _dict(node: Block, annotation: Any, problems: list[Problem], nested: Nested)
 
 
 def _of_union(node: Node, annotation: Any, problems: list[Problem], nested: Nested, in_list: bool) -> Any:
-    # The exact type first: 1 stays an int where int or float is asked for, and False stays a bool.
+    # The exact type first: 1 stays an int where an int or float is expected, and False stays a bool.
     kinds = sorted(
         members(annotation), key=lambda m: not (isinstance(node, Leaf) and type(node.value) is bare(m))
     )

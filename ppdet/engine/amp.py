@@ -109,7 +109,7 @@ class Precision:
             optimizer.step()
             return True
         self._scaler.unscale_(optimizer)
-        # Paddle has no public word for it; GradScaler.step looks at the same tensor, so this costs no
+        # Paddle has no public name for it; GradScaler.step reads the same tensor, so this costs no
         # further wait for the device.
         overflow = bool(self._scaler._found_inf)
         self._scaler.step(optimizer)
@@ -132,7 +132,7 @@ class Precision:
         self.skipped = int(state["skipped"])
         if state["dtype"] != (self.dtype or ""):
             logger.warning(
-                "the checkpoint was trained in %s, this run is in %s: it goes on, but not exactly",
+                "the checkpoint was trained in %s, this run is in %s: it continues, but not exactly",
                 state["dtype"] or "float32",
                 self.dtype or "float32",
             )
@@ -140,8 +140,8 @@ class Precision:
             self._scaler.load_state_dict(dict(state["scaler"]))
 
 
-def _available(wanted: str) -> Optional[HalfPrecision]:
-    """The half precision to use, or None with a word of why."""
+def _available(dtype: str) -> Optional[HalfPrecision]:
+    """The half precision to use, or None after a warning that says why."""
     if not paddle.get_device().startswith("gpu"):
         logger.warning(
             "mixed precision is left out: Paddle has it on GPUs only, this is %s", paddle.get_device()
@@ -151,7 +151,7 @@ def _available(wanted: str) -> Optional[HalfPrecision]:
         "bfloat16": paddle.amp.is_bfloat16_supported(),
         "float16": paddle.amp.is_float16_supported(),
     }
-    found = next((name for name, there in has.items() if there and wanted in ("auto", name)), None)
+    found = next((name for name, there in has.items() if there and dtype in ("auto", name)), None)
     if found is None:
-        logger.warning("mixed precision is left out: this device does not have it (%s)", wanted)
+        logger.warning("mixed precision is left out: this device does not have it (%s)", dtype)
     return found

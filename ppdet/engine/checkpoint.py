@@ -69,8 +69,8 @@ def _write(path: Path, write: Callable[[Any], None]) -> dict[str, Any]:
         return write_durably(path, write)
     except FileError as error:
         raise CheckpointError(
-            f"{error}. Nothing that was saved before is lost; make room or choose another save_dir, then go "
-            "on with -r auto"
+            f"{error}. Nothing that was saved before is lost; make room or choose another save_dir, then "
+            "resume with -r auto"
         ) from error
 
 
@@ -245,7 +245,7 @@ class RunFolder:
             check_file(path.parent / name, record)
         if not _file(path, ".pdopt").exists():
             raise CheckpointError(
-                f"{_file(path, '.pdopt')}: missing, so training cannot go on exactly. To start from these "
+                f"{_file(path, '.pdopt')}: missing, so training cannot continue exactly. To start from these "
                 f"weights instead, leave -r out and set pretrain_weights: {_file(path, '.pdparams')}"
             )
         try:
@@ -270,7 +270,7 @@ class RunFolder:
     def _of_2x(
         path: Path, weights: dict[str, np.ndarray], names: Optional[dict[str, str]], state: dict[str, Any]
     ) -> Checkpoint:
-        """A checkpoint whose `.pdopt` is not ours: that of 2.x, or nothing to go on from."""
+        """A checkpoint whose `.pdopt` is not ours: that of 2.x, or nothing to continue from."""
         instead = (
             f"To start from its weights, leave -r out and set pretrain_weights: {_file(path, '.pdparams')}"
         )
@@ -282,12 +282,12 @@ class RunFolder:
         if _file(path, ".pdema").exists():
             raise CheckpointError(
                 f"{_file(path, '.pdema')}: a training of PaddleDetection 2.x with a moving average, which "
-                f"cannot go on exactly. {instead}"
+                f"cannot continue exactly. {instead}"
             )
         if names is None:
             raise CheckpointError(
-                f"{_file(path, '.pdparams')}: has no {safe_pickle.STRUCTURED_NAMES}, so nothing tells which "
-                "parameters the .pdopt speaks of. Use the file as paddle.save wrote it, not a converted one. "
+                f"{_file(path, '.pdparams')}: has no {safe_pickle.STRUCTURED_NAMES}, so nothing says which "
+                "parameters the .pdopt belongs to. Use the file as paddle.save wrote it, not converted. "
                 f"{instead}"
             )
         return Checkpoint(weights, state, {}, path, names)

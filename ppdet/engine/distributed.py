@@ -96,17 +96,6 @@ def from_main(value: T) -> T:
     return found
 
 
-def synchronized_batch_norm(model: nn.Layer) -> nn.Layer:
-    """The model with BatchNorm statistics over all processes; only on GPUs, where Paddle has them."""
-    if world_size() == 1 or not paddle.get_device().startswith("gpu"):
-        return model
-    converted: nn.Layer = nn.SyncBatchNorm.convert_sync_batchnorm(model)
-    return converted
-
-
-# -- failures
-
-
 def clear_failures(folder: Path) -> None:
     """Forget what processes of an earlier run failed of."""
     for path in folder.glob("failure_rank*.txt"):
@@ -142,6 +131,6 @@ def report_failure(error: BaseException, folder: Path) -> None:
             notes = sorted(folder.glob("failure_rank*.txt"))
             time.sleep(0.05)
         reason = "\n".join(path.read_text("utf-8") for path in notes) or (
-            "another process ended without a word (killed? out of memory?); see its workerlog"
+            "another process ended without reporting an error (killed? out of memory?); see its workerlog"
         )
         raise TrainingError(f"training ended, because another process failed:\n{reason}") from error

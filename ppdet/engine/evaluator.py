@@ -46,10 +46,10 @@ class Batches(Protocol):
 def evaluate(
     predict: Callable[[Any], Sequence[Detections]], loader: Batches, metric: Metric
 ) -> dict[str, dict[str, float]]:
-    """Run a predictor over all batches of a loader and score what it finds.
+    """Run a predictor over all batches of a loader and score its detections.
 
-    With several processes each runs its share of the images; the first one scores what all have found, an
-    image that two of them ran once, and tells the others.
+    With several processes each runs its share of the images. The first process scores the detections of all,
+    each image once, and sends the numbers to the others.
 
     Args:
         predict: From a batch, or whatever the loader gives, to the detections of its images.

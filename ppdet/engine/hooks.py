@@ -1,8 +1,8 @@
-"""The six points at which a hook looks into a run.
+"""Hooks: code of a user that runs at six points of a training.
 
 A hook subclasses `Hook` and overrides what it needs. It may read the trainer (``trainer.progress``,
 ``trainer.model``, ``trainer.optimizer``) and call ``trainer.stop(reason)``; it must not draw from the global
-random generators in a way that the step relies on (they are seeded anew for every step).
+random generators in a way that the step relies on (they are seeded for every step).
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ class Meter(Generic[T]):
     """Accumulates until `read`, which is the only place that waits for the device.
 
     Attributes:
-        marks: What the caller knows of each step since the last reading.
+        marks: Notes of the caller on each step since the last reading.
         total_data_time: Seconds of waiting for data since the start.
         total_time: Seconds of steps since the start, without logs, checkpoints and evaluations.
     """

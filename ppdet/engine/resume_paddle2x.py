@@ -4,8 +4,8 @@ Its `.pdopt` names optimiser state by parameter (``linear_0.w_0_velocity_0``), n
 that program created its layers; the entry ``StructuredToParameterName@@`` of its `.pdparams` says which key
 of the state dict each parameter is. The keys are ours, so every entry has exactly one place.
 
-What 2.x does not keep is taken from the run that goes on: the seed, and so the order of images, and the loss
-scale of mixed precision. It saves at the end of epochs only, so the place in the epoch is its start.
+What 2.x does not keep is taken from the run that continues: the seed, and so the order of images, and the
+loss scale of mixed precision. It saves at the end of epochs only, so the place in the epoch is its start.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ def from_2x(
 
     Args:
         saved: With `parameter_names`, and the content of the `.pdopt` as `state`.
-        run: What is to go on from it.
-        schedule: Learning rate by step; it has the word, where 2.x went by another one.
+        run: Continues from it.
+        schedule: Learning rate by step, whatever rate 2.x saved.
         steps_per_epoch: Optimiser steps of an epoch in this run.
 
     Raises:
@@ -57,7 +57,7 @@ def from_2x(
     position = position if isinstance(position, dict) else {}
     step = _count(position.get("last_epoch"), "LR_Scheduler.last_epoch", source)
     if not epoch or not step:
-        raise CheckpointError(f"{source}: {epoch} epochs, {step} steps; there is nothing to go on from")
+        raise CheckpointError(f"{source}: {epoch} epochs, {step} steps; there is nothing to continue from")
     masters = state.pop("master_weights", None)
     key_of = {name: key for key, name in (saved.parameter_names or {}).items()}
     try:
@@ -72,8 +72,8 @@ def from_2x(
     optimizer["LR_Scheduler"] = {"last_epoch": step, "last_lr": schedule.rate_at(step)}
     _compare(source, step, epoch, position.get("last_lr"), schedule, steps_per_epoch)
     logger.info(
-        "%s: of PaddleDetection 2.x; took over %d optimiser entries by structured name, goes on at step %d, "
-        "epoch %d, with learning rate %g; seed and order of images are this run's",
+        "%s: of PaddleDetection 2.x; took over %d optimiser entries by structured name, continues at step "
+        "%d, epoch %d, with learning rate %g; seed and order of images are this run's",
         saved.path,
         len(optimizer) - 1,
         step,
@@ -104,18 +104,18 @@ def _check_fit(
 ) -> None:
     """Each parameter that is trained must have what the optimiser keeps of it, and no other may."""
     kind = type(optimizer).__name__
-    wanted: dict[str, Optional[tuple[int, ...]]] = {}  # None: one number, of whatever shape
+    expected: dict[str, Optional[tuple[int, ...]]] = {}  # None: one number, of whatever shape
     for key, parameter in model.named_parameters():
         if parameter.trainable:
             # With float32 copies of half-precision parameters (AMP O2) the state is that of the copy.
             copy = "fp32_master_0_" if parameter.dtype in _HALF else ""
             for name in _KEPT[kind]:
-                wanted[f"{key}/{copy}{name}"] = None if name.endswith("pow_acc") else tuple(parameter.shape)
+                expected[f"{key}/{copy}{name}"] = None if name.endswith("pow_acc") else tuple(parameter.shape)
     found = {key: value for key, value in state.items() if key != "master_weights"}
-    missing, extra = sorted(set(wanted) - set(found)), sorted(set(found) - set(wanted))
+    missing, extra = sorted(set(expected) - set(found)), sorted(set(found) - set(expected))
     other = [
         key
-        for key, shape in wanted.items()
+        for key, shape in expected.items()
         if key in found and (np.size(found[key]) != 1 if shape is None else np.shape(found[key]) != shape)
     ]
     if missing or extra or other:
@@ -139,7 +139,7 @@ def _compare(
     if step != epoch * steps_per_epoch:
         logger.warning(
             "%s: had %g steps in an epoch, this run has %d; the schedule counts steps and so moves. Make "
-            "data, batch_size and processes agree to go on as before",
+            "data, batch_size and processes agree to continue as before",
             source,
             step / epoch,
             steps_per_epoch,

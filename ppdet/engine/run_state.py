@@ -89,7 +89,7 @@ class RunState:
         missing = [part for part in ("loader", "optimizer", "precision") if part not in state]
         if missing:
             raise CheckpointError(
-                f"{source}.pdopt: has no {', '.join(missing)}; training cannot go on exactly"
+                f"{source}.pdopt: has no {', '.join(missing)}; training cannot continue exactly"
             )
         if (self.ema is None) != ("ema" not in state):
             has, wants = ("a", "none") if self.ema is None else ("no", "one")

@@ -1,7 +1,7 @@
 """Learning rates by step, in the vocabulary of 2.x.
 
-A schedule is a warm-up and a decay, each a factor on the base rate. The warm-up, while it lasts, has the
-word; the decay does not know of it, so a milestone inside the warm-up shows only when it is over.
+A schedule is a warm-up and a decay, each a factor on the base rate. During the warm-up only its factor
+counts, so a milestone inside the warm-up takes effect when the warm-up is over.
 Steps are optimiser steps; an epoch has `steps_per_epoch` of them.
 """
 

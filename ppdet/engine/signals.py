@@ -58,7 +58,7 @@ class StopOnSignal:
 
     def _handle_in_worker(self, number: int) -> None:
         # Loader processes are forked and inherit this handler. Ctrl-C reaches them too, but they are still
-        # needed for the step that is going on; asked to end by their parent, they end.
+        # needed for the step in progress; their parent ends them.
         if number == signal.SIGTERM:
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)

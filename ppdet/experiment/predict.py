@@ -9,14 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional, Union
 
-import cv2
 import numpy as np
 from tqdm import tqdm
 
 from ppdet.data.transforms.base import pixels
 from ppdet.engine import distributed
 from ppdet.experiment.trained import TrainedDetector
-from ppdet.inference.drawing import draw_detections, side_by_side
+from ppdet.inference.drawing import WRITTEN, draw_detections, save_picture, side_by_side
 from ppdet.inference.images import Image, samples_of
 from ppdet.inference.results import (
     CocoWriter,
@@ -35,8 +34,6 @@ from ppdet.structures import Detections, Sample
 from ppdet.utils.errors import DataError, UserError
 from ppdet.utils.files import writable_folder
 
-#: Formats that drawn images are written in; others become PNG.
-_WRITTEN = {".jpg", ".jpeg", ".png", ".bmp"}
 #: File, or folder, of each output format in the output folder.
 FORMATS = {"json": "detections.json", "coco": "coco.json", "csv": "detections.csv", "yolo": "labels"}
 
@@ -184,7 +181,7 @@ class _Job:
                     names = self._detector.class_names
                     marked = draw_detections(pixels(sample), known.objects, names, with_scores=False)
                     picture = side_by_side({"ground truth": marked, "detected": picture})
-                _save(picture, target)
+                target = save_picture(picture, target)
             yield Result(
                 image=sample.path,
                 place=places[sample.path],
@@ -241,7 +238,7 @@ def drawn_names(paths: Sequence[str], root: Union[str, os.PathLike[str], None]) 
     for path in paths:
         inside = root is not None and Path(path).is_relative_to(root)
         place = Path(path).relative_to(str(root)) if inside else Path(Path(path).name)
-        if place.suffix.lower() not in _WRITTEN:
+        if place.suffix.lower() not in WRITTEN:
             place = place.with_suffix(".png")
         stem, number = place.stem, 1
         while place.with_suffix("").as_posix() in taken:
@@ -250,10 +247,3 @@ def drawn_names(paths: Sequence[str], root: Union[str, os.PathLike[str], None]) 
         taken.add(place.with_suffix("").as_posix())
         names[path] = place.as_posix()
     return names
-
-
-def _save(picture: np.ndarray, target: Path) -> None:
-    # Written by Python, since OpenCV cannot open names outside the code page on Windows.
-    encoded = cv2.imencode(target.suffix, cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))[1]
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_bytes(encoded.tobytes())

@@ -38,7 +38,7 @@ class CocoMetric(Metric):
 
     def __init__(self, *, truth: Derived[GroundTruth], coco_engine: Shared[Engine] = "pycocotools") -> None:
         super().__init__(truth)
-        # The engines compute with ids in float64, which tells large ones apart no longer: they get numbers
+        # The engines compute with ids in float64, which cannot distinguish large ones: they get numbers
         # in the same order.
         self._image_numbers = _numbers(image.image_id for image in truth.images)
         numbers = _numbers(i for i in truth.category_ids if i is not None)

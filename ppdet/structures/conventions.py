@@ -3,7 +3,7 @@
 Everything in this package is computed on continuous coordinates: a box of width w spans x to x + w. Weights
 that were trained with other conventions (integer pixels whose last one counts, rounded anchors, ...) are
 served by a named set of them, chosen as a whole by the top-level ``conventions`` of a config. The detector
-looks the name up once and hands the object down to its parts; each part reads the fields that concern it, and
+resolves the name once and passes the object to its parts; each part reads the fields that concern it, and
 all of them still exchange continuous boxes. So a box "x1, y1, last pixel x2, y2" of such weights appears here
 as x1, y1, x2 + 1, y2 + 1: its width, area and IoU then need no "+1", and neither do NMS, level assignment and
 results.

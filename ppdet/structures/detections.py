@@ -1,4 +1,4 @@
-"""Detections of one image on the host: arrays with class names, and ways to look at them.
+"""Detections of one image on the host: arrays with class names, and ways to show them.
 
 Letters: D detections, K classes.
 """

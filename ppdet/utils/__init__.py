@@ -1,1 +1,1 @@
-"""Errors, files, versions and safe pickles; knows nothing of detection."""
+"""Errors, files, versions and safe pickles; nothing that is specific to detection."""

@@ -24,7 +24,7 @@ class FileError(UserError):
 
 
 class TrainingError(UserError):
-    """Training cannot start or go on; says why and what to do."""
+    """Training cannot start or continue; the message says why and what to do."""
 
 
 class CheckpointError(TrainingError):

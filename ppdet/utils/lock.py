@@ -39,11 +39,11 @@ def file_lock(path: Path, *, timeout: float = 3600.0, poll: float = 0.2) -> Iter
             f"{path}: cannot be made: {error.strerror}; set PPDET_HOME to a writable folder"
         ) from None
     try:
-        end, told = time.monotonic() + timeout, False
+        end, reported = time.monotonic() + timeout, False
         while not _try_lock(descriptor):
-            if not told:
+            if not reported:
                 logger.info("another process holds %s; waiting for it", path)
-                told = True
+                reported = True
             if time.monotonic() > end:
                 raise WeightsError(f"{path}: still held by another process after {timeout:.0f} s")
             time.sleep(poll)

@@ -24,7 +24,7 @@ _MAX_BYTES = 16 << 20
 
 @dataclass(frozen=True)
 class CheckpointMetadata:
-    """What is known of a checkpoint.
+    """What a checkpoint says about itself.
 
     Attributes:
         class_names: K names by label; empty where unknown.
@@ -70,10 +70,10 @@ class CheckpointMetadata:
             raise WeightsError(f"{source}: {METADATA_KEY} is not JSON: {error}") from None
         if not isinstance(values, dict):
             raise WeightsError(f"{source}: {METADATA_KEY} is a {type(values).__name__}, not an object")
-        known = {f.name: values[f.name] for f in fields(cls) if f.name in values}
-        _check_types(known, source)
-        known["class_names"] = tuple(known.get("class_names", ()))
-        return cls(**known)
+        values_by_name = {f.name: values[f.name] for f in fields(cls) if f.name in values}
+        _check_types(values_by_name, source)
+        values_by_name["class_names"] = tuple(values_by_name.get("class_names", ()))
+        return cls(**values_by_name)
 
 
 _TYPES: dict[str, tuple[type, ...]] = {

@@ -66,7 +66,7 @@ class Interpreter:
     def _take(self, count: int) -> memoryview:
         if count < 0 or count > len(self._data) - self._at:
             raise RefusedError(
-                f"it is cut short: {count} bytes wanted at offset {self._at}, the file has {len(self._data)}"
+                f"it is cut short: {count} bytes missing at offset {self._at} of {len(self._data)}"
             )
         part = self._data[self._at : self._at + count]
         self._at += count

@@ -72,7 +72,7 @@ class Array:
 
 
 def checked_shape(shape: Any) -> tuple[int, ...]:
-    """A shape from a file, after a look whether it is one; `RefusedError` if not."""
+    """A shape from a file, checked; `RefusedError` if it is none."""
     fits = isinstance(shape, tuple) and len(shape) <= _MAX_NDIM
     if not fits or any(type(n) is not int or not 0 <= n < _MAX_SIDE for n in shape):
         raise RefusedError("an array whose shape is not a tuple of sizes")
@@ -80,7 +80,7 @@ def checked_shape(shape: Any) -> tuple[int, ...]:
 
 
 def to_array(data: Any, dtype: np.dtype, shape: tuple[int, ...], *, fortran: bool) -> np.ndarray:
-    """Raw bytes as an array; `RefusedError` if they are not as many as shape and dtype ask for."""
+    """Raw bytes as an array; `RefusedError` if their number does not fit shape and dtype."""
     if math.prod(shape) * dtype.itemsize != len(data):
         raise RefusedError(f"an array of shape {shape} and dtype {dtype} with {len(data)} bytes of data")
     array = np.frombuffer(data, dtype) if len(data) else np.empty(0, dtype)

@@ -23,5 +23,5 @@ def require_paddle() -> None:
         least = ".".join(map(str, LEAST))
         raise UserError(
             f"ppdet needs Paddle {least} or newer, this is {version}: pip install 'paddlepaddle>={least}', "
-            "or the GPU build as docs/install.md tells"
+            "or the GPU build as docs/install.md describes"
         )

@@ -79,7 +79,7 @@ def test_error_of_one_ends_both_with_its_message(tmp_path: Path) -> None:
 def test_killed_process_ends_the_other(tmp_path: Path) -> None:
     status, output, seconds = launch("kill", tmp_path)
     assert status != 0
-    assert "another process ended without a word" in output
+    assert "another process ended without reporting an error" in output
     assert 0 < seconds < 60
 
 
