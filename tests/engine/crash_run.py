@@ -110,8 +110,8 @@ def in_child(folder: Path, calls: Optional[int]) -> int:
 
 def main() -> None:
     """Kill, resume, then let it end; say how often it was killed."""
-    # A kill, unlike a power failure, loses nothing that was written. Without the six hundred waits for the disk
-    # the run takes as long on a busy machine, where they alone can exceed the test's five minutes.
+    # A kill, unlike a power failure, loses nothing that was written, and on a busy machine six hundred waits
+    # for the disk can exceed the five minutes of the test.
     os.fsync = lambda handle: None
     folder, rng = Path(sys.argv[1]), random.Random(int(sys.argv[2]))
     for kill in range(KILLS):
