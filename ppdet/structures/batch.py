@@ -15,24 +15,13 @@ from typing import TYPE_CHECKING, Any, Optional
 
 import numpy as np
 
+from ppdet.structures.checks import check_shape
+
 if TYPE_CHECKING:
     from paddle import Tensor
 
 #: Label of a padded row, and of a region that takes no part in a loss.
 IGNORE_LABEL = -1
-
-
-def check_shape(name: str, value: Any, shape: tuple[Optional[int], ...]) -> None:
-    """Compare the shape of an array or tensor with the expected one; None stands for any size.
-
-    Raises:
-        ValueError: If they differ; shows both.
-    """
-    actual = tuple(value.shape)
-    fits = len(actual) == len(shape) and all(n is None or m in (n, -1) for n, m in zip(shape, actual))
-    if not fits:
-        expected = tuple("any" if n is None else n for n in shape)
-        raise ValueError(f"{name}: expected shape {expected}, got {actual}")
 
 
 def original_sizes(image_sizes: Any, scale_factors: Any) -> Any:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, Optional
 
 import numpy as np
 
-from ppdet.structures.batch import check_shape
+from ppdet.structures.checks import check_shape
 
 #: Rows that a notebook shows of one image.
 _SHOWN_ROWS = 20

@@ -11,7 +11,8 @@ from typing import Optional, Union
 
 import numpy as np
 
-from ppdet.structures.sample import Mask, check_array
+from ppdet.structures.checks import check_shape
+from ppdet.structures.sample import Mask
 
 
 @dataclass(frozen=True)
@@ -48,10 +49,10 @@ class ImageTruth:
     given_id: Union[int, str, None] = None
 
     def __post_init__(self) -> None:
-        check_array("boxes_xywh", self.boxes_xywh, (None, 4))
+        check_shape("boxes_xywh", self.boxes_xywh, (None, 4))
         count = len(self.boxes_xywh)
         for name in ("labels", "areas", "is_crowd", "difficult"):
-            check_array(name, getattr(self, name), (count,))
+            check_shape(name, getattr(self, name), (count,))
         if self.masks is not None and len(self.masks) != count:
             raise ValueError(f"masks: expected {count}, got {len(self.masks)}")
 

@@ -11,6 +11,8 @@ from typing import Any, Optional, Union
 
 import numpy as np
 
+from ppdet.structures.checks import check_shape
+
 #: Polygons of one object: each part is a float array ``[V, 2]`` of x, y in pixels.
 Polygons = tuple[np.ndarray, ...]
 #: COCO run-length mask of one object: ``{"size": [h, w], "counts": bytes}``.
@@ -23,17 +25,6 @@ def rle_as_text(mask: Rle) -> Rle:
     counts = mask["counts"]
     text = counts.decode("ascii") if isinstance(counts, bytes) else counts
     return {"size": list(mask["size"]), "counts": text}
-
-
-def check_array(name: str, array: np.ndarray, shape: tuple[Optional[int], ...]) -> None:
-    """Check the shape of an array; None in `shape` stands for any length.
-
-    Raises:
-        ValueError: If it differs; says what was expected.
-    """
-    expected = tuple("any" if n is None else n for n in shape)
-    if array.ndim != len(shape) or any(n is not None and n != m for n, m in zip(shape, array.shape)):
-        raise ValueError(f"{name}: expected shape {expected}, got {array.shape}")
 
 
 @dataclass(frozen=True)
@@ -60,12 +51,12 @@ class Target:
     weights: Optional[np.ndarray] = None
 
     def __post_init__(self) -> None:
-        check_array("boxes", self.boxes, (None, 4))
+        check_shape("boxes", self.boxes, (None, 4))
         count = len(self.boxes)
         for name in ("labels", "is_crowd", "difficult", "weights"):
             value = getattr(self, name)
             if value is not None:
-                check_array(name, value, (count,))
+                check_shape(name, value, (count,))
         if self.masks is not None and len(self.masks) != count:
             raise ValueError(f"masks: expected {count}, got {len(self.masks)}")
 
