@@ -81,6 +81,15 @@ _NO_DROPOUT = {
     for name in ("dropout", "attn_dropout", "act_dropout")
 }
 _NO_QUERY_MASKS = Only((False,), "query detectors have no masks here")
+_EXPORT_WHOLE = Only((False,), "an export gives detections")
+_NO_DISTILLATION = Only((False,), "distillation is not provided")
+_PPYOLOE: Mapping[str, Rule] = {
+    "post_process": Only((None,), "the head decodes its own outputs"),
+    "for_mot": Only((False,), "tracking is not provided"),
+    "for_distill": _NO_DISTILLATION,
+    "feat_distill_place": Ignored("distillation is not provided"),
+}
+_ONE_STAGE = "other stages and blocks are not provided"
 _NO_OTHER_BLOCKS = "this kind of residual block is not provided"
 _STRIDES_FOLLOW = "strides follow from the neck"
 _NO_BOX_LOSS = "another box loss is not provided for this head"
@@ -163,6 +172,39 @@ COMPONENT_KEYS: Mapping[str, Mapping[str, Rule]] = {
         "use_dcn": Only((False,), "deformable convolution is not provided"),
         "share_cls_reg": Only((False,), "the two branches have their own weights"),
     },
+    "PPYOLOE": {**_PPYOLOE},
+    "PPYOLOEWithAuxHead": {**_PPYOLOE},
+    "CSPResNet": {"data_format": _NCHW},
+    "CustomCSPPAN": {
+        "in_channels": _FOLLOWS,
+        "stage_fn": Only(("CSPStage",), _ONE_STAGE),
+        "block_fn": Only(("BasicBlock",), _ONE_STAGE),
+        "drop_block": Ignored("the regularisation of feature maps is not provided, and off in every config"),
+        "use_trans": Only((False,), "a transformer in the neck is not provided"),
+        "eval_size": _GRIDS,
+    },
+    "PPYOLOEHead": {
+        "in_channels": _FOLLOWS,
+        "eval_size": _GRIDS,
+        "eval_input_size": _GRIDS,
+        "reg_range": Only((None,), "distances go from 0 to reg_max"),
+        "use_shared_conv": Only((True,), "the head has one tower per branch and level"),
+        "for_distill": _NO_DISTILLATION,
+        "exclude_nms": _EXPORT_WHOLE,
+        "exclude_post_process": _EXPORT_WHOLE,
+    },
+    "SimpleConvHead": {
+        "feat_in": _FOLLOWS,
+        "fpn_strides": _FOLLOWS,
+        "norm_type": Only(("gn",), "the auxiliary head normalises groups of channels"),
+        "act": Only(("LeakyReLU",), "the activation of the auxiliary head is a leaky rectifier"),
+    },
+    "ATSSAssigner": {
+        "num_classes": Agrees(("num_classes",)),
+        "force_gt_matching": Only((False,), "objects may end up without an anchor"),
+        "sm_use": Only((False,), "the assigner of rotated and small objects is not provided"),
+    },
+    "TaskAlignedAssigner": {"num_classes": Agrees(("num_classes",))},
     "FocalLoss": {"use_sigmoid": Only((True,), "focal loss is one of sigmoids")},
     "PPHGNetV2": {"use_lab": Only((False,), "learnable affine blocks are not provided")},
     "HybridEncoder": {
@@ -240,6 +282,7 @@ COMPONENT_KEYS: Mapping[str, Mapping[str, Rule]] = {
 
 #: Steps of a reader that are done elsewhere here: the name is accepted, its arguments by these rules.
 DROPPED_COMPONENTS: Mapping[str, Mapping[str, Rule]] = {
+    "FGDMask": {"stride": Ignored("distillation, which reads its masks, is not provided")},
     "Poly2Mask": {"del_poly": Ignored("masks are rasterised in the model")},
 }
 
@@ -269,7 +312,6 @@ TOP_LEVEL_KEYS: Mapping[str, Rule] = {
     "combine_method": Ignored("sliced inference is not provided"),
     "match_threshold": Ignored("sliced inference is not provided"),
     "match_metric": Ignored("sliced inference is not provided"),
-    "ema_black_list": Only((None, []), "the average covers every weight"),
     "ema_filter_no_grad": Ignored("weights that do not change have themselves as their average"),
     "early_stop": Only(
         (False, None), "not provided by this name; `patience` stops early, see docs/training.md"
@@ -277,6 +319,8 @@ TOP_LEVEL_KEYS: Mapping[str, Rule] = {
     "slim": Only((None,), "model compression is not provided"),
     "ssod_method": Only((None,), "semi-supervised training is not provided"),
     "data_format": _NCHW,
+    "eval_height": _GRIDS,
+    "eval_width": _GRIDS,
     "eval_size": _GRIDS,
     "use_focal_loss": _SIGMOIDS,
     "trt": _EXPORT,
@@ -304,18 +348,15 @@ MOVED_KEYS: Mapping[tuple[str, str, str], tuple[str, str]] = {
 #: of ours. It needs no completeness: any unknown name is refused.
 NOT_PROVIDED: frozenset[str] = frozenset(
     {
-        "ATSSAssigner",
         "BlazeNeck",
         "BlazeNet",
         "CSPDarkNet",
         "CSPPAN",
-        "CSPResNet",
         "CascadeXConvNormHead",
         "CenterNet",
         "CenterNetHead",
         "ConvNeXt",
         "COTLoss",
-        "CustomCSPPAN",
         "DETRHead",
         "DETRTransformer",
         "DINO",
@@ -339,8 +380,6 @@ NOT_PROVIDED: frozenset[str] = frozenset(
         "MobileNetV1",
         "MobileNetV3",
         "OHEMBBoxAssigner",
-        "PPYOLOE",
-        "PPYOLOEHead",
         "PPYOLOFPN",
         "PPYOLOPAN",
         "PPYOLOTinyFPN",
@@ -366,7 +405,6 @@ NOT_PROVIDED: frozenset[str] = frozenset(
         "TTFFPN",
         "TTFHead",
         "TTFNet",
-        "TaskAlignedAssigner",
         "VFNetHead",
         "VGG",
         "VisionTransformer",

@@ -84,6 +84,14 @@ COMPONENTS: dict[str, str] = {
     # metrics
     "COCO": "ppdet.metrics.coco:CocoMetric",
     "VOC": "ppdet.metrics.voc:VocMetric",
+    "PPYOLOE": "ppdet.modeling.detectors.ppyoloe:PPYOLOE",
+    "PPYOLOEWithAuxHead": "ppdet.modeling.detectors.ppyoloe:PPYOLOEWithAuxHead",
+    "CSPResNet": "ppdet.modeling.backbones.csp_resnet:CSPResNet",
+    "CustomCSPPAN": "ppdet.modeling.necks.csp_pan:CustomCSPPAN",
+    "PPYOLOEHead": "ppdet.modeling.heads.ppyoloe:PPYOLOEHead",
+    "SimpleConvHead": "ppdet.modeling.heads.simple_conv:SimpleConvHead",
+    "ATSSAssigner": "ppdet.modeling.assign.atss:ATSSAssigner",
+    "TaskAlignedAssigner": "ppdet.modeling.assign.task_aligned:TaskAlignedAssigner",
     # engine
     "LearningRate": "ppdet.engine.schedules:LearningRate",
     "PiecewiseDecay": "ppdet.engine.schedules:PiecewiseDecay",

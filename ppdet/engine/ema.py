@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Optional
 
 import numpy as np
 import paddle
@@ -24,12 +24,12 @@ class EmaSettings:
         decay: Share of the average that a step keeps.
         decay_type: ``threshold``: min(decay, (1 + t) / (10 + t)); ``normal``: decay; ``exponential``:
             decay * (1 - exp(-(t + 1) / 2000)); t counts steps from 0.
-        black_list: Parts of names of entries that are taken as they are.
+        black_list: Parts of names of entries that are taken as they are; None for none.
     """
 
     decay: float = 0.9998
     decay_type: Literal["threshold", "normal", "exponential"] = "threshold"
-    black_list: Sequence[str] = ()
+    black_list: Optional[Sequence[str]] = None
 
 
 class ModelEma:
@@ -51,7 +51,7 @@ class ModelEma:
         self._average: dict[str, Tensor] = {
             key: paddle.zeros(value.shape, "float32")
             for key, value in model.state_dict().items()
-            if value.is_floating_point() and not any(part in key for part in settings.black_list)
+            if value.is_floating_point() and not any(part in key for part in settings.black_list or ())
         }
 
     def _decay(self, step: int) -> float:

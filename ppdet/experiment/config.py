@@ -61,6 +61,7 @@ class Experiment:
         use_ema: Evaluate and save an exponential moving average of the weights.
         ema_decay: Its decay per step.
         ema_decay_type: How the decay grows during the first steps.
+        ema_black_list: Parts of names of weights that are not averaged but taken as they are.
         amp: Train in mixed precision.
         amp_level: ``O1`` mixed, ``O2`` almost all in half precision.
         custom_white_list: Operators that mixed precision always runs in half precision.
@@ -118,6 +119,7 @@ class Experiment:
     use_ema: bool = False
     ema_decay: DecayRate = 0.9998
     ema_decay_type: Literal["threshold", "normal", "exponential"] = "threshold"
+    ema_black_list: Optional[list[str]] = None
     amp: bool = False
     amp_level: Literal["O1", "O2"] = "O1"
     custom_white_list: Optional[list[str]] = None

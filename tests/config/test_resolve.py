@@ -250,9 +250,9 @@ def test_component_inside_itself(tmp_path: Path) -> None:
 
 
 def test_unknown_architecture_hides_what_follows_from_it(tmp_path: Path) -> None:
-    text = "architecture: PPYOLOE\nPPYOLOE: {backbone: CSPResNet, x: 1}\nNoSuchBlock: {}\nToy: {numbr: 2}\n"
+    text = "architecture: PicoDet\nPicoDet: {backbone: CSPResNet, x: 1}\nNoSuchBlock: {}\nToy: {numbr: 2}\n"
     (problem,) = problems_of(tmp_path, text)
-    assert problem.startswith("x.yml:2: architecture: not provided: PPYOLOE; Detectors here: ")
+    assert problem.startswith("x.yml:2: architecture: not provided: PicoDet; Detectors here: ")
     assert "FasterRCNN" in problem
 
 

@@ -209,9 +209,8 @@ def test_what_is_written_twice_must_agree(tmp_path: Path) -> None:
         ),
         (
             "faster_rcnn_r50_fpn_1x",
-            "architecture: PPYOLOE\nPPYOLOE: {backbone: CSPResNet, yolo_head: PPYOLOEHead}\n"
-            "CSPResNet: {layers: [3, 6, 6, 3]}\nCustomCSPPAN: {}\nPPYOLOEHead: {fpn_strides: [32, 16, 8]}\n",
-            "architecture: not provided: PPYOLOE",
+            "architecture: PicoDet\nPicoDet: {backbone: LCNet, head: PicoHead}\nLCNet: {scale: 1.5}\n",
+            "architecture: not provided: PicoDet",
         ),
         (
             "yolov3_darknet53_270e_coco",

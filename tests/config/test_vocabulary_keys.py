@@ -136,7 +136,7 @@ def test_is_accepted(tmp_path: Path, what: str) -> None:
         (FASTER, "FasterRCNN: {neck: BiFPN}\nBiFPN: {out_channel: 256}\n", "BiFPN"),
         (FASTER, "FasterRCNN: {neck: HRFPN, backbone: HRNet}\nHRFPN: {}\nHRNet: {width: 18}\n", "HRNet"),
         (FASTER, "architecture: FCOS\nFCOS: {backbone: ResNet, neck: FPN, fcos_head: FCOSHead}\n", "FCOS"),
-        (YOLO, "architecture: PPYOLOE\nPPYOLOE: {backbone: CSPResNet}\n", "PPYOLOE"),
+        (YOLO, "architecture: PicoDet\nPicoDet: {backbone: LCNet}\n", "PicoDet"),
         (YOLO, "YOLOv3: {neck: PPYOLOFPN}\nPPYOLOFPN: {coord_conv: true}\n", "PPYOLOFPN"),
         (
             FASTER,

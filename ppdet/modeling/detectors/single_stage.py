@@ -10,7 +10,7 @@ from ppdet.config.ranges import PositiveInt
 from ppdet.config.spec import Shared, Spec
 from ppdet.modeling.interfaces import Backbone, DenseHead, Detector, Neck
 from ppdet.modeling.post_process import MultiClassNMS
-from ppdet.structures import Batch, DetectionTensors
+from ppdet.structures import Batch, BatchTargets, DetectionTensors
 
 
 class SingleStageDetector(Detector):
@@ -70,10 +70,19 @@ class SingleStageDetector(Detector):
         Raises:
             ValueError: If the batch has no targets.
         """
-        if batch.targets is None:
-            raise ValueError("the batch has no targets; for inference call detect, not the model itself")
-        return self.dense_head.losses(self.raw_outputs(batch.images), batch.targets)
+        return self.dense_head.losses(self.raw_outputs(batch.images), required_targets(batch))
 
     def detect(self, images: Tensor, image_sizes: Tensor, scale_factors: Tensor) -> DetectionTensors:
         """Detections as tensors; see `Detector.detect`."""
         return self.dense_head.decode(self.raw_outputs(images), image_sizes, scale_factors)
+
+
+def required_targets(batch: Batch) -> BatchTargets:
+    """The targets of a training batch.
+
+    Raises:
+        ValueError: If it has none.
+    """
+    if batch.targets is None:
+        raise ValueError("the batch has no targets; for inference call detect, not the model itself")
+    return batch.targets
