@@ -9,9 +9,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Callable, Optional
 
-from ppdet.config.compat import ANY_COMPONENT, COMPONENT_KEYS, DROPPED_COMPONENTS, NOT_PROVIDED, Agrees
+from ppdet.config.compat import ANY_COMPONENT, COMPONENT_KEYS, DROPPED_COMPONENTS, Agrees
 from ppdet.config.compat_check import Facts, check_rule
 from ppdet.config.errors import Place, Problem, nearest, suggestion
+from ppdet.config.not_provided import NOT_PROVIDED
 from ppdet.config.registry import Table, fits, yaml_name
 from ppdet.config.schema import REQUIRED, Parameter, describe, is_spec, members, schema_of, spec_base
 from ppdet.config.spec import Spec

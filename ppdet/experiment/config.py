@@ -9,11 +9,12 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal, Optional, Union
 
-from ppdet.config.compat import NOT_PROVIDED, TOP_LEVEL_KEYS
+from ppdet.config.compat import TOP_LEVEL_KEYS
 from ppdet.config.compat_check import Facts, check_rule, move_keys
 from ppdet.config.dump import dump
 from ppdet.config.errors import ConfigError, Place, Problem, suggestion
 from ppdet.config.load import load_text, load_tree
+from ppdet.config.not_provided import NOT_PROVIDED
 from ppdet.config.overrides import Overrides
 from ppdet.config.packaged import config_path
 from ppdet.config.ranges import DecayRate, NonNegativeInt, PositiveInt, Seed

@@ -254,6 +254,7 @@ class Evaluation:
 
     def __call__(self) -> dict[str, dict[str, float]]:
         """Score; processes load images ahead of the model, or threads with test-time augmentation."""
+        self._runner.predictor.refresh()
         if self._runner.views.single:
             return evaluate_batches(self._runner.predictor, self._loader, self.metric)
         return evaluate_batches(list, _Share(self._runner, self.dataset), self.metric)
@@ -264,6 +265,7 @@ class Evaluation:
         With batches of one image on one process both come from the same pass over all images. Otherwise the
         batches score, and the first `TIMED` images are timed.
         """
+        self._runner.predictor.refresh()
         stages = single_image_stages(self._runner, self.dataset)
         runtime = self._runner.predictor.runtime
         one_pass = self._loader.batch_size == 1 and distributed.world_size() == 1

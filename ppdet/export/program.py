@@ -20,6 +20,7 @@ from paddle.vision import ops as kernels
 from ppdet.data.finish import normalize_batch
 from ppdet.export.info import Preprocess
 from ppdet.modeling.interfaces import Detector
+from ppdet.modeling.reparameterize import for_inference
 
 #: Inputs, named as PaddleDetection 2.x named them, so that programs written for its exports find them.
 INPUTS = ("image", "im_shape", "scale_factor")
@@ -38,7 +39,7 @@ class DetectionProgram(nn.Layer):
 
     def __init__(self, detector: Detector, normalize: Optional[Preprocess] = None) -> None:
         super().__init__()
-        self.detector = detector
+        self.detector = for_inference(detector)
         self._normalize = normalize
 
     def forward(self, image: Tensor, im_shape: Tensor, scale_factor: Tensor) -> list[Tensor]:

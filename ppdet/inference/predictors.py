@@ -7,6 +7,7 @@ from typing import Any
 
 from ppdet.inference.host import fetch, run
 from ppdet.modeling.interfaces import Detector
+from ppdet.modeling.reparameterize import for_inference
 from ppdet.structures import Batch, Detections
 
 
@@ -18,6 +19,9 @@ class Predictor(ABC):
     """
 
     runtime: str
+
+    def refresh(self) -> None:
+        """Take over weights that have changed since; what runs a file has none that change."""
 
     @abstractmethod
     def run(self, batch: Batch) -> Any:
@@ -36,17 +40,23 @@ class NativePredictor(Predictor):
     """The model itself, run by Paddle operation by operation: the reference for all others.
 
     Args:
-        model: A detector with trained weights.
+        model: A detector. Where `for_inference` copies it, the predictor keeps the weights of this moment until
+            it is refreshed.
     """
 
     runtime = "paddle dygraph"
 
     def __init__(self, model: Detector) -> None:
         self._model = model
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Take over the weights that the model has now."""
+        self._copy = for_inference(self._model)
 
     def run(self, batch: Batch) -> Any:
         """Tensors on the model's device."""
-        return run(self._model, batch)
+        return run(self._copy, batch)
 
     def finish(self, batch: Batch, raw: Any) -> list[Detections]:
         """One transfer from the device, then unpadding and masks on the host."""

@@ -34,6 +34,18 @@ AWAITED = {
     "BboxXYXY2XYWH",
 }
 
+PPYOLOE = [
+    "coco_detection.yml",
+    "runtime.yml",
+    "optimizer_ppyoloe.yml",
+    "ppyoloe_crn.yml",
+    "ppyoloe_reader.yml",
+]
+#: The second name of 2.x for the same detector.
+AS_YOLOV3 = (
+    "architecture: YOLOv3\nYOLOv3: {backbone: CSPResNet, neck: CustomCSPPAN, yolo_head: PPYOLOEHead,"
+    " post_process: ~}\n"
+)
 RCNN = ["runtime.yml", "optimizer_1x.yml", "rcnn_fpn_reader.yml"]
 R50_VD = (
     "ResNet: {depth: 50, variant: d, norm_type: bn, freeze_at: 0, return_idx: [0, 1, 2, 3], num_stages: 4}"
@@ -113,6 +125,24 @@ FAMILIES = {
         ["runtime.yml", "optimizer_270e.yml", "yolo_reader.yml", "voc.yml", "yolov3_darknet53.yml"],
         "snapshot_epoch: 5\nuse_ema: true\nema_decay: 0.9998\n",
     ),
+    "ppyoloe_plus_crn_s_80e_coco": (PPYOLOE, "depth_mult: 0.33\nwidth_mult: 0.50\n"),
+    "ppyoloe_crn_x_300e_coco": (
+        PPYOLOE,
+        AS_YOLOV3 + "CSPResNet: {use_alpha: False}\ndepth_mult: 1.33\nwidth_mult: 1.25\n"
+        "PPYOLOEHead: {static_assigner_epoch: 100, eval_input_size: [640, 640]}\n",
+    ),
+    "ppyoloe_plus_crn_t_auxhead_300e_coco": ([*PPYOLOE, "ppyoloe_crn_tiny.yml"], ""),
+    "ppyoloe_plus_crn_t_auxhead_relu_300e_coco": (
+        [*PPYOLOE, "ppyoloe_crn_tiny.yml"],
+        "CSPResNet: {act: 'relu'}\nCustomCSPPAN: {act: 'relu'}\n"
+        "PPYOLOEHead: {act: 'relu', attn_conv: None}\n",
+    ),
+    "ppyoloe_plus_crn_t_p2_auxhead_320_300e_coco": (
+        [*PPYOLOE, "ppyoloe_crn_tiny.yml"],
+        "CSPResNet: {return_idx: [0, 1, 2, 3]}\nCustomCSPPAN: {out_channels: [384, 384, 384, 384]}\n"
+        "SimpleConvHead: {fpn_strides: [32, 16, 8, 4]}\nPPYOLOEHead: {fpn_strides: [32, 16, 8, 4]}\n"
+        "eval_height: 320\neval_width: 320\neval_size: [320, 320]\n",
+    ),
     "yolov3_r34": (
         [
             "runtime.yml",
@@ -182,7 +212,7 @@ def test_builds(tmp_path: Path, name: str) -> None:
     exp = load_config(config_of(tmp_path, name, READERS))
     model = exp.architecture.build()
     assert model.num_classes == exp.num_classes
-    assert sum(p.size for p in model.parameters()) > 20e6
+    assert sum(p.size for p in model.parameters()) > (5e6 if "ppyoloe" in name else 20e6)
 
 
 def test_what_is_written_twice_must_agree(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from ppdet.experiment.config import load_config
 from tests.config.test_vocabulary import config_of, problems_of
 
 FASTER, MASK, CASCADE = "faster_rcnn_r50_fpn_1x", "mask_rcnn_r50_fpn_1x", "cascade_rcnn_r50_fpn_1x"
+PPYOLOE = "ppyoloe_plus_crn_s_80e_coco"
 YOLO, RETINA = "yolov3_darknet53_270e_coco", "retinanet_r50_fpn_1x"
 TARGET = (
     "Gt2YoloTarget: {anchor_masks: [[6, 7, 8], [3, 4, 5], [0, 1, 2]], anchors: [[10, 13], [16, 30], [33, 23],"
@@ -72,6 +73,28 @@ SPELLINGS = {
         f"  - {TARGET}, iou_thresh: 1, num_classes: 80}}\n"
         "  batch_size: 8\n  shuffle: true\n  drop_last: true\n  mixup_epoch: 250\n "
         " use_shared_memory: true\n",
+    ),
+    "weights that are not averaged": (YOLO, "use_ema: true\nema_black_list: ['proj_conv.weight']\n"),
+    "the reader of the first PP-YOLOE": (
+        PPYOLOE,
+        "TrainReader:\n  batch_transforms:\n  - BatchRandomResize: {target_size: [320, 352], random_size:"
+        " True, random_interp: True, keep_ratio: False}\n"
+        f"  - NormalizeImage: {{{NORMALIZE}}}\n  - Permute: {{}}\n"
+        "  - PadGT: {}\n  - FGDMask: {stride: [8, 16, 32]}\n",
+    ),
+    "steps of warm-up and a rate for larger batches": (
+        PPYOLOE,
+        "LearningRate:\n  base_lr: 0.03\n  schedulers:\n  - !CosineDecay\n    max_epochs: 360\n"
+        "  - !LinearWarmup\n    start_factor: 0.001\n    steps: 3000\n",
+    ),
+    "every argument of PP-YOLOE": (
+        PPYOLOE,
+        "PPYOLOE: {for_mot: false, for_distill: false}\n"
+        "PPYOLOEHead: {in_channels: [1024, 512, 256], num_classes: 80, act: swish, reg_max: 16, reg_range: ~,"
+        " eval_size: ~, trt: false, attn_conv: convbn, exclude_nms: false, exclude_post_process: false,"
+        " use_shared_conv: true, for_distill: false}\n"
+        "CustomCSPPAN: {in_channels: [256, 512, 1024], stage_fn: CSPStage, block_fn: BasicBlock, drop_block:"
+        " false, use_alpha: false, trt: false}\nCSPResNet: {trt: false}\n",
     ),
     "the loss of the YOLO head": (
         YOLO,

@@ -13,8 +13,10 @@ from ppdet.data.transforms.normalize import NormalizeImage, Permute
 from ppdet.data.transforms.pad import PadBatch
 from ppdet.data.transforms.resize import Resize
 from ppdet.modeling.assign.anchors import AnchorGenerator
+from ppdet.modeling.backbones.csp_resnet import CSPResNet
 from ppdet.modeling.backbones.darknet import DarkNet, DarkNetTiny
 from ppdet.modeling.backbones.resnet import ResNet
+from ppdet.modeling.detectors.ppyoloe import PPYOLOE
 from ppdet.modeling.detectors.retinanet import RetinaNet
 from ppdet.modeling.detectors.two_stage import CascadeRCNN, FasterRCNN, MaskRCNN
 from ppdet.modeling.detectors.yolov3 import YOLOv3
@@ -22,6 +24,7 @@ from ppdet.modeling.heads.bbox_decode import RCNNBox
 from ppdet.modeling.heads.bbox_head import BBoxHead
 from ppdet.modeling.heads.cascade_head import CascadeHead, CascadeTwoFCHead
 from ppdet.modeling.heads.mask_head import MaskFeat, MaskHead, MaskPostProcess
+from ppdet.modeling.heads.ppyoloe import PPYOLOEHead
 from ppdet.modeling.heads.retina import RetinaHead
 from ppdet.modeling.heads.retina_features import RetinaFeat
 from ppdet.modeling.heads.roi_extractor import RoIAlign
@@ -29,6 +32,7 @@ from ppdet.modeling.heads.roi_features import Res5Head, TwoFCHead
 from ppdet.modeling.heads.rpn_head import ProposalGenerator, RPNHead
 from ppdet.modeling.heads.yolo import YOLOv3Head
 from ppdet.modeling.interfaces import Detector
+from ppdet.modeling.necks.csp_pan import CustomCSPPAN
 from ppdet.modeling.necks.fpn import FPN
 from ppdet.modeling.necks.yolo_fpn import YOLOv3TinyFPN
 from ppdet.modeling.post_process import BBoxPostProcess, MultiClassNMS
@@ -46,6 +50,7 @@ FAMILIES = (
     "yolov3",
     "yolov3_tiny",
     "rtdetr",
+    "ppyoloe",
 )
 _NMS = Spec.of(MultiClassNMS, score_threshold=0.05, nms_threshold=0.5, keep_top_k=20)
 
@@ -78,6 +83,8 @@ def small_model(name: str, *, aligned: bool = True) -> Detector:
         model = _retinanet()
     elif name == "rtdetr":
         model = small_detr()
+    elif name == "ppyoloe":
+        model = _ppyoloe()
     else:
         model = _rcnn(name, aligned=aligned)
     for parameter_name, parameter in model.named_parameters():
@@ -85,7 +92,10 @@ def small_model(name: str, *, aligned: bool = True) -> Detector:
             # Fresh residual sums of DarkNet grow until boxes are denormal and scores 1, which proves nothing.
             parameter.set_value(parameter * 0.1)
         # Fresh detectors find nothing: outputs are spread so that scores differ and pass the threshold.
-        if any(part in parameter_name for part in ("bbox_score", "bbox_delta", "retina_cls", "rpn_rois")):
+        if any(
+            part in parameter_name
+            for part in ("bbox_score", "bbox_delta", "retina_cls", "rpn_rois", "pred_cls", "pred_reg")
+        ):
             spread = 0.00002 if name.endswith("_c4") else 0.05  # the features of C4 are large
             parameter.set_value(paddle.randn(parameter.shape) * spread)
             if name.endswith("_c4") and parameter_name.endswith("bbox_score.bias"):
@@ -95,6 +105,16 @@ def small_model(name: str, *, aligned: bool = True) -> Detector:
 
 
 _TINY_ANCHORS = [[10, 14], [23, 27], [37, 58], [81, 82], [135, 169], [344, 319]]
+
+
+def _ppyoloe() -> Detector:
+    size = {"width_mult": 0.125, "depth_mult": 0.33}
+    return Spec.of(
+        PPYOLOE,
+        backbone=Spec.of(CSPResNet, use_alpha=True, **size),
+        neck=Spec.of(CustomCSPPAN, **size),
+        yolo_head=Spec.of(PPYOLOEHead, nms=_NMS),
+    ).build(num_classes=3)
 
 
 def _retinanet() -> Detector:

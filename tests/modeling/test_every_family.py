@@ -13,15 +13,20 @@ import pytest
 
 from ppdet.config.spec import Spec
 from ppdet.inference.host import predict
+from ppdet.modeling.backbones.csp_resnet import CSPResNet
 from ppdet.modeling.backbones.darknet import DarkNetTiny
 from ppdet.modeling.backbones.resnet import ResNet
 from ppdet.modeling.detectors.detr import DETR
+from ppdet.modeling.detectors.ppyoloe import PPYOLOE, PPYOLOEWithAuxHead
 from ppdet.modeling.detectors.retinanet import RetinaNet
 from ppdet.modeling.detectors.yolov3 import YOLOv3
+from ppdet.modeling.heads.ppyoloe import PPYOLOEHead
 from ppdet.modeling.heads.retina import RetinaHead
 from ppdet.modeling.heads.retina_features import RetinaFeat
+from ppdet.modeling.heads.simple_conv import SimpleConvHead
 from ppdet.modeling.heads.yolo import YOLOBox, YOLOv3Head
 from ppdet.modeling.interfaces import Detector
+from ppdet.modeling.necks.csp_pan import CustomCSPPAN
 from ppdet.modeling.necks.fpn import FPN
 from ppdet.modeling.necks.yolo_fpn import YOLOv3TinyFPN
 from ppdet.modeling.post_process import BBoxPostProcess, MultiClassNMS
@@ -63,11 +68,37 @@ def small_yolo() -> Detector:
     )
 
 
+def small_ppyoloe() -> Detector:
+    size = {"width_mult": 0.125, "depth_mult": 0.33}
+    return PPYOLOE(
+        num_classes=3,
+        backbone=Spec.of(CSPResNet, use_alpha=True, **size),
+        neck=Spec.of(CustomCSPPAN, **size),
+        yolo_head=Spec.of(PPYOLOEHead, nms=Spec.of(MultiClassNMS, **NMS)),
+    )
+
+
+def small_ppyoloe_aux() -> Detector:
+    """With the auxiliary head and, from the first epoch on, the task-aligned assigner."""
+    size = {"width_mult": 0.25, "depth_mult": 0.33}
+    return PPYOLOEWithAuxHead(
+        num_classes=3,
+        backbone=Spec.of(CSPResNet, use_alpha=True, **size),
+        neck=Spec.of(CustomCSPPAN, out_channels=[64, 64, 64], **size),
+        yolo_head=Spec.of(
+            PPYOLOEHead, attn_conv="repvgg", static_assigner_epoch=0, nms=Spec.of(MultiClassNMS, **NMS)
+        ),
+        aux_head=Spec.of(SimpleConvHead, feat_out=32),
+    )
+
+
 FAMILIES: dict[str, Callable[[], Detector]] = {
     **{kind: partial(small_rcnn, kind) for kind in KINDS},
     "retinanet": small_retina,
     "yolov3_tiny": small_yolo,
     "rtdetr": small_detr,
+    "ppyoloe": small_ppyoloe,
+    "ppyoloe_aux": small_ppyoloe_aux,
 }
 
 

@@ -54,7 +54,7 @@ class ATSSAssigner:
         ious = pairwise_iou(targets.boxes, anchors.unsqueeze(0))
         candidates = self._nearest(centres, level_sizes, targets.boxes)
         of_candidates = paddle.take_along_axis(ious, candidates, axis=2)
-        threshold = of_candidates.mean(axis=-1) + of_candidates.std(axis=-1)
+        threshold = of_candidates.mean(axis=-1) + _deviation(of_candidates)
         near = paddle.put_along_axis(paddle.zeros_like(ious), candidates, 1.0, axis=2) > 0
         claims = near & (ious > threshold.unsqueeze(-1)) & points_inside(centres, targets.boxes) & valid
         assigned = settle(claims, ious * valid.astype(ious.dtype))
@@ -72,3 +72,9 @@ class ATSSAssigner:
             picked.append(index + start)
             start += size
         return paddle.concat(picked, axis=-1)
+
+
+def _deviation(values: Tensor) -> Tensor:
+    """Standard deviations ``[...]`` of samples ``[..., C]``; Paddle's own `std` waits for the device."""
+    distances = values - values.mean(axis=-1, keepdim=True)
+    return ((distances**2).sum(axis=-1) / max(values.shape[-1] - 1, 1)).sqrt()
