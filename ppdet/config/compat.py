@@ -338,8 +338,11 @@ TOP_LEVEL_KEYS: Mapping[str, Rule] = {
     "classwise": Ignored("use --classwise"),
 }
 
-#: Keys that 2.x has in another block: from where to where.
-MOVED_KEYS: Mapping[tuple[str, str, str], tuple[str, str]] = {
-    ("OptimizerBuilder", "optimizer", key): ("OptimizerBuilder", key)
-    for key in ("param_groups", "without_weight_decay_params")
+#: Keys that 2.x has in another block: from where to where. In a list the item of that name is meant.
+MOVED_KEYS: Mapping[tuple[str, ...], tuple[str, str]] = {
+    **{
+        ("OptimizerBuilder", "optimizer", key): ("OptimizerBuilder", key)
+        for key in ("param_groups", "without_weight_decay_params")
+    },
+    ("TrainReader", "batch_transforms", "Gt2YoloTarget", "iou_thresh"): ("YOLOv3Loss", "iou_thresh"),
 }

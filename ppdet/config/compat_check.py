@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Optional
 
 from ppdet.config.compat import MOVED_KEYS, Agrees, Keys, Only, Rule
 from ppdet.config.errors import Problem, suggestion
 from ppdet.config.registry import yaml_name
 from ppdet.config.spec import Spec
-from ppdet.config.tree import Block, Node, plain
+from ppdet.config.tree import Block, Listing, Node, component_name, plain
 from ppdet.config.values import shown
 
 
@@ -83,20 +83,41 @@ def move_keys(root: Block, problems: list[Problem]) -> Block:
         root: The top level.
         problems: Receives keys that are written in both places.
     """
-    for (block, inner, key), (target, name) in MOVED_KEYS.items():
-        outer = root.items.get(block)
-        part = outer.items.get(inner) if isinstance(outer, Block) else None
-        if not isinstance(outer, Block) or not isinstance(part, Block) or key not in part.items:
+    for path, (target, name) in MOVED_KEYS.items():
+        rest, node = _without(root, path)
+        if node is None or not isinstance(rest, Block):
             continue
-        node = part.items[key]
-        if name in outer.items:
-            where = f"{target}.{name} ({outer.items[name].place})"
+        block = rest.items.get(target, Block({}, node.place))
+        if not isinstance(block, Block):
+            continue
+        if name in block.items:
+            where = f"{target}.{name} ({block.items[name].place})"
             problems.append(Problem(node.place, f"is written twice, here and as {where}; remove one"))
-        rest = replace(part, items={k: v for k, v in part.items.items() if k != key})
-        root = replace(
-            root, items={**root.items, block: replace(outer, items={**outer.items, inner: rest, name: node})}
-        )
+        root = replace(rest, items={**rest.items, target: replace(block, items={**block.items, name: node})})
     return root
+
+
+def _without(node: Node, path: Sequence[str]) -> tuple[Node, Optional[Node]]:
+    """A tree without what is at a path, and that; None if nothing is there."""
+    if not path:
+        return node, node
+    key, *further = path
+    if isinstance(node, Listing):  # of components, `- Name: {...}` or `- {name: Name, ...}`
+        for i, item in enumerate(node.items):
+            if isinstance(item, Block) and (key in item.items or component_name(item) == key):
+                rest, found = _without(item, path if key in item.items else further)
+                items = (*node.items[:i], rest, *node.items[i + 1 :])
+                return (node, None) if found is None else (replace(node, items=items), found)
+        return node, None
+    if not isinstance(node, Block) or key not in node.items:
+        return node, None
+    others = {k: v for k, v in node.items.items() if k != key}
+    if not further:
+        return replace(node, items=others), node.items[key]
+    rest, found = _without(node.items[key], further)
+    # In the place that it had: the order of keys is that of the file.
+    items_of = {k: rest if k == key else v for k, v in node.items.items()}
+    return (node, None) if found is None else (replace(node, items=items_of), found)
 
 
 def _word(value: Any) -> str:

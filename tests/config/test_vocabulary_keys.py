@@ -49,6 +49,13 @@ SPELLINGS = {
     ),
     "clipping": (CASCADE, "OptimizerBuilder:\n  clip_grad_by_norm: 35.\n"),
     "no regularizer": (YOLO, "OptimizerBuilder:\n  regularizer: false\n"),
+    "further anchors of the original YOLOv3": (
+        YOLO,
+        "norm_type: bn\nYOLOv3Loss: {ignore_thresh: 0.5, downsample: [32, 16, 8], label_smooth: false}\n"
+        "TrainReader:\n  mixup_epoch: -1\n  batch_transforms:\n  - NormalizeBox: {}\n  - PadBox:"
+        f" {{num_max_boxes: 50}}\n  - BboxXYXY2XYWH: {{}}\n  - Permute: {{}}\n"
+        f"  - {TARGET}, iou_thresh: 0.5}}\n",
+    ),
     "average of the weights": (YOLO, "use_ema: true\nema_decay: 0.9998\nema_decay_type: threshold\n"),
     "flip while testing at several sizes": (
         FASTER,
@@ -172,3 +179,14 @@ def test_is_accepted(tmp_path: Path, what: str) -> None:
 def test_other_families_are_named(tmp_path: Path, name: str, lines: str, missing: str) -> None:
     found = [str(problem) for problem in problems_of(config_of(tmp_path, name, lines))]
     assert any(f"not provided: {missing}" in text for text in found), found
+
+
+def test_what_the_reader_says_of_anchors_reaches_the_loss(tmp_path: Path) -> None:
+    """2.x has it in the reader, where it makes targets; here the loss does."""
+    lines = SPELLINGS["further anchors of the original YOLOv3"][1]
+    head = load_config(config_of(tmp_path, YOLO, lines)).architecture.arguments["yolo_head"]
+    assert head.arguments["loss"].arguments["iou_thresh"] == 0.5
+    twice = lines.replace("ignore_thresh: 0.5,", "ignore_thresh: 0.5, iou_thresh: 0.6,")
+    (problem,) = problems_of(config_of(tmp_path, YOLO, twice))
+    assert "TrainReader.batch_transforms.4.Gt2YoloTarget.iou_thresh" in str(problem)
+    assert "is written twice, here and as YOLOv3Loss.iou_thresh" in str(problem)

@@ -412,12 +412,6 @@ def test_pad_box_cuts(count: int, kept: int) -> None:
     assert done.target.labels.tolist() == list(range(kept))
 
 
-def test_yolo_targets_of_more_than_the_best_anchor_are_refused() -> None:
-    Gt2YoloTarget(iou_thresh=1)
-    with pytest.raises(DataError, match=r"iou_thresh 0\.5"):
-        Gt2YoloTarget(iou_thresh=0.5)
-
-
 def test_resize_clips_boxes_on_every_side_and_nothing_else_does() -> None:
     sample = sample_of(np.zeros((10, 20, 3), np.uint8), target_of([[-3, -2, 25, 14]]))
     flipped = RandomFlip().apply(sample, True).target

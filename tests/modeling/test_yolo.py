@@ -17,6 +17,7 @@ from ppdet.config.errors import ConfigError
 from ppdet.config.spec import Spec
 from ppdet.experiment.config import load_config
 from ppdet.inference.host import predict
+from ppdet.modeling.assign.yolo_targets import assign_yolo_targets, claim_anchors
 from ppdet.modeling.backbones.darknet import DarkNetTiny
 from ppdet.modeling.detectors.yolov3 import YOLOv3
 from ppdet.modeling.heads.yolo import YOLOBox, YOLOv3Head
@@ -117,6 +118,10 @@ def random_outputs(seed: int, values: int = 8) -> list[np.ndarray]:
         ({"ignore_thresh": 0.2}, {"ignore_thresh": 0.2}),
         ({"label_smooth": True, "scale_x_y": 1.1}, {"label_smooth": True, "scale_x_y": 1.1}),
         ({"iou_loss": Spec.of(IouLoss, loss_weight=2.0)}, {"iou_weight": 2.0}),
+        (
+            {"iou_thresh": 0.3, "iou_loss": Spec.of(IouLoss, loss_weight=2.0)},
+            {"iou_thresh": 0.3, "iou_weight": 2.0},
+        ),
     ],
 )
 def test_loss_equals_slow_loops(case: str, options: dict[str, Any], expected: dict[str, Any]) -> None:
@@ -157,6 +162,25 @@ def test_loss_equals_slow_loops_for_any_objects(data: st.DataObject) -> None:
         np.reshape(weights, [2, objects]).astype(np.float32),
     )
     assert_equal_to_oracle(random_outputs(3), targets, make_loss())
+    assert_equal_to_oracle(random_outputs(3), targets, make_loss(iou_thresh=0.25), iou_thresh=0.25)
+
+
+def test_further_anchors_take_what_is_free() -> None:
+    """Both small anchors are similar to a box of 16 x 20; one of 23 x 27 takes its best anchor back."""
+    small, large = [10, 10, 26, 30], [8, 8, 31, 35]
+    anchors = paddle.to_tensor([[small, large]], dtype="float32")
+    targets = targets_of(anchors.numpy(), [[0, 1]])
+    level = make_loss()._layout.levels[1]
+    claims = claim_anchors(targets, ANCHORS, iou_thresh=0.3)
+    found = assign_yolo_targets(claims, level, (4, 6), 3)
+    owners = {
+        int(cell): int(row) // len(ANCHORS)
+        for row, (cell, responsible) in enumerate(zip(found.cells[0].numpy(), found.responsible[0].numpy()))
+        if responsible
+    }
+    first, second = 0 * 24 + 1 * 6 + 1, 1 * 24 + 1 * 6 + 1
+    assert owners == {first: 0, second: 1}
+    assert assign_yolo_targets(claim_anchors(targets, ANCHORS), level, (4, 6), 3).responsible.shape == [1, 2]
 
 
 def test_the_last_object_has_the_cell_and_earlier_classes_remain() -> None:

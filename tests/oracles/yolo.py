@@ -46,6 +46,7 @@ def targets(
     mask: list[int],
     stride: int,
     grid: tuple[int, int],
+    iou_thresh: float = 1.0,
 ) -> dict[tuple[int, int, int], Target]:
     """Targets of one image and level by (anchor of the level, row, column)."""
     asked: dict[tuple[int, int, int], Target] = {}
@@ -56,13 +57,14 @@ def targets(
         shape = np.array([0, 0, width, height])
         overlaps = [iou(shape, np.array([0, 0, *anchor], np.float64)) for anchor in anchors]
         best = int(np.argmax(overlaps))
-        if best not in mask:
-            continue
         column = min(int((box[0] + box[2]) / 2 // stride), grid[1] - 1)
         row = min(int((box[1] + box[3]) / 2 // stride), grid[0] - 1)
-        target = asked.setdefault((mask.index(best), row, column), Target())
-        target.gt = g
-        target.classes.add(int(label))
+        for a, number in enumerate(mask):
+            # The best anchor takes the cell from whoever has it; a further one only a cell that is free.
+            if number == best or (overlaps[number] > iou_thresh and (a, row, column) not in asked):
+                target = asked.setdefault((a, row, column), Target())
+                target.gt = g
+                target.classes.add(int(label))
     return asked
 
 
@@ -92,6 +94,7 @@ def level_loss(
     scale_x_y: float = 1.0,
     iou_weight: Optional[float] = None,
     iou_aware: bool = False,
+    iou_thresh: float = 1.0,
 ) -> dict[str, float]:
     """Losses of one level: sum over cells, mean over images."""
     count, _, rows, columns = output.shape
@@ -103,7 +106,7 @@ def level_loss(
         sums["loss_iou_aware"] = 0.0
     smooth = min(1 / num_classes, 1 / 40) if label_smooth else 0.0
     for n in range(count):
-        asked = targets(boxes[n], labels[n], weights[n], anchors, mask, stride, (rows, columns))
+        asked = targets(boxes[n], labels[n], weights[n], anchors, mask, stride, (rows, columns), iou_thresh)
         for a, row, column in np.ndindex(len(mask), rows, columns):
             at = first + a * (5 + num_classes)
             values = output[n, at : at + 5 + num_classes, row, column].astype(np.float64)

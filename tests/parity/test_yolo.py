@@ -14,7 +14,7 @@ import paddle
 import pytest
 
 from ppdet.config.spec import Spec
-from ppdet.modeling.assign.yolo_targets import assign_yolo_targets, best_anchors
+from ppdet.modeling.assign.yolo_targets import assign_yolo_targets, claim_anchors
 from ppdet.modeling.detectors.yolov3 import YOLOv3
 from ppdet.modeling.heads.yolo import COCO_ANCHORS, YOLOBox, YOLOv3Head
 from ppdet.modeling.layers.yolo_grid import yolo_layout
@@ -79,7 +79,7 @@ def unit_targets() -> BatchTargets:
 def dense_targets(targets: BatchTargets, level: int, grid: tuple[int, int]) -> np.ndarray:
     """The reference's ``[N, 3, 86, h, w]`` form of a level's targets: x y w h weight score classes."""
     geometry = LAYOUT.levels[level]
-    assigned = assign_yolo_targets(targets, best_anchors(targets.boxes, COCO_ANCHORS), geometry, grid, 80)
+    assigned = assign_yolo_targets(claim_anchors(targets, COCO_ANCHORS), geometry, grid, 80)
     dense = np.zeros((len(targets.boxes), 3, 86, *grid), np.float32)
     weights = paddle.stack([assigned.box_weights, targets.weights], axis=-1)
     parts = [assigned.offsets, assigned.log_sizes, weights, assigned.classes]

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from ppdet.config.ranges import Fraction, PositiveInt
+from ppdet.config.ranges import PositiveInt
 from ppdet.data.transforms.base import Transform
 from ppdet.structures import Sample
-from ppdet.utils.errors import DataError
 
 
 class TargetStep(Transform[None]):
@@ -60,19 +59,5 @@ class Gt2YoloTarget(_NothingLeft):
     """In 2.x: makes the targets of the YOLO head. Here the head does, from its own anchors.
 
     Anchors, masks and strides that a YAML repeats here must agree with the head; the configuration compares
-    them (`ppdet.config.compat`).
-
-    Args:
-        iou_thresh: In 2.x, anchors besides the best that answer for an object, by shape IoU. Only 1, none,
-            which is how the published weights were trained.
-
-    Raises:
-        DataError: If `iou_thresh` is not 1.
+    them, and moves ``iou_thresh`` to `YOLOv3Loss` (`ppdet.config.compat`).
     """
-
-    def __init__(self, *, iou_thresh: Fraction = 1.0) -> None:
-        if iou_thresh != 1:
-            raise DataError(
-                f"Gt2YoloTarget.iou_thresh {iou_thresh}: only the best anchor answers for an object here; "
-                "set it to 1 or leave it out"
-            )

@@ -11,13 +11,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple, Optional
 
 import paddle
 from paddle import Tensor
 from paddle.nn import functional
 
 from ppdet.modeling.layers.yolo_grid import YoloLevel
-from ppdet.structures import BatchTargets
+from ppdet.structures import IGNORE_LABEL, BatchTargets
 
 
 @dataclass(frozen=True)
@@ -42,51 +43,83 @@ class YoloTargets:
     classes: Tensor
 
 
-def best_anchors(boxes: Tensor, anchors: Sequence[Sequence[float]]) -> Tensor:
-    """The anchor of the most similar shape for each box: IoU of the two, laid corner on corner.
+class AnchorClaims(NamedTuple):
+    """Pairs of an object and an anchor that may predict it, R rows per image.
+
+    Attributes:
+        targets: The object of each row; label -1 in rows that are no pair.
+        anchors: ``[N, R]`` int64 in 0..B-1.
+        additional: ``[N, R]`` bool, pairs whose anchor is not the object's best one; None if there are none.
+    """
+
+    targets: BatchTargets
+    anchors: Tensor
+    additional: Optional[Tensor]
+
+
+def claim_anchors(
+    targets: BatchTargets, anchors: Sequence[Sequence[float]], *, iou_thresh: float = 1.0
+) -> AnchorClaims:
+    """The anchors of each object: that of the most similar shape, and those that are similar enough.
+
+    Similarity is the IoU of the two shapes, laid corner on corner.
 
     Args:
-        boxes: ``[N, G, 4]`` float32 xyxy in pixels of the network's input.
+        targets: Ground truth in pixels of the network's input, G rows per image.
         anchors: B (width, height) pairs in the same pixels.
+        iou_thresh: Anchors with a greater similarity than this predict the object too; from 1 on none do.
 
     Returns:
-        ``[N, G]`` int64 in 0..B-1; the first of equals.
+        One row per object, or per object and anchor if further anchors may take part. Of equally similar
+        anchors the first one is the best.
     """
-    sizes = (boxes[..., 2:] - boxes[..., :2]).unsqueeze(2)
-    shapes = paddle.to_tensor([list(anchor) for anchor in anchors], dtype=boxes.dtype)
+    sizes = (targets.boxes[..., 2:] - targets.boxes[..., :2]).unsqueeze(2)
+    shapes = paddle.to_tensor([list(anchor) for anchor in anchors], dtype=sizes.dtype)
     overlap = paddle.minimum(sizes, shapes).prod(axis=-1)
-    union = sizes.prod(axis=-1) + shapes.prod(axis=-1) - overlap
-    return paddle.argmax(overlap / union, axis=-1)
+    similarity = overlap / (sizes.prod(axis=-1) + shapes.prod(axis=-1) - overlap)
+    best = paddle.argmax(similarity, axis=-1)
+    if iou_thresh >= 1:
+        return AnchorClaims(targets, best, None)
+    numbers = paddle.arange(len(anchors), dtype=best.dtype) + paddle.zeros_like(best).unsqueeze(-1)
+    is_best = numbers == best.unsqueeze(-1)
+    claimed = is_best | (similarity > iou_thresh)
+
+    def repeated(values: Tensor) -> Tensor:
+        return paddle.stack([values] * len(anchors), axis=2).flatten(1, 2)
+
+    labels = repeated(targets.labels)
+    rows = BatchTargets(
+        boxes=repeated(targets.boxes),
+        labels=paddle.where(claimed.flatten(1), labels, paddle.full_like(labels, IGNORE_LABEL)),
+        is_crowd=repeated(targets.is_crowd),
+        weights=repeated(targets.weights),
+    )
+    return AnchorClaims(rows, numbers.flatten(1), ~is_best.flatten(1))
 
 
 def assign_yolo_targets(
-    targets: BatchTargets,
-    anchor_of_object: Tensor,
-    level: YoloLevel,
-    grid: tuple[int, int],
-    num_classes: int,
+    claims: AnchorClaims, level: YoloLevel, grid: tuple[int, int], num_classes: int
 ) -> YoloTargets:
     """Targets of one level.
 
-    An object belongs to the cell that its centre falls in and to its best anchor, if that is one of this
-    level's. Where several objects of an image have the same cell and anchor, the last one in the order of the
+    An object belongs to the cell that its centre falls in and to those of its anchors that are of this level.
+    Where several objects of an image have the same cell and anchor, the last one in the order of the
     annotations is responsible; the classes of the others stay targets too. This is how the published weights
-    were trained.
+    were trained. An anchor that is not the best of an object takes only a cell that no earlier object has.
 
     Args:
-        targets: Ground truth in pixels of the network's input. Padded rows, empty boxes and rows of weight
-            <= 0 are not assigned.
-        anchor_of_object: ``[N, G]`` from `best_anchors`.
+        claims: From `claim_anchors`. Padded rows, empty boxes and rows of weight <= 0 are not assigned.
         level: Anchors and stride.
         grid: (h, w).
         num_classes: K.
 
     Returns:
-        One row per object.
+        One row per row of the claims; G stands for R in its shapes.
     """
+    targets = claims.targets
     rows, columns = grid
     sizes = targets.boxes[..., 2:] - targets.boxes[..., :2]
-    here = anchor_of_object.unsqueeze(-1) == paddle.to_tensor(level.anchor_mask, dtype="int64")
+    here = claims.anchors.unsqueeze(-1) == paddle.to_tensor(level.anchor_mask, dtype="int64")
     assigned = (targets.labels >= 0) & (sizes > 0).all(axis=-1) & (targets.weights > 0) & here.any(axis=-1)
     anchor = paddle.argmax(here.astype("int32"), axis=-1)
 
@@ -96,7 +129,11 @@ def assign_yolo_targets(
     corner = paddle.minimum(paddle.clip(paddle.floor(position).astype("int64"), min=0), last)
     cells = (anchor * rows + corner[..., 1]) * columns + corner[..., 0]
 
-    same_cell = (cells.unsqueeze(2) == cells.unsqueeze(1)) & assigned.unsqueeze(2) & assigned.unsqueeze(1)
+    at_one_cell = cells.unsqueeze(2) == cells.unsqueeze(1)
+    if claims.additional is not None:
+        earlier = paddle.tril((at_one_cell & assigned.unsqueeze(1)).astype("int32"), diagonal=-1)
+        assigned = assigned & ~(claims.additional & earlier.astype("bool").any(axis=-1))
+    same_cell = at_one_cell & assigned.unsqueeze(2) & assigned.unsqueeze(1)
     replaced = paddle.triu(same_cell.astype("int32"), diagonal=1).astype("bool").any(axis=-1)
     one_hot = functional.one_hot(paddle.clip(targets.labels, min=0), num_classes)
     responsible = assigned & ~replaced

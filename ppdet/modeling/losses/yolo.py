@@ -15,7 +15,7 @@ from paddle.nn import functional
 from ppdet.config.errors import ArgumentError
 from ppdet.config.ranges import Fraction, Positive
 from ppdet.config.spec import Derived, Spec
-from ppdet.modeling.assign.yolo_targets import YoloTargets, assign_yolo_targets, best_anchors
+from ppdet.modeling.assign.yolo_targets import YoloTargets, assign_yolo_targets, claim_anchors
 from ppdet.modeling.layers.yolo_grid import (
     YoloLayout,
     YoloLevel,
@@ -41,6 +41,8 @@ class YOLOv3Loss:
         layout: Layout of the outputs, from the head.
         ignore_thresh: A cell without an object whose predicted box has a greater IoU than this with any
             object has no objectness target.
+        iou_thresh: Anchors whose shape has a greater IoU with an object than this predict it too, besides the
+            best one; 1 for the best one only. 2.x has it as ``Gt2YoloTarget.iou_thresh``.
         label_smooth: Class targets ``1 - d`` and ``d`` instead of 1 and 0, d = min(1 / K, 1 / 40).
         scale_x_y: Stretches the sigmoid of centres (see `decode_maps`); if not 1, centres learn by L1.
         iou_loss: Further loss on the boxes, or None.
@@ -55,6 +57,7 @@ class YOLOv3Loss:
         *,
         layout: Derived[YoloLayout],
         ignore_thresh: Fraction = 0.7,
+        iou_thresh: Fraction = 1.0,
         label_smooth: bool = False,
         scale_x_y: Positive = 1.0,
         iou_loss: Optional[Spec[IouLoss]] = None,
@@ -64,6 +67,7 @@ class YOLOv3Loss:
             raise ArgumentError("iou_aware_loss", "needs YOLOv3Head.iou_aware: true")
         self._layout = layout
         self._ignore_thresh = ignore_thresh
+        self._iou_thresh = iou_thresh
         smoothing = min(1.0 / layout.num_classes, _MOST_SMOOTHING) if label_smooth else 0.0
         self._class_targets = (smoothing, 1.0 - smoothing)
         self.scale_x_y = scale_x_y
@@ -86,21 +90,26 @@ class YOLOv3Loss:
 
     def per_level(self, outputs: Sequence[Tensor], targets: BatchTargets) -> list[dict[str, Tensor]]:
         """The same losses before their sum over levels; arguments as for a call."""
-        anchor_of_object = best_anchors(targets.boxes, self._layout.anchors)
+        claims = claim_anchors(targets, self._layout.anchors, iou_thresh=self._iou_thresh)
         losses = []
         for output, level in zip(outputs, self._layout.levels):
             grid = (output.shape[2], output.shape[3])
-            assigned = assign_yolo_targets(targets, anchor_of_object, level, grid, self._layout.num_classes)
-            losses.append(self._level_losses(output, targets, assigned, level))
+            assigned = assign_yolo_targets(claims, level, grid, self._layout.num_classes)
+            losses.append(self._level_losses(output, targets, claims.targets, assigned, level))
         return losses
 
     def _level_losses(
-        self, output: Tensor, targets: BatchTargets, assigned: YoloTargets, level: YoloLevel
+        self,
+        output: Tensor,
+        targets: BatchTargets,
+        claims: BatchTargets,
+        assigned: YoloTargets,
+        level: YoloLevel,
     ) -> dict[str, Tensor]:
         maps = split_maps(output, len(level.anchors), iou_aware=self._layout.iou_aware)
         rows = self._rows_at(output, assigned.cells, level)
         images = output.shape[0]
-        weights = assigned.responsible.astype("float32") * targets.weights
+        weights = assigned.responsible.astype("float32") * claims.weights
         box_weights = assigned.box_weights * weights
 
         def reduce(values: Tensor, weights: Tensor) -> Tensor:
@@ -117,10 +126,10 @@ class YOLOv3Loss:
         grid = (output.shape[2], output.shape[3])
         boxes = decode_cells(rows[..., :4], assigned.cells, level, grid, scale_x_y=self.scale_x_y)
         if self._iou_loss is not None:
-            losses["loss_iou"] = reduce(self._iou_loss(boxes, targets.boxes), box_weights)
+            losses["loss_iou"] = reduce(self._iou_loss(boxes, claims.boxes), box_weights)
         if self._iou_aware_loss is not None and maps.ious is not None:
             logits = paddle.take_along_axis(paddle.flatten(maps.ious, 1), assigned.cells, axis=1)
-            losses["loss_iou_aware"] = reduce(self._iou_aware_loss(logits, boxes, targets.boxes), weights)
+            losses["loss_iou_aware"] = reduce(self._iou_aware_loss(logits, boxes, claims.boxes), weights)
         return losses
 
     def _rows_at(self, output: Tensor, cells: Tensor, level: YoloLevel) -> Tensor:
