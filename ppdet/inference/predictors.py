@@ -20,8 +20,8 @@ class Predictor(ABC):
 
     runtime: str
 
-    def refresh(self) -> None:
-        """Take over weights that have changed since; what runs a file has none that change."""
+    def refresh(self) -> None:  # noqa: B027  (what runs a file has nothing to do)
+        """Take over weights that have changed since."""
 
     @abstractmethod
     def run(self, batch: Batch) -> Any:
@@ -40,8 +40,8 @@ class NativePredictor(Predictor):
     """The model itself, run by Paddle operation by operation: the reference for all others.
 
     Args:
-        model: A detector. Where `for_inference` copies it, the predictor keeps the weights of this moment until
-            it is refreshed.
+        model: A detector. Where `for_inference` copies it, the predictor keeps the weights of this moment
+            until it is refreshed.
     """
 
     runtime = "paddle dygraph"

@@ -44,6 +44,8 @@ class ZooEntry:
         megabytes: Size of its tensors in 10^6 bytes, where known.
         box_ap: Published COCO box AP in percent.
         mask_ap: Published COCO mask AP in percent.
+        parameters: Published number of parameters in millions.
+        gflops: Published cost of an image in 10^9 operations, two per multiplication and addition.
         conventions: Box conventions it was trained in; "" for the normal ones.
         class_names: Class names by label; empty for backbones.
         note: What a user should know.
@@ -59,6 +61,8 @@ class ZooEntry:
     megabytes: Optional[float] = None
     box_ap: Optional[float] = None
     mask_ap: Optional[float] = None
+    parameters: Optional[float] = None
+    gflops: Optional[float] = None
     conventions: str = ""
     class_names: tuple[str, ...] = ()
     note: str = ""
