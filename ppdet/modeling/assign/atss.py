@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import paddle
 from paddle import Tensor
 
+from ppdet.config.ranges import PositiveInt
 from ppdet.modeling.assign.soft_targets import SoftTargets, points_inside, settle, soft_targets
 from ppdet.ops.boxes import pairwise_iou
 from ppdet.structures import BatchTargets
@@ -22,9 +23,7 @@ class ATSSAssigner:
         topk: Candidates per object and level: the anchors with the nearest centres.
     """
 
-    def __init__(self, *, topk: int = 9) -> None:
-        if topk < 1:
-            raise ValueError(f"ATSSAssigner.topk: expected >= 1, got {topk}")
+    def __init__(self, *, topk: PositiveInt = 9) -> None:
         self.topk = topk
 
     @paddle.no_grad()

@@ -8,6 +8,7 @@ from __future__ import annotations
 import paddle
 from paddle import Tensor
 
+from ppdet.config.ranges import NonNegative, PositiveInt
 from ppdet.modeling.assign.soft_targets import SoftTargets, points_inside, settle, soft_targets
 from ppdet.modeling.layers.anchor_points import AnchorPoints
 from ppdet.ops.boxes import pairwise_iou
@@ -32,10 +33,13 @@ class TaskAlignedAssigner:
     """
 
     def __init__(
-        self, *, topk: int = 13, alpha: float = 1.0, beta: float = 6.0, is_close_gt: bool = False
+        self,
+        *,
+        topk: PositiveInt = 13,
+        alpha: NonNegative = 1.0,
+        beta: NonNegative = 6.0,
+        is_close_gt: bool = False,
     ) -> None:
-        if topk < 1:
-            raise ValueError(f"TaskAlignedAssigner.topk: expected >= 1, got {topk}")
         self.topk = topk
         self.alpha = alpha
         self.beta = beta

@@ -8,6 +8,7 @@ from typing import Optional
 import paddle
 from paddle import Tensor, nn
 
+from ppdet.config.ranges import NonNegativeInt, Positive, PositiveInt
 from ppdet.config.spec import Shared
 from ppdet.modeling.interfaces import Backbone
 from ppdet.modeling.layers.csp import BasicBlock, ChannelAttention
@@ -71,14 +72,14 @@ class CSPResNet(Backbone):
     def __init__(
         self,
         *,
-        layers: Sequence[int] = (3, 6, 6, 3),
-        channels: Sequence[int] = (64, 128, 256, 512, 1024),
+        layers: Sequence[PositiveInt] = (3, 6, 6, 3),
+        channels: Sequence[PositiveInt] = (64, 128, 256, 512, 1024),
         act: str = "swish",
         norm_type: Shared[str] = "bn",
-        return_idx: Sequence[int] = (1, 2, 3),
+        return_idx: Sequence[NonNegativeInt] = (1, 2, 3),
         use_large_stem: bool = True,
-        width_mult: Shared[float] = 1.0,
-        depth_mult: Shared[float] = 1.0,
+        width_mult: Shared[Positive] = 1.0,
+        depth_mult: Shared[Positive] = 1.0,
         use_alpha: bool = False,
     ) -> None:
         super().__init__()

@@ -7,6 +7,7 @@ import copy
 import paddle
 from paddle import Tensor
 
+from ppdet.config.ranges import NonNegativeInt, PositiveInt
 from ppdet.config.spec import Shared, Spec
 from ppdet.modeling.backbones.csp_resnet import CSPResNet
 from ppdet.modeling.detectors.single_stage import SingleStageDetector, required_targets
@@ -34,7 +35,7 @@ class PPYOLOE(SingleStageDetector):
     def __init__(
         self,
         *,
-        num_classes: Shared[int],
+        num_classes: Shared[PositiveInt],
         backbone: Spec[Backbone] = Spec.of(CSPResNet),  # noqa: B008  (a Spec is immutable)
         neck: Spec[Neck] = Spec.of(CustomCSPPAN),  # noqa: B008
         yolo_head: Spec[PPYOLOEHead] = Spec.of(PPYOLOEHead),  # noqa: B008
@@ -60,12 +61,12 @@ class PPYOLOEWithAuxHead(PPYOLOE):
     def __init__(
         self,
         *,
-        num_classes: Shared[int],
+        num_classes: Shared[PositiveInt],
         backbone: Spec[Backbone] = Spec.of(CSPResNet),  # noqa: B008  (a Spec is immutable)
         neck: Spec[Neck] = Spec.of(CustomCSPPAN),  # noqa: B008
         yolo_head: Spec[PPYOLOEHead] = Spec.of(PPYOLOEHead),  # noqa: B008
         aux_head: Spec[SimpleConvHead] = Spec.of(SimpleConvHead),  # noqa: B008
-        detach_epoch: int = 5,
+        detach_epoch: NonNegativeInt = 5,
     ) -> None:
         super().__init__(num_classes=num_classes, backbone=backbone, neck=neck, yolo_head=yolo_head)
         self.aux_neck = copy.deepcopy(self.neck)

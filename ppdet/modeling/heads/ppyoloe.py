@@ -14,6 +14,7 @@ from paddle import Tensor, nn
 from paddle.nn import functional
 
 from ppdet.config.errors import ArgumentError
+from ppdet.config.ranges import Fraction, NonNegative, NonNegativeInt, Positive, PositiveInt
 from ppdet.config.spec import Derived, Shared, Spec
 from ppdet.modeling.assign.atss import ATSSAssigner
 from ppdet.modeling.assign.soft_targets import SoftTargets
@@ -107,19 +108,19 @@ class PPYOLOEHead(DenseHead):
         self,
         *,
         in_shapes: Derived[list[FeatureShape]],
-        num_classes: Shared[int],
+        num_classes: Shared[PositiveInt],
         act: str = "swish",
         norm_type: Shared[str] = "bn",
-        fpn_strides: Optional[Sequence[int]] = None,
-        grid_cell_scale: float = 5.0,
-        grid_cell_offset: float = 0.5,
-        reg_max: int = 16,
-        static_assigner_epoch: int = 4,
+        fpn_strides: Optional[Sequence[PositiveInt]] = None,
+        grid_cell_scale: Positive = 5.0,
+        grid_cell_offset: Fraction = 0.5,
+        reg_max: PositiveInt = 16,
+        static_assigner_epoch: NonNegativeInt = 4,
         use_varifocal_loss: bool = True,
         static_assigner: Spec[ATSSAssigner] = Spec.of(ATSSAssigner),  # noqa: B008  (a Spec is immutable)
         assigner: Spec[TaskAlignedAssigner] = Spec.of(TaskAlignedAssigner),  # noqa: B008
         nms: Spec[MultiClassNMS] = _NMS,
-        loss_weight: Optional[Mapping[str, float]] = None,
+        loss_weight: Optional[Mapping[str, NonNegative]] = None,
         attn_conv: Optional[str] = "convbn",
     ) -> None:
         super().__init__()

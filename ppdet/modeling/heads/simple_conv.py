@@ -9,6 +9,7 @@ from paddle import Tensor, nn
 from paddle.nn import functional
 
 from ppdet.config.errors import ArgumentError
+from ppdet.config.ranges import NonNegativeInt, PositiveInt
 from ppdet.config.spec import Derived, Shared
 from ppdet.modeling.heads.ppyoloe import PRIOR, PointOutputs
 from ppdet.structures import FeatureShape
@@ -63,10 +64,10 @@ class SimpleConvHead(nn.Layer):
         self,
         *,
         in_shapes: Derived[list[FeatureShape]],
-        num_classes: Shared[int],
-        feat_out: int = 288,
-        num_convs: int = 1,
-        reg_max: int = 16,
+        num_classes: Shared[PositiveInt],
+        feat_out: PositiveInt = 288,
+        num_convs: NonNegativeInt = 1,
+        reg_max: PositiveInt = 16,
     ) -> None:
         super().__init__()
         channels = {shape.channels for shape in in_shapes}

@@ -12,6 +12,7 @@ import paddle
 from paddle import Tensor, nn
 from paddle.nn import functional
 
+from ppdet.config.ranges import Positive, PositiveInt
 from ppdet.config.spec import Derived, Shared
 from ppdet.modeling.interfaces import Neck
 from ppdet.modeling.layers.csp import BasicBlock
@@ -92,14 +93,14 @@ class CustomCSPPAN(Neck):
         self,
         *,
         in_shapes: Derived[list[FeatureShape]],
-        out_channels: Sequence[int] = (768, 384, 192),
+        out_channels: Sequence[PositiveInt] = (768, 384, 192),
         norm_type: Shared[str] = "bn",
         act: str = "swish",
-        stage_num: int = 1,
-        block_num: int = 3,
+        stage_num: PositiveInt = 1,
+        block_num: PositiveInt = 3,
         spp: bool = True,
-        width_mult: Shared[float] = 1.0,
-        depth_mult: Shared[float] = 1.0,
+        width_mult: Shared[Positive] = 1.0,
+        depth_mult: Shared[Positive] = 1.0,
         use_alpha: bool = False,
     ) -> None:
         super().__init__()
