@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 import pytest
 
-from ppdet.cli.export import usual_formats
+from ppdet.experiment.export import available_formats
 from ppdet.export import onnx as onnx_export
 from ppdet.export.bundle import export_model
 from ppdet.export.errors import ExportError, VerifyError
@@ -27,7 +27,7 @@ from ppdet.export.verify import Comparison, Listed, difference, generated_images
 from ppdet.inference.host import predict
 from ppdet.inference.predictors import NativePredictor
 from ppdet.inference.runner import ImageRunner
-from ppdet.inference.views import Tiling, augmented, fitted
+from ppdet.inference.views import Tiling, ViewOptions
 from ppdet.structures import Sample
 from tests.export.small import FAMILIES, NAMES, reader, small_model
 from tests.support import CAN_EXPORT_ONNX, requires_onnx
@@ -63,7 +63,7 @@ def test_without_the_packages_there_is_no_onnx(
     with pytest.raises(ExportError, match=cure):
         export_onnx(model, tmp_path, describe(model, reader(), NAMES))
     caplog.set_level("WARNING", "ppdet")
-    assert usual_formats() == ("paddle",)
+    assert available_formats() == ("paddle",)
     assert cure in caplog.text
 
 
@@ -83,7 +83,7 @@ def test_every_family_in_both_formats(name: str, tmp_path: Path) -> None:
 def several_looks_are_the_same(name: str, folder: Path) -> None:
     """Tiles at two sizes, mirrored too, merge to the same detections whatever runs the network."""
     model = small_model(name)
-    views = fitted(augmented(reader()), model)
+    views = ViewOptions(multi_scale=True).views(reader(), model.final_nms)
     views = replace(views, sizes=views.sizes[:2], tiling=Tiling((240, 200)))
     assert len(views.of(240, 320)) == 12
     predictors = [NativePredictor(model), *(ExportedPredictor(folder, r) for r in RUNTIMES)]
