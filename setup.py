@@ -69,6 +69,11 @@ setup(
             "onnxruntime>=1.17",
             PADDLE2ONNX,
             *DOCS,
+            # The tutorial is executed.
+            "ipykernel>=6.20",
+            "matplotlib>=3.7",
+            "nbclient>=0.8",
+            "nbformat>=5.7",
             "types-PyYAML",
             "types-tqdm",
             "pytest>=7.4",

@@ -31,6 +31,31 @@ PAGES = {
 }
 #: `[text](target)` and `![text](target "title")`; targets with a scheme and anchors of the same page stay.
 LINK = re.compile(r"(\]\()(?![a-z]+:|#)([^)#\s]+)")
+#: Start of the page `reference.md`.
+REFERENCE = """# Reference of what your own parts build on
+
+Signatures and docstrings from the code. What `import ppdet` offers directly is in the
+[API reference](api.md); how the parts fit together is in [extending ppdet](extending.md).
+"""
+#: What that page describes: objects that a user's own parts build on or receive.
+REFERENCE_OBJECTS = {
+    "Parts of a detector": [
+        "ppdet.modeling.interfaces.Detector",
+        "ppdet.modeling.interfaces.Backbone",
+        "ppdet.modeling.interfaces.Neck",
+        "ppdet.modeling.interfaces.DenseHead",
+    ],
+    "Data": ["ppdet.data.transforms.base.Transform", "ppdet.data.datasets.base.Dataset"],
+    "What parts hand to each other": [
+        "ppdet.structures.sample",
+        "ppdet.structures.batch",
+        "ppdet.structures.feature_shape",
+        "ppdet.structures.ground_truth",
+    ],
+    "Training": ["ppdet.engine.hooks", "ppdet.metrics.base.Metric"],
+    "Config": ["ppdet.config.spec", "ppdet.config.registry.register"],
+    "Operations": ["ppdet.ops.boxes", "ppdet.ops.nms", "ppdet.ops.losses"],
+}
 CODE = re.compile(r"^(```|~~~).*?^\1", re.MULTILINE | re.DOTALL)
 
 
@@ -119,6 +144,10 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
             waiting |= set(linked_files(text, source).values()) - done
         else:
             files.append(File.generated(config, place, content=(ROOT / source).read_bytes()))
+    lines = [REFERENCE]
+    for title, objects in REFERENCE_OBJECTS.items():
+        lines += [f"## {title}", *(f"\n::: {name}\n" for name in objects)]
+    files.append(File.generated(config, "reference.md", content="\n".join(lines)))
     return files
 
 
