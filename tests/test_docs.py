@@ -19,6 +19,7 @@ import pytest
 from tests.fake_coco import write_coco, write_split
 from tests.support import ROOT, requires_onnx
 
+PYTHON = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 BASH = re.compile(r"^```bash\n(.*?)^```", re.MULTILINE | re.DOTALL)
 YAML = re.compile(r"^```yaml\n# (configs/\S+\.yml)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\((?!https?:|#|mailto:)([^)#\s]+)")
@@ -119,6 +120,20 @@ def test_commands_run(page: Path, sandbox: Path) -> None:
     for command in commands_of(text):
         done = run(shortened(command), sandbox)
         assert done.returncode == 0, f"{command}\n{done.stdout[-2000:]}\n{done.stderr[-3000:]}"
+
+
+@pytest.mark.slow
+def test_python_of_the_readme_runs(sandbox: Path) -> None:
+    (block,) = PYTHON.findall((ROOT / "README.md").read_text("utf-8"))
+    name = '"quickstart_faster_rcnn"'
+    assert block.count(name) == 1
+    short = block.replace(name, f'ppdet.load_config({name}, {{"max_iters": 2, "worker_num": 0}})')
+    (sandbox / "readme.py").write_text(short, "utf-8")
+    data = "ppdet data synth dataset/quickstart --train 8 --val 2 --height 128 --width 128"
+    for command in (data, "python readme.py"):
+        done = run(command, sandbox)
+        assert done.returncode == 0, f"{command}\n{done.stdout[-2000:]}\n{done.stderr[-3000:]}"
+    assert (sandbox / "exported" / "export.json").is_file()
 
 
 @pytest.mark.parametrize("page", pages(), ids=lambda p: p.relative_to(ROOT).as_posix())

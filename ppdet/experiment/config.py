@@ -95,7 +95,7 @@ class Experiment:
         use_wandb: Log for Weights & Biases too.
         use_mlflow: Log for MLflow too.
         use_clearml: Log for ClearML too.
-        hooks: Hooks of the user's own, which look on while training.
+        hooks: Hooks of your own, called during training.
         plugins: Python files or modules with the user's own components. Listing one runs its code.
     """
 
