@@ -64,7 +64,7 @@ class Resolver:
                 continue
             if isinstance(node, Block):
                 if is_overridden(node):
-                    logger.warning("-o %s...: nothing in this configuration uses %s", key, key)
+                    logger.warning("override %s...: nothing in this configuration uses %s", key, key)
                 component = self._table.get(key)
                 self._arguments(component, schema_of(component), node, None, unused=True)
             elif not (isinstance(node, Leaf) and node.value is None):

@@ -70,7 +70,7 @@ def _write(path: Path, write: Callable[[Any], None]) -> dict[str, Any]:
     except FileError as error:
         raise CheckpointError(
             f"{error}. Nothing that was saved before is lost; make room or choose another save_dir, then "
-            "resume with -r auto"
+            "resume (-r)"
         ) from error
 
 
@@ -206,12 +206,12 @@ class RunFolder:
                 raise ValueError("its entries do not fit each other")
         except OSError as error:
             raise CheckpointError(
-                f"{self.path}: no checkpoint to resume from ({LEDGER}: {error.strerror}). Start without -r, "
-                "or give -r the path of a checkpoint"
+                f"{self.path}: no checkpoint to resume from ({LEDGER}: {error.strerror}). Start without "
+                "resume (-r), or give it the path of a checkpoint"
             ) from error
         except (ValueError, KeyError, TypeError) as error:
             raise CheckpointError(
-                f"{path}: damaged: {error}. Give -r the path of a checkpoint in the folder"
+                f"{path}: damaged: {error}. Resume (-r) from the path of a checkpoint in the folder"
             ) from error
         return dict(content)
 
@@ -228,7 +228,7 @@ class RunFolder:
         if path.suffix in _SUFFIXES:
             path = path.with_suffix("")
         if not any(_file(path, suffix).exists() for suffix in _SUFFIXES):
-            raise CheckpointError(f"{resume}: no folder and no checkpoint; -r takes auto, a folder or a path")
+            raise CheckpointError(f"{resume}: no such folder or checkpoint; resume (-r) takes auto or a path")
         row = None
         with contextlib.suppress(CheckpointError):  # moved elsewhere: files without a ledger are fine
             row = RunFolder(path.parent)._ledger()["saved"].get(path.name)
@@ -246,7 +246,7 @@ class RunFolder:
         if not _file(path, ".pdopt").exists():
             raise CheckpointError(
                 f"{_file(path, '.pdopt')}: missing, so training cannot continue exactly. To start from these "
-                f"weights instead, leave -r out and set pretrain_weights: {_file(path, '.pdparams')}"
+                f"weights instead, leave out resume (-r) and set pretrain_weights: {_file(path, '.pdparams')}"
             )
         try:
             weights = safe_pickle.load(_file(path, ".pdparams"), keep_names=True)
@@ -272,7 +272,8 @@ class RunFolder:
     ) -> Checkpoint:
         """A checkpoint whose `.pdopt` is not ours: that of 2.x, or nothing to continue from."""
         instead = (
-            f"To start from its weights, leave -r out and set pretrain_weights: {_file(path, '.pdparams')}"
+            "To start from its weights, leave out resume (-r) and set pretrain_weights: "
+            f"{_file(path, '.pdparams')}"
         )
         if "last_epoch" not in state or "LR_Scheduler" not in state:
             raise CheckpointError(

@@ -45,9 +45,9 @@ def check_weights(model: nn.Layer, weights: Mapping[str, np.ndarray], step: int)
     if bad:
         more = f" and {len(bad) - 3} more" if len(bad) > 3 else ""
         raise NonFiniteError(
-            f"step {step}: weights are not finite: {', '.join(bad[:3])}{more}. They are not saved. Go on "
-            "from the last checkpoint with -r auto and -o max_skipped=1, which checks every step's gradients "
-            "and keeps the one that is to blame"
+            f"step {step}: weights are not finite: {', '.join(bad[:3])}{more}. They are not saved. Resume "
+            "(-r) the last checkpoint with max_skipped: 1, which checks the gradients of each step and keeps "
+            "the batch that causes it"
         )
 
 

@@ -1,6 +1,6 @@
 """An experiment wired together: model, data, and what is done with them.
 
-Everything that the command line does is here as a function, so that a program or a notebook can do it too.
+Each part has a function of its own, for those who write their own loop; `ppdet.train` puts them together.
 """
 
 from __future__ import annotations
@@ -89,9 +89,7 @@ def require(experiment: Experiment, key: str) -> Spec[Any]:
     """
     spec: Optional[Spec[Any]] = getattr(experiment, key)
     if spec is None:
-        raise ConfigError(
-            [Problem(Place(str(experiment.source)), f"{key} is missing; this command needs it")]
-        )
+        raise ConfigError([Problem(Place(str(experiment.source)), f"{key} is missing, and needed here")])
     return spec
 
 

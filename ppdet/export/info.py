@@ -207,7 +207,7 @@ def describe(
     steps = preprocess_of(reader)
     if uint8_input and steps.unrounded:
         raise ExportError(
-            f"weights in the {model.conventions.name} conventions resize images in floats; leave out --uint8"
+            f"weights in the {model.conventions.name} conventions resize images in floats; leave out uint8"
         )
     nms = model.final_nms
     return ExportInfo(

@@ -51,7 +51,7 @@ def export_onnx(model: Detector, folder: Path, info: ExportInfo) -> Path:
     """
     reason = obstacle()
     if reason:
-        raise ExportError(f"{reason}. Or export with --formats paddle")
+        raise ExportError(f"{reason}. Or export the format paddle alone")
     target = folder / MODEL
     with tempfile.TemporaryDirectory() as scratch:
         prefix = Path(scratch) / "model"

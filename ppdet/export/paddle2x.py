@@ -61,7 +61,7 @@ def export_paddle2x(model: Detector, folder: Path, info: ExportInfo) -> Path:
             "or onnx, which put out a grid over each box"
         )
     if info.uint8_input:
-        raise ExportError("paddle2x takes normalised images, as the programs of 2.x give; leave out --uint8")
+        raise ExportError("paddle2x takes normalised images, as the programs of 2.x give; leave out uint8")
     target = folder / FOLDER
     target.mkdir(parents=True, exist_ok=True)
     save_program(TableProgram(model), target / "model", uint8_input=False)

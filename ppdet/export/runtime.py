@@ -45,7 +45,7 @@ def open_session(folder: Path, runtime: Runtime, *, bfloat16: bool = False) -> S
     place = paddle.get_device()
     gpu = int(place.partition(":")[2] or 0) if place.startswith("gpu") else None
     if bfloat16 and gpu is not None:
-        raise ExportError("paddle-bf16 is for CPUs; on a GPU use --runtime native or paddle")
+        raise ExportError("paddle-bf16 is for CPUs; on a GPU use the runtime native or paddle")
     if runtime == "paddle2x":
         return Paddle2xSession(folder, threads=usable_cores(), gpu=gpu)
     return PaddleSession(folder, threads=usable_cores(), gpu=gpu, bfloat16=bfloat16)
@@ -70,7 +70,7 @@ class ExportedPredictor(Predictor):
                 f"{folder} takes uint8 images; it is for serving (predict.py beside it), not for evaluation"
             )
         if runtime not in info.verified:
-            raise ExportError(f"{folder} was not verified for {runtime}; export it again without --no-verify")
+            raise ExportError(f"{folder} was not verified for {runtime}; export it again with verification")
         self._info = info
         self._session = open_session(folder, runtime, bfloat16=bfloat16)
         self.runtime = runtime_name(runtime) + ", bfloat16" * bfloat16

@@ -180,7 +180,7 @@ class _Plan:
         if stored and class_names and tuple(stored) != tuple(class_names) and taken_whole:
             notes.append(
                 f"the file's classes ({some(stored)}) are not the model's ({some(class_names)}); "
-                f"use --classes-from to take over only those with the same name"
+                f"classes_from (--classes-from) takes over only those of the same name"
             )
         return notes
 
@@ -193,7 +193,7 @@ def _check_backbone(report: LoadReport, state: Mapping[str, object]) -> None:
         raise WeightsError(
             f"{report.source}: only {len(keys) - len(lost)} of the {len(keys)} tensors of the backbone are "
             f"in the file; missing are {some(lost)}. Are these weights of another backbone? "
-            f"--allow-partial loads them all the same.\n{report.table()}"
+            f"allow_partial (--allow-partial) loads them nevertheless.\n{report.table()}"
         )
 
 
@@ -202,7 +202,7 @@ def _check_complete(report: LoadReport) -> None:
         raise WeightsError(
             f"{report.source}: {len(report.missing)} tensors of the model are not loaded: "
             f"{some(report.missing)}. Evaluating them would give noise. Use the config and the number of "
-            f"classes that belong to these weights, or --allow-partial.\n{report.table()}"
+            f"classes that belong to these weights, or allow_partial (--allow-partial).\n{report.table()}"
         )
 
 

@@ -196,7 +196,7 @@ def test_damaged_ledger_is_named(tmp_path: Path, text: str) -> None:
 def test_nothing_to_resume_is_an_error_not_a_fresh_start(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="no checkpoint to resume from"):
         RunFolder(tmp_path).load("auto")
-    with pytest.raises(CheckpointError, match="no folder and no checkpoint"):
+    with pytest.raises(CheckpointError, match="no such folder or checkpoint"):
         RunFolder(tmp_path).load("elsewhere/7")
 
 
