@@ -7,6 +7,10 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,7 +32,7 @@ from tests.modeling.small_rcnn import small_batch
 from tests.modeling.test_every_family import OBJECTS, small_ppyoloe, small_ppyoloe_aux
 from tests.modeling.test_soft_assign import MANY, NONE, ONE, targets_of
 from tests.oracles import ppyoloe as oracle
-from tests.support import GOLDENS, load_golden, requires_shared
+from tests.support import GOLDENS, ROOT, load_golden, requires_shared
 
 SHAPES = [FeatureShape(8, 64), FeatureShape(8, 32), FeatureShape(8, 16)]
 SIZES = (2, 4, 8)
@@ -92,6 +96,30 @@ def test_an_untrained_head_gives_every_class_one_percent() -> None:
     for logits, distances in zip(outputs.class_logits, outputs.box_logits):
         np.testing.assert_allclose(logits.numpy(), -math.log(99), rtol=1e-6)
         np.testing.assert_array_equal(distances.numpy(), 1.0)
+
+
+@pytest.mark.slow
+def test_two_processes_have_the_gradient_of_one(tmp_path: Path) -> None:
+    """The mean over processes, one of which has no objects, is that of a process with both images."""
+    from tests.modeling.ranks_run import losses_of
+
+    script = ROOT / "tests/modeling/ranks_run.py"
+    launcher = ["-m", "paddle.distributed.launch", "--nproc_per_node", "2", "--backend", "gloo"]
+    run = subprocess.run(
+        [sys.executable, *launcher, "--log_dir", str(tmp_path / "log"), str(script), str(tmp_path)],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert run.returncode == 0, run.stdout[-2000:] + run.stderr[-2000:]
+    losses_of(slice(0, 2), tmp_path, "both")
+    both = np.load(tmp_path / "both.npz")
+    ranks = [np.load(tmp_path / f"rank{rank}.npz") for rank in range(2)]
+    for name in ("loss_cls", "loss_iou", "loss_dfl"):
+        assert np.mean([r[name] for r in ranks]) == pytest.approx(float(both[name]), rel=1e-5)
+    gradient = np.concatenate([r["gradient"] for r in ranks]) / 2
+    np.testing.assert_allclose(gradient, both["gradient"], rtol=1e-4, atol=1e-7)
 
 
 @pytest.mark.parametrize("objects", [OBJECTS, [[], []]], ids=["one of two", "none"])

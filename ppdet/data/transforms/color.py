@@ -1,8 +1,11 @@
-"""Changes colours (the photometric distortion of Liu et al., "SSD", arXiv:1512.02325, section 2.2)."""
+"""Changes colours (the photometric distortion of Liu et al., "SSD", arXiv:1512.02325, section 2.2).
+
+By Pillow's rules, as 2.x does: on whole numbers of 0..255, in which results are cut.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -11,12 +14,6 @@ from ppdet.config.errors import ArgumentError
 from ppdet.config.ranges import AnyFloat, Fraction, NonNegative, NonNegativeInt
 from ppdet.data.transforms.base import Transform, pixels_hwc
 from ppdet.structures import Sample
-
-#: Weights of R, G, B in the brightness of a pixel (ITU-R BT.601).
-_LUMA = np.array([0.299, 0.587, 0.114])
-#: RGB to YIQ, the colour space of NTSC television, in which hue is an angle; and back.
-_TO_YIQ = np.array([[0.299, 0.587, 0.114], [0.596, -0.274, -0.321], [0.211, -0.523, 0.311]])
-_FROM_YIQ = np.array([[1.0, 0.956, 0.621], [1.0, -0.272, -0.647], [1.0, -1.107, 1.705]])
 
 
 class DistortParams(NamedTuple):
@@ -27,17 +24,16 @@ class DistortParams(NamedTuple):
 
 
 class RandomDistort(Transform[DistortParams]):
-    """Changes hue, saturation, contrast and brightness, each now and then. The result is float32, not
-    clipped.
+    """Changes hue, saturation, contrast and brightness, each now and then. The result is float32.
 
     Each of the four is [low, high, prob] with an amount drawn in low..high. As in 2.x, `prob` is the
-    probability of NOT doing it.
+    probability of NOT doing it, while that of the whole transform is the probability of doing anything.
 
     Args:
-        hue: Amount times pi is the angle in radians by which colours turn in YIQ.
+        hue: Amount is added to the hue, of which 256 are a full turn.
         saturation: Amount is the share of colour that stays; 0 is gray, above 1 is more colourful.
-        contrast: Amount is a factor on all values.
-        brightness: Amount is added to all values (0..255).
+        contrast: Amount is a factor on the distance to the mean gray of the image.
+        brightness: Amount is a factor on all values.
         random_apply: Take the four in a drawn order, else in a fixed one, hue before or after contrast.
         count: With `random_apply`, only the first so many of the order.
         random_channel: Swap the channels in one of two images.
@@ -97,33 +93,59 @@ class RandomDistort(Transform[DistortParams]):
 
 
 def distort(image: np.ndarray, operations: Sequence[tuple[str, float]]) -> np.ndarray:
-    """Operations on ``[H, W, 3]``, float32 if there are any; see `RandomDistort` for what the amounts mean.
+    """Operations on ``[H, W, 3]`` RGB of 0..255, one after the other; see `RandomDistort` for their amounts.
 
-    Each is an affine map of a pixel's colour, so all of them are one.
+    Returns:
+        ``[H, W, 3]`` float32. Whole numbers if there is any operation.
     """
+    if operations and image.dtype != np.uint8:
+        image = np.clip(image, 0, 255).astype(np.uint8)
+    for name, amount in operations:
+        image = _OPERATIONS[name](image, amount)
+    return image.astype(np.float32)
+
+
+def _hue(image: np.ndarray, amount: float) -> np.ndarray:
+    from PIL import Image
+
+    hsv = np.array(Image.fromarray(image).convert("HSV"))
+    turned = np.trunc(np.arange(256) + amount).astype(np.int64) % 256
+    hsv[..., 0] = turned.astype(np.uint8)[hsv[..., 0]]
+    return np.asarray(Image.fromarray(hsv, "HSV").convert("RGB"))
+
+
+def _saturation(image: np.ndarray, amount: float) -> np.ndarray:
+    gray = _gray(image).astype(np.float32)[..., None]
+    mixed = gray + np.float32(amount) * (image - gray)
+    return np.clip(mixed, 0, 255, out=mixed).astype(np.uint8)
+
+
+def _contrast(image: np.ndarray, amount: float) -> np.ndarray:
+    return _away_from(image, int(_gray(image).mean() + 0.5), amount)
+
+
+def _brightness(image: np.ndarray, amount: float) -> np.ndarray:
+    return _away_from(image, 0, amount)
+
+
+_OPERATIONS: Mapping[str, Callable[[np.ndarray, float], np.ndarray]] = {
+    "hue": _hue,
+    "saturation": _saturation,
+    "contrast": _contrast,
+    "brightness": _brightness,
+}
+
+
+def _gray(image: np.ndarray) -> np.ndarray:
+    """Brightness of each pixel (ITU-R BT.601), ``[H, W]`` uint8, in Pillow's fixed-point arithmetic."""
+    from PIL import Image
+
+    return np.asarray(Image.fromarray(image).convert("L"))
+
+
+def _away_from(image: np.ndarray, value: int, amount: float) -> np.ndarray:
+    """Every value moved to `amount` times its distance from one value, cut to 0..255 and to whole numbers."""
     import cv2
 
-    if not operations:
-        return image
-    matrix, offset = np.eye(3), np.zeros(3)
-    for name, amount in operations:
-        step, shift = _affine(name, amount)
-        matrix, offset = step @ matrix, step @ offset + shift
-    mapped: np.ndarray = cv2.transform(
-        image.astype(np.float32, copy=False), np.column_stack([matrix, offset])
-    )
-    return mapped
-
-
-def _affine(name: str, amount: float) -> tuple[np.ndarray, float]:
-    """Matrix ``[3, 3]`` and shift of one operation."""
-    if name == "hue":
-        cos, sin = np.cos(amount * np.pi), np.sin(amount * np.pi)
-        turn = np.array([[1.0, 0.0, 0.0], [0.0, cos, -sin], [0.0, sin, cos]])
-        return _FROM_YIQ @ turn @ _TO_YIQ, 0.0
-    if name == "saturation":
-        gray = np.tile(_LUMA, (3, 1))
-        return gray + amount * (np.eye(3) - gray), 0.0
-    if name == "contrast":
-        return np.eye(3) * amount, 0.0
-    return np.eye(3), amount
+    levels = value + np.float32(amount) * (np.arange(256, dtype=np.float32) - np.float32(value))
+    return cv2.LUT(image, np.clip(levels, 0, 255).astype(np.uint8))
