@@ -74,11 +74,12 @@ def quickstart() -> None:
     if is_trained(config):
         print(f"\n{RUN} holds a model trained with this config; remove it to train again")
     else:
-        step(["train", "-c", CONFIG])
+        step(["train", "-c", CONFIG, "--eval", "-o", "snapshot_epoch=2"])
         OUTPUT.mkdir(parents=True, exist_ok=True)
         TRAINED_WITH.write_text(config, "utf-8")
     report = OUTPUT / "metrics.json"
-    step(["eval", "-c", CONFIG, "--json", str(report), "--classwise"])
+    page = OUTPUT / "evaluation.html"
+    step(["eval", "-c", CONFIG, "--json", str(report), "--report", str(page), "--classwise"])
     pictures = OUTPUT / "predictions"
     step(["infer", "-c", CONFIG, "--infer_dir", f"{DATA}/val", "--output_dir", str(pictures)])
     contact_sheet(pictures, OUTPUT / "predictions.jpg")
@@ -86,6 +87,7 @@ def quickstart() -> None:
     print(table(json.loads(report.read_text("utf-8"))))
     print(f"\nfigures: {report}")
     print(f"pictures: {pictures}, some of them in {OUTPUT / 'predictions.jpg'}")
+    print(f"pages for a browser: {RUN / 'report.html'} (training), {page} (evaluation)")
     print(f"model: {RUN / 'model_final.pdparams'}")
     print("\nTry next: train on COCO or on your own data (README.md), or change the recipe here, e.g.")
     print(f"  .venv/bin/ppdet train -c {CONFIG} -o epoch=2 LearningRate.base_lr=0.01 filename=mine --eval")

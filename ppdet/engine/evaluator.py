@@ -12,12 +12,12 @@ from typing import Any, Callable, Optional, Protocol
 import numpy as np
 import paddle
 from paddle import Tensor, nn
-from tqdm import tqdm
 
 from ppdet.engine import distributed
 from ppdet.engine.state_dicts import seed_step
 from ppdet.structures import Detections
 from ppdet.utils.cpu import usable_cores
+from ppdet.utils.progress import progress
 
 logger = logging.getLogger(__name__)
 
@@ -61,12 +61,12 @@ def evaluate(
     """
     metric.reset()
     main = distributed.is_main()
-    progress = tqdm(loader, total=len(loader), desc="evaluate", unit="batch", disable=None if main else True)
+    batches = progress(loader, total=len(loader), desc="evaluate", unit="batch", quiet=not main)
     if distributed.world_size() == 1:
-        for batch in progress:
+        for batch in batches:
             metric.update(predict(batch))
         return metric.compute()
-    metric.update(distributed.gather([found for batch in progress for found in predict(batch)]))
+    metric.update(distributed.gather([found for batch in batches for found in predict(batch)]))
     return distributed.from_main(metric.compute() if main else {})
 
 
@@ -186,7 +186,7 @@ def evaluate_single(
     for index in range(min(warm_up, len(items))):
         _run(items[index], stages)
     seconds: dict[str, list[float]] = {stage.name: [] for stage in stages}
-    for index in tqdm(range(len(items)), desc="evaluate", unit="img", disable=None):
+    for index in progress(range(len(items)), total=len(items), desc="evaluate", unit="img"):
         found, times = _run(items[index], stages)
         for name, value in zip(seconds, times):
             seconds[name].append(value)

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Optional, Union
 
 import numpy as np
-from tqdm import tqdm
 
 from ppdet.data.transforms.base import pixels
 from ppdet.engine import distributed
@@ -33,6 +32,7 @@ from ppdet.inference.views import ViewOptions
 from ppdet.structures import Detections, Sample
 from ppdet.utils.errors import DataError, UserError
 from ppdet.utils.files import writable_folder
+from ppdet.utils.progress import progress
 
 #: File, or folder, of each output format in the output folder.
 FORMATS = {"json": "detections.json", "coco": "coco.json", "csv": "detections.csv", "yolo": "labels"}
@@ -170,8 +170,8 @@ class _Job:
         self.runner = self._detector.runner(len(samples), views=self._options.views, skip_corrupt=True)
         share = samples[distributed.rank() :: distributed.world_size()]
         found = self._detector.stream(self.runner, share)
-        for sample, detections in tqdm(
-            found, total=len(share), desc="infer", unit="img", disable=_quiet(share)
+        for sample, detections in progress(
+            found, total=len(share), desc="infer", unit="img", quiet=len(share) < 2
         ):
             known = self._truth.of(sample.path, sample.original_size) if self._truth is not None else None
             target = self.folder / places[sample.path]
@@ -199,7 +199,7 @@ class _Job:
             writer = VideoWriter(self.folder / stem, video.rate)
             stack.callback(writer.close)
             found = self._detector.stream(self.runner, video)
-            for sample, detections in tqdm(found, total=len(video) or None, desc="infer", unit="frame"):
+            for sample, detections in progress(found, total=len(video) or None, desc="infer", unit="frame"):
                 if self._options.draw:
                     writer.write(self._picture(sample, detections))
                 yield Result(
@@ -214,11 +214,6 @@ class _Job:
     def _picture(self, sample: Sample, detections: Detections) -> np.ndarray:
         names, threshold = self._detector.class_names, self._options.threshold
         return draw_detections(pixels(sample), detections, names, threshold=threshold)
-
-
-def _quiet(images: Sequence[Sample]) -> Optional[bool]:
-    """Whether to show no progress bar: for one image, or where the output is no terminal (None)."""
-    return True if len(images) < 2 else None
 
 
 def _gathered(results: Iterator[Result]) -> Iterator[Result]:

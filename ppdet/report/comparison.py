@@ -295,7 +295,7 @@ def config_differences(runs: Sequence[TrainingRun]) -> list[tuple[str, list[str]
     tables = []
     for run in runs:
         try:
-            tables.append(dict(_leaves(yaml.safe_load(run.config) or {})))
+            tables.append(dict(_leaves(yaml.load(run.config, _TaggedLoader) or {})))
         except yaml.YAMLError as error:
             raise ReportError(f"{run.folder}: config.yml cannot be read: {error}") from None
     rows = []
@@ -304,6 +304,18 @@ def config_differences(runs: Sequence[TrainingRun]) -> list[tuple[str, list[str]
         if len(set(values)) > 1 and key not in ("filename", "weights"):
             rows.append((key, values))
     return rows
+
+
+class _TaggedLoader(yaml.SafeLoader):
+    """Reads ``!Name {...}`` as a mapping with a ``name``; builds nothing."""
+
+
+def _tagged(loader: yaml.SafeLoader, name: str, node: yaml.Node) -> dict[str, Any]:
+    arguments = loader.construct_mapping(node, deep=True) if isinstance(node, yaml.MappingNode) else {}
+    return {"name": name, **{str(key): value for key, value in arguments.items()}}
+
+
+_TaggedLoader.add_multi_constructor("!", _tagged)
 
 
 def _leaves(value: Any, key: str = "") -> list[tuple[str, Any]]:

@@ -38,7 +38,7 @@ def test_images_are_listed_on_the_side_that_is_right(tmp_path: Path) -> None:
 
 def test_runs_are_compared_by_curves_and_config(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     one = write_run(tmp_path / "one")
-    config = "epoch: 4\nLearningRate: {base_lr: 0.02}\nreader:\n- {flip: 0.5}\n"
+    config = "epoch: 4\nLearningRate: {base_lr: 0.02}\nreader:\n- !Flip {prob: 0.5}\n"
     other = write_run(tmp_path / "other", steps=100, ap=lambda step: 0.1, config=config)
     assert main(["compare", str(one), str(other), "--output", str(tmp_path / "c.html")]) == 0
     assert "one has the highest score of its training" in capsys.readouterr().out
@@ -49,7 +49,8 @@ def test_runs_are_compared_by_curves_and_config(tmp_path: Path, capsys: pytest.C
     runs = [read_run(one), read_run(other)]
     assert config_differences(runs) == [
         ("LearningRate.base_lr", ["0.01", "0.02"]),
-        ("reader.0.flip", ["", "0.5"]),
+        ("reader.0.name", ["", "Flip"]),
+        ("reader.0.prob", ["", "0.5"]),
     ]
     assert overlaid_charts(runs[:1]) == []
 
