@@ -171,18 +171,18 @@ def verdict(
         if gap is None:
             sentences.append(f"{name} and {names[0]} cannot be compared: there are no objects.")
             continue
-        span = f"{signed(gap.low)} to {signed(gap.high)} AP with 95 % confidence"
         if gap.low > 0 or gap.high < 0:
             better, worse = (name, names[0]) if gap.value > 0 else (names[0], name)
+            least, most = sorted((abs(gap.low), abs(gap.high)))
             sentences.append(
-                f"{better} is better than {worse} by {abs(100 * gap.value):.1f} AP, and that is more than "
-                f"chance ({name} minus {names[0]}: {span})."
+                f"{better} is better than {worse} by {percent(abs(gap.value))} AP ({percent(least)} to "
+                f"{percent(most)} with 95 % confidence): that is more than chance."
             )
         else:
             sentences.append(
-                f"Whether {name} is better than {names[0]} cannot be told from these images: the "
-                f"difference is "
-                f"{signed(gap.value)} AP, and chance alone gives {span}."
+                f"Whether {name} is better than {names[0]} cannot be told from these images: it differs by "
+                f"{signed(gap.value)} AP, and anything from {signed(gap.low)} to {signed(gap.high)} would be "
+                "no surprise."
             )
     return " ".join(sentences)
 
