@@ -213,7 +213,6 @@ def test_four_levels_relu_and_towers_without_convolution() -> None:
     assert not any("conv" in name for name in built.stem_cls.state_dict())
 
 
-@requires_shared
 def test_units() -> None:
     arrays = load_golden("modern_units")[0]
     attention = ChannelAttention(6)

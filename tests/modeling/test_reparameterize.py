@@ -14,7 +14,7 @@ from paddle.nn import functional
 
 from ppdet.modeling.layers.repvgg import ConvBN, RepVGGBlock, activation_of
 from ppdet.modeling.reparameterize import for_inference
-from tests.support import load_golden, requires_shared
+from tests.support import load_golden
 
 units = functools.lru_cache(maxsize=1)(lambda: load_golden("modern_units")[0])
 
@@ -29,7 +29,6 @@ def golden_block(*, use_alpha: bool = True) -> RepVGGBlock:
     return block
 
 
-@requires_shared
 def test_branches_and_their_one_convolution_equal_the_golden() -> None:
     block, x = golden_block(), paddle.to_tensor(units()["repvgg/x"])
     expected = units()["repvgg/out"]
@@ -41,7 +40,6 @@ def test_branches_and_their_one_convolution_equal_the_golden() -> None:
         np.testing.assert_allclose(ours.numpy(), units()[key], rtol=0, atol=1e-5 * np.abs(units()[key]).max())
 
 
-@requires_shared
 def test_an_alpha_of_zero_switches_the_branch_off() -> None:
     """The reference takes 0 for 1 here, which is a slip of it: the golden equals our block without alpha."""
     x = paddle.to_tensor(units()["repvgg/x"])

@@ -17,7 +17,7 @@ from ppdet.modeling.assign.task_aligned import TaskAlignedAssigner
 from ppdet.modeling.layers.anchor_points import AnchorPoints, anchor_points
 from ppdet.structures import BatchTargets
 from tests.oracles import ppyoloe as oracle
-from tests.support import load_golden, requires_shared
+from tests.support import load_golden
 
 units = functools.lru_cache(maxsize=1)(lambda: load_golden("modern_units")[0])
 LEVELS = ((32, 5), (16, 10), (8, 20))
@@ -45,7 +45,6 @@ def golden_case(name: str) -> tuple[BatchTargets, paddle.Tensor, paddle.Tensor]:
     return targets_of(units()[f"{name}/gt_bbox"], labels), scores, boxes
 
 
-@requires_shared
 def test_points_and_squares_equal_the_golden() -> None:
     points = grid()
     np.testing.assert_array_equal(points.pixels.numpy(), units()["grid/points"])
@@ -63,7 +62,6 @@ def assert_equals_golden(found: SoftTargets, key: str) -> None:
     np.testing.assert_allclose(found.scores.numpy(), scores, rtol=0, atol=1e-5 * scores.max())
 
 
-@requires_shared
 @pytest.mark.parametrize("case", ["", "_crowded"])
 def test_atss_equals_the_golden(case: str) -> None:
     targets, _, boxes = golden_case(f"assign{case}")
@@ -71,7 +69,6 @@ def test_atss_equals_the_golden(case: str) -> None:
     assert_equals_golden(found, f"atss{case}")
 
 
-@requires_shared
 @pytest.mark.parametrize(("case", "close"), [("", False), ("_crowded", False), ("", True)])
 def test_task_aligned_equals_the_golden(case: str, close: bool) -> None:
     targets, scores, boxes = golden_case(f"assign{case}")

@@ -9,7 +9,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from ppdet.ops import losses
 from tests.ops.test_boxes import check_gradient
-from tests.support import load_golden, requires_shared
+from tests.support import load_golden
 
 
 def t(array):
@@ -145,7 +145,6 @@ def test_distribution_focal_loss():
     check_gradient(lambda x: losses.distribution_focal_loss(x, t(targets)), logits)
 
 
-@requires_shared
 def test_losses_of_one_stage_heads_equal_the_goldens():
     """The goldens have scores; d loss / d score = d loss / d logit / (p (1 - p))."""
     units, _ = load_golden("modern_units")
