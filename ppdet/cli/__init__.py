@@ -7,6 +7,8 @@ the program, 2 something the user can put right (also argparse's own), 130 stopp
 from __future__ import annotations
 
 import argparse
+import difflib
+import io
 import logging
 import os
 import sys
@@ -82,6 +84,10 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
 
         print(f"ppdet {ppdet.__version__}")
         return 0
+    if words and words[0] not in VERBS and not words[0].startswith("-"):
+        near = difflib.get_close_matches(words[0], VERBS, 1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        make_parser().error(f"there is no verb {words[0]!r}{hint} ({', '.join(VERBS)})")
     verb = make_parser().parse_args(words[:1]).verb
     debug = "--debug" in words
     _set_up_process(debug=debug)  # before a verb's module may import Paddle
@@ -122,7 +128,11 @@ def _report(error: UserError, *, debug: bool) -> int:
 
 def _set_up_process(*, debug: bool) -> None:
     """Logging to the screen, and Paddle's settings, which it reads while it is imported."""
-    logging.basicConfig(format="%(message)s", level=logging.WARNING, stream=sys.stderr)
+    for stream in (sys.stdout, sys.stderr):
+        # A class name in Chinese on a console of another alphabet is shown with escapes; it ends nothing.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    logging.basicConfig(format="%(message)s", level=logging.WARNING, handlers=[_LinesAboveBars(sys.stderr)])
     logging.getLogger("ppdet").setLevel(logging.DEBUG if debug else logging.INFO)
     logger.debug(settings_in_force())
     # Paddle's INFO lines about its own start-up say nothing to a user of this program.
@@ -130,6 +140,19 @@ def _set_up_process(*, debug: bool) -> None:
     if not debug:
         for message in ("No ccache found", "When training, we now always track global mean"):
             warnings.filterwarnings("ignore", message=message)
+
+
+class _LinesAboveBars(logging.StreamHandler):
+    """Writes log lines above the progress bars of a terminal, which would leave their remains in them."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Clear the bars, write the line, draw them again."""
+        tqdm = sys.modules.get("tqdm")  # without it there is no bar
+        if tqdm is None:
+            super().emit(record)
+        else:
+            with tqdm.tqdm.external_write_mode(file=self.stream):
+                super().emit(record)
 
 
 def _report_fault(error: Exception, *, debug: bool) -> None:

@@ -43,6 +43,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--no_draw", action="store_true", help="save the detections, draw nothing")
     parser.add_argument(
+        "--visualize",
+        choices=("True", "true", "False", "false"),
+        metavar="True|False",
+        help="PaddleDetection's spelling: False is --no_draw",
+    )
+    parser.add_argument(
         "--anno_path",
         metavar="FILE",
         help="COCO annotation file: its objects are drawn beside the detections, and its image ids go into "
@@ -76,26 +82,29 @@ def run(args: argparse.Namespace) -> int:
     from ppdet.experiment.predict import PredictOptions, predict
     from ppdet.inference.images import samples_of
     from ppdet.inference.video import Video
+    from ppdet.utils.files import expanded
 
     images = [path for path in (args.infer_img, args.infer_dir) if path]
     if bool(images) == bool(args.video_file):
         raise CommandError("name the input: --infer_img FILE, --infer_dir DIR, or --video_file FILE")
+    draw = not args.no_draw and args.visualize not in ("False", "false")
     options = PredictOptions(
         threshold=args.draw_threshold,
         save_threshold=args.save_threshold,
         formats=tuple(args.formats),
         json_path=Path(args.save_results) if args.save_results else None,
         annotations=Path(args.anno_path) if args.anno_path else None,
-        draw=not args.no_draw,
+        draw=draw,
         views=views_from(args),
     )
     source = Video(args.video_file) if args.video_file else images[0] if len(images) == 1 else images
     if not isinstance(source, Video):
-        samples_of(source)  # a missing folder is reported before the weights are loaded
+        # A missing folder is reported before the weights are loaded.
+        samples_of(source, leave_out=expanded(args.output_dir))
     result = predict(load_trained(args), source, args.output_dir, options)
     if not distributed.is_main():
         return 0
-    drawn = "" if args.no_draw else f"drawn in {result.folder}, "
+    drawn = f"drawn in {result.folder}, " if draw else ""
     print(
         f"{result.count} {'frames' if args.video_file else 'images'}, {result.objects} objects with a score "
         f"of at least {args.draw_threshold:g}: {drawn}"

@@ -306,12 +306,12 @@ TOP_LEVEL_KEYS: Mapping[str, Rule] = {
     "to_static": Only((False,), "training runs in dynamic graph mode"),
     "use_cinn": Only((False,), "training runs in dynamic graph mode"),
     "init_mode": Ignored("parameters have their own initialisers"),
-    "slice_infer": Only((False,), "sliced inference is not provided"),
-    "slice_size": Ignored("sliced inference is not provided"),
-    "overlap_ratio": Ignored("sliced inference is not provided"),
-    "combine_method": Ignored("sliced inference is not provided"),
-    "match_threshold": Ignored("sliced inference is not provided"),
-    "match_metric": Ignored("sliced inference is not provided"),
+    "slice_infer": Only((False,), "sliced inference is an option of eval and infer: --slice_infer"),
+    "slice_size": Ignored("an option of eval and infer: --slice_size"),
+    "overlap_ratio": Ignored("an option of eval and infer: --overlap_ratio"),
+    "combine_method": Ignored("an option of eval and infer: --combine_method"),
+    "match_threshold": Ignored("an option of eval and infer: --match_threshold"),
+    "match_metric": Ignored("pieces of an object are compared by their IoU"),
     "ema_filter_no_grad": Ignored("weights that do not change have themselves as their average"),
     "early_stop": Only(
         (False, None), "not provided by this name; `patience` stops early, see docs/training.md"

@@ -13,7 +13,17 @@ from typing import Any, Union
 
 from ppdet.config.errors import ConfigError, Place, Problem
 from ppdet.config.parse import parse
-from ppdet.config.tree import OVERRIDE, Block, Leaf, Listing, Node, component_name, merge
+from ppdet.config.tree import (
+    OVERRIDE,
+    Block,
+    Leaf,
+    Listing,
+    Node,
+    class_name,
+    component_name,
+    is_overridden,
+    merge,
+)
 
 #: ``"a.b=value"`` items, or a mapping of dotted keys to Python values.
 Overrides = Union[Sequence[str], Mapping[str, Any]]
@@ -52,7 +62,9 @@ def apply_override(root: Block, text: str, problems: list[Problem]) -> Block:
     """The tree with one value set.
 
     A step of the path is a key, the index of a list item, or the name of the component that a list item
-    describes. Missing blocks are made; a component given by its bare name becomes a block of that name.
+    describes, which null takes out of the list. Missing blocks are made; a component given by its bare name
+    becomes a block of that name. Where the class of a component changes (``optimizer.type=AdamW``), the
+    arguments of the old one do not carry over.
 
     Args:
         root: The tree.
@@ -121,12 +133,24 @@ def _set(node: Node, steps: tuple[str, ...], value: Node) -> Node:
     if isinstance(node, Leaf):
         node = _opened(node)
     here, rest = steps[0], steps[1:]
+    if here in ("name", "type") and not rest and isinstance(value, Leaf) and isinstance(value.value, str):
+        return _of_class(node, here, value)
     key = next((k for k in node.items if str(k) == here), here)
     if key in node.items:
         changed = _set(node.items[key], rest, value)
     else:
         changed = _set(Block({}, Place(OVERRIDE)), rest, value) if rest else value
     return Block({**node.items, key: changed}, node.place, node.tag)
+
+
+def _of_class(node: Block, key: str, value: Leaf) -> Block:
+    """A component whose class is changed; of its arguments those stay that overrides have set."""
+    changed = merge(node, Block({key: value}, Place(OVERRIDE)))
+    assert isinstance(changed, Block)
+    if class_name(node) in ("", value.value):
+        return changed
+    stays = {k: part for k, part in node.items.items() if is_overridden(part) and k not in ("name", "type")}
+    return Block({key: value, **stays}, node.place)
 
 
 def _opened(leaf: Leaf) -> Block:
@@ -149,6 +173,8 @@ def _set_item(listing: Listing, steps: tuple[str, ...], value: Node) -> Node:
         if len(found) != 1:
             raise _UnreachableError(_no_such_item(here, names, found))
         index = found[0]
+    if not rest and names[index] and isinstance(value, Leaf) and value.value is None:
+        return Listing((*listing.items[:index], *listing.items[index + 1 :]), listing.place)
     item = listing.items[index]
     if isinstance(item, Block) and _is_one_key(item):
         ((key, inner),) = item.items.items()

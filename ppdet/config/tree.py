@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Union
 
 from ppdet.config.errors import Place
+
+logger = logging.getLogger(__name__)
+
+#: ``type:`` of a weight decay is no class of its own: both take the same arguments.
+_KINDS_OF_DECAY = frozenset({"L1", "L2"})
 
 #: File of a place that is an override: ``-o key=value``, or an item of `load_config`'s `overrides`.
 OVERRIDE = "override"
@@ -56,17 +62,27 @@ def component_name(node: Block) -> str:
     return named.value if isinstance(named, Leaf) and isinstance(named.value, str) else ""
 
 
+def class_name(node: Block) -> str:
+    """As `component_name`, or what ``type:`` says, as 2.x writes optimisers; "" if neither is there."""
+    kind = node.items.get("type")
+    plain_type = isinstance(kind, Leaf) and isinstance(kind.value, str) and kind.value not in _KINDS_OF_DECAY
+    return component_name(node) or (str(kind.value) if isinstance(kind, Leaf) and plain_type else "")
+
+
 def merge(base: Node, over: Node) -> Node:
     """`over` on top of `base`.
 
-    Mappings merge key by key; lists and values replace. A mapping also replaces another component's
-    (other name), and one written as ``!Name {...}`` replaces everything: in 2.x such an object is whole.
-    What comes from an override is never replaced by what comes from a file.
+    Mappings merge key by key; lists and values replace. A mapping also replaces another component's: what was
+    said for one class is not handed to another. One written as ``!Name {...}`` replaces everything: in 2.x
+    such an object is whole. What comes from an override is never replaced by what comes from a file.
     """
     if isinstance(base, Block) and isinstance(over, Block):
-        names = component_name(base), component_name(over)
+        names = class_name(base), class_name(over)
+        differ = bool(names[0] and names[1] and names[0] != names[1])
+        if differ and not is_overridden(base):
+            return _replaced(base, over)
         by_tag_in_file = over.tag and not is_overridden(base)
-        if not by_tag_in_file and (not names[1] or not names[0] or names[0] == names[1]):
+        if not by_tag_in_file and not differ:
             items = dict(base.items)
             for key, node in over.items.items():
                 items[key] = merge(items[key], node) if key in items else node
@@ -74,6 +90,29 @@ def merge(base: Node, over: Node) -> Node:
     if is_overridden(base) and not is_overridden(over):
         return base
     return over
+
+
+def _replaced(base: Block, over: Block) -> Block:
+    """A component in place of one of another class; says which arguments do not carry over.
+
+    ``argument: null`` takes out what the old class had.
+    """
+    lost = [str(key) for key in base.items if key not in ("name", "type")]
+    items = {
+        key: node
+        for key, node in over.items.items()
+        if not (isinstance(node, Leaf) and node.value is None and str(key) in lost)
+    }
+    if lost:
+        logger.info(
+            "%s: %s replaces %s (%s), whose %s do not carry over",
+            over.place,
+            class_name(over),
+            class_name(base),
+            base.place,
+            ", ".join(lost),
+        )
+    return Block(items, over.place, over.tag)
 
 
 def with_paths(node: Node, path: tuple[str, ...] = ()) -> Node:

@@ -34,8 +34,8 @@ def require_folder(path: Path, what: str) -> None:
     hint = f"; {there} exists" if there is not None else ""
     state = "is not a folder" if path.exists() else "does not exist"
     raise DataError(
-        f"{what} {path} {state}{hint}. Put the dataset there, or point dataset_dir at it "
-        "(-o TrainDataset.dataset_dir=...). Layouts: dataset/README.md"
+        f"{what} {path} {state}{hint}. Put the dataset there, or correct the path (in a configuration "
+        "dataset_dir, image_dir and anno_path of the block). Layouts: dataset/README.md"
     )
 
 

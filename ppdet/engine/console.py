@@ -46,7 +46,6 @@ class ProgressBar(Hook):
         line = describe(log, trainer.last_step)
         if self._bar is not None and not self._bar.disable:
             self._bar.set_postfix_str(f"loss {log.losses['loss']:.4f} lr {log.learning_rate:.2e}")
-            self._bar.clear()
         logger.info(line)
 
     def after_train(self, trainer: Run) -> None:

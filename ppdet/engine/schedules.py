@@ -124,6 +124,11 @@ class Decay(Schedule, ABC):
     def rate(self, base_lr: float, step: int, steps_per_epoch: int, warmup_steps: int) -> float:
         """Rate at a step, after the warm-up."""
 
+    def misfits(self, epochs: int) -> list[str]:
+        """What of the decay a training of so many epochs does not reach, with values that would fit."""
+        del epochs
+        return []
+
 
 class PiecewiseDecay(Decay):
     """Constant between milestones.
@@ -165,6 +170,20 @@ class PiecewiseDecay(Decay):
             return self._values[passed]
         return base_lr * self._factors[passed]
 
+    def misfits(self, epochs: int) -> list[str]:
+        """Milestones behind the end of a training."""
+        behind = [milestone for milestone in self._milestones if milestone >= epochs]
+        if not behind:
+            return []
+        last = self._milestones[-1]
+        # At the same shares of the training, of which the last milestone leaves a twelfth.
+        shares = (round(milestone / last * epochs * 11 / 12) for milestone in self._milestones)
+        fitting = sorted({min(share, epochs - 1) for share in shares} - {0})
+        return [
+            f"the rate never falls at epoch {', '.join(map(str, behind))}: the training has {epochs} epochs; "
+            f"PiecewiseDecay.milestones: {fitting} fits"
+        ]
+
 
 class CosineDecay(Decay):
     """Half a cosine from the end of the warm-up (Loshchilov and Hutter, arXiv:1608.03983, eq. 5).
@@ -202,6 +221,15 @@ class CosineDecay(Decay):
             return lowest
         return lowest + (base_lr - lowest) * 0.5 * (math.cos(math.pi * passed / length) + 1)
 
+    def misfits(self, epochs: int) -> list[str]:
+        """A cosine that a training leaves before its middle; some recipes leave it shortly before its end."""
+        if self._max_epochs <= 2 * epochs:
+            return []
+        return [
+            f"the rate falls over {self._max_epochs} epochs, the training has {epochs}; "
+            f"CosineDecay.max_epochs: {epochs} fits"
+        ]
+
 
 class LearningRateSchedule(LRScheduler):
     """The rate of every step; what an optimiser takes. ``last_epoch`` counts optimiser steps, as in Paddle.
@@ -236,6 +264,20 @@ class LearningRateSchedule(LRScheduler):
             start = self._decayed(0) if self._is_absolute else float(self.base_lr)
             return self._scale * start * self._warmup.factor(step / self._warmup_steps)
         return self._scale * self._decayed(step)
+
+    def misfits(self, steps: int) -> list[str]:
+        """What of the schedule a training of so many steps does not reach, with values that would fit."""
+        found = []
+        epochs = max(1, math.ceil(steps / self._steps_per_epoch))
+        if self._warmup is not None and self._warmup_steps >= steps:
+            reached = self.rate_at(steps - 1) / self.rate_at(self._warmup_steps)
+            found.append(
+                f"the warm-up lasts {self._warmup_steps} steps, the training {steps}: the rate reaches "
+                f"{reached:.0%} of its peak; {type(self._warmup).__name__}.steps: {max(1, steps // 10)} fits"
+            )
+        if self._decay is not None:
+            found += self._decay.misfits(epochs)
+        return found
 
     @property
     def _is_absolute(self) -> bool:

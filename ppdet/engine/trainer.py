@@ -31,7 +31,7 @@ from ppdet.engine.state_dicts import Progress, seed_step
 from ppdet.engine.step import TrainStep
 from ppdet.structures import Batch
 from ppdet.utils.errors import TrainingError
-from ppdet.utils.scores import choose
+from ppdet.utils.scores import choose, flatten
 
 logger = logging.getLogger(__name__)
 
@@ -359,7 +359,8 @@ class Trainer:
         folder = self.folder if distributed.is_main() else None
         if progress.improve(value, settings.best_is) and folder is not None:
             folder.save_best(self.state.weights(), progress.to_dict(), self._metrics)
-        logger.info("%s %.4f, best %s at step %s", name, value, progress.best, progress.best_step)
+        best = f"best {name} {progress.best:.4f} at step {progress.best_step}"
+        logger.info("%s, %s", ", ".join(_headline(self._metrics, name)), best)
         if saved_as is not None and folder is not None:
             folder.note(saved_as, progress.to_dict())
         if settings.patience is not None and progress.since_best >= settings.patience:
@@ -374,3 +375,10 @@ class Trainer:
         self.folder.save(name, weights, self.state.rest())
         for hook in self.hooks:
             hook.after_save(self, self.folder.path / name)
+
+
+def _headline(metrics: Metrics, chosen: str) -> list[str]:
+    """The numbers that an evaluation is known by: AP and AP50 of every task, and the one that decides."""
+    numbers = flatten(metrics)
+    names = [name for name in numbers if name.rpartition(".")[2] in ("AP", "AP50", "mAP")]
+    return [f"{name} {numbers[name]:.4f}" for name in dict.fromkeys([*names, chosen])]

@@ -106,7 +106,11 @@ def build_dataset(experiment: Experiment, key: str, categories: Optional[Categor
     """
     spec = require(experiment, key)
     takes_categories = "categories" in schema_of(spec.component)
-    built = spec.build(categories=categories) if takes_categories else spec.build()
+    try:
+        built = spec.build(categories=categories) if takes_categories else spec.build()
+    except DataError as error:
+        error.args = (f"{key}: {error}",)  # of two datasets in the same folders, this one
+        raise
     dataset = as_dataset(built, name=key, categories=categories)
     check_classes(experiment, key, dataset)
     return dataset

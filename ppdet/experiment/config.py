@@ -257,6 +257,7 @@ def as_experiment(config: Union[str, os.PathLike[str], Experiment], overrides: O
 
 
 def _resolved(root: Block, source: Path, problems: list[Problem], *, run_plugins: bool) -> Experiment:
+    _require_experiment(root)
     plugins = _plugins(root)
     table = Table(import_plugins(plugins, problems, run=run_plugins))
     root = move_keys(root, problems)
@@ -279,6 +280,29 @@ def _with_argument(value: Any, name: str, new: Any) -> Any:
     if parameter is not None and parameter.shared:
         arguments[name] = new
     return Spec(value.component, arguments, value.origin, value.origins)
+
+
+def _require_experiment(root: Block) -> None:
+    """Tell the description of a YOLO dataset from a configuration.
+
+    Raises:
+        ConfigError: If it is one.
+    """
+    if (
+        "architecture" not in root.items
+        and "names" in root.items
+        and {"train", "val", "nc"} & set(root.items)
+    ):
+        raise ConfigError(
+            [
+                Problem(
+                    root.place,
+                    "this describes a YOLO dataset, it is no configuration. Convert the dataset (ppdet data "
+                    "convert --dataset_type yolo --label_list this file) and choose a configuration "
+                    "(ppdet configs list)",
+                )
+            ]
+        )
 
 
 def _made(arguments: Mapping[str, Any], source: Path, origins: Mapping[str, Place]) -> Experiment:

@@ -27,11 +27,11 @@ from ppdet.inference.results import (
 from ppdet.inference.runner import ImageRunner
 from ppdet.inference.truth import TruthFile
 from ppdet.inference.video import SUFFIXES as VIDEO_SUFFIXES
-from ppdet.inference.video import Video, VideoWriter
+from ppdet.inference.video import WRITTEN_VIDEOS, Video, VideoWriter
 from ppdet.inference.views import ViewOptions
 from ppdet.structures import Detections, Sample
 from ppdet.utils.errors import DataError, UserError
-from ppdet.utils.files import writable_folder
+from ppdet.utils.files import expanded, writable_folder
 from ppdet.utils.progress import progress
 
 #: File, or folder, of each output format in the output folder.
@@ -70,7 +70,7 @@ class PredictOptions:
         """Where each format goes."""
         files = {name: folder / FORMATS[name] for name in dict.fromkeys(self.formats)}
         if self.json_path is not None:
-            files["json"] = self.json_path
+            files["json"] = expanded(self.json_path)
         return files
 
 
@@ -121,8 +121,8 @@ def predict(
         raise UserError(f"{source.path}: a video is processed by one process; start one")
     truth = None
     if options.annotations is not None:
-        truth = TruthFile(options.annotations, detector.class_names)
-    job = _Job(detector, writable_folder(output_dir), options, truth)
+        truth = TruthFile(expanded(options.annotations), detector.class_names)
+    job = _Job(detector, writable_folder(expanded(output_dir)), options, truth)
     results = job.video(source) if isinstance(source, Video) else _gathered(job.images(source))
     count = objects = 0
     with contextlib.ExitStack() as stack:
@@ -158,17 +158,26 @@ class _Job:
             if name == "json":
                 yield JsonWriter(path, names)
             elif name == "coco":
-                yield CocoWriter(path, names, None if self._truth is None else self._truth.category_ids)
+                truth = self._truth
+                ids = (None, 1) if truth is None else (truth.category_ids, truth.free_id)
+                yield CocoWriter(path, names, *ids)
             else:
                 yield (CsvWriter if name == "csv" else YoloWriter)(path, names)
 
     def images(self, source: Union[Image, Iterable[Image]]) -> Iterator[Result]:
-        """Results of this process's share of the images, in their order; draws each."""
-        samples = samples_of(source)
-        root = source if isinstance(source, (str, os.PathLike)) and Path(source).is_dir() else None
+        """Results of this process's share of the images, in their order; each is drawn as it comes.
+
+        Raises:
+            UserError: If there are no images, or an output would replace one of them.
+        """
+        samples = samples_of(source, leave_out=self.folder)
+        root = expanded(source) if isinstance(source, (str, os.PathLike)) else None
         places = drawn_names([sample.path for sample in samples], root)
+        self._require_new_files([sample.path for sample in samples], places.values())
         self.runner = self._detector.runner(len(samples), views=self._options.views, skip_corrupt=True)
-        share = samples[distributed.rank() :: distributed.world_size()]
+        return self._drawn_images(samples[distributed.rank() :: distributed.world_size()], places)
+
+    def _drawn_images(self, share: Sequence[Sample], places: Mapping[str, str]) -> Iterator[Result]:
         found = self._detector.stream(self.runner, share)
         for sample, detections in progress(
             found, total=len(share), desc="infer", unit="img", quiet=len(share) < 2
@@ -192,9 +201,17 @@ class _Job:
             )
 
     def video(self, video: Video) -> Iterator[Result]:
-        """Results of all frames; draws them into a video of the same name."""
-        self.runner = self._detector.runner(len(video), views=self._options.views)
+        """Results of all frames, which are drawn into a video of the same name.
+
+        Raises:
+            UserError: If that would replace the video.
+        """
         stem = Path(video.path).stem
+        self._require_new_files([video.path], [f"{stem}{suffix}" for suffix in WRITTEN_VIDEOS])
+        self.runner = self._detector.runner(len(video), views=self._options.views)
+        return self._drawn_frames(video, stem)
+
+    def _drawn_frames(self, video: Video, stem: str) -> Iterator[Result]:
         with contextlib.ExitStack() as stack:
             writer = VideoWriter(self.folder / stem, video.rate)
             stack.callback(writer.close)
@@ -211,9 +228,33 @@ class _Job:
                     frame=sample.image_id,
                 )
 
+    def _require_new_files(self, inputs: Iterable[str], drawn: Iterable[str]) -> None:
+        """Check, before the first image is read, that no output is an input; links lead to what they mean.
+
+        Raises:
+            UserError: If one is.
+        """
+        annotations = self._options.annotations
+        read = [*map(Path, inputs), *([] if annotations is None else [annotations])]
+        pictures = [self.folder / place for place in drawn] if self._options.draw else []
+        written = [*pictures, *self._options.files(self.folder).values()]
+        known = {_identity(path) for path in read if path.is_file()}
+        for path in written:
+            if path.is_file() and _identity(path) in known:
+                raise UserError(
+                    f"output_dir {self.folder}: {path} is an input and would be written over; "
+                    "choose another folder"
+                )
+
     def _picture(self, sample: Sample, detections: Detections) -> np.ndarray:
         names, threshold = self._detector.class_names, self._options.threshold
         return draw_detections(pixels(sample), detections, names, threshold=threshold)
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    """Device and number of a file: the same under every name and through every link."""
+    state = path.stat()
+    return state.st_dev, state.st_ino
 
 
 def _gathered(results: Iterator[Result]) -> Iterator[Result]:
@@ -231,7 +272,7 @@ def drawn_names(paths: Sequence[str], root: Union[str, os.PathLike[str], None]) 
     names: dict[str, str] = {}
     taken: set[str] = set()
     for path in paths:
-        inside = root is not None and Path(path).is_relative_to(root)
+        inside = root is not None and Path(path) != Path(root) and Path(path).is_relative_to(root)
         place = Path(path).relative_to(str(root)) if inside else Path(Path(path).name)
         if place.suffix.lower() not in WRITTEN:
             place = place.with_suffix(".png")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from ppdet.experiment.evaluate import Evaluation, training_evaluation
 from ppdet.experiment.run import build_trainer
 from ppdet.structures import Categories, Sample
 from ppdet.utils.errors import TrainingError
-from ppdet.utils.files import writable_folder, write_text
+from ppdet.utils.files import expanded, writable_folder, write_text
 from ppdet.utils.metadata import CheckpointMetadata
 from ppdet.utils.tables import text_table
 from ppdet.zoo import Purpose, class_names_of, load_weights, read_source
@@ -30,6 +31,9 @@ from ppdet.zoo.locate import is_remote
 
 #: The resolved configuration, beside the checkpoints.
 RESOLVED = "config.yml"
+
+#: Lines about changes that a summary shows.
+_MOST_CHANGES = 20
 
 #: ``{"train": ..., "eval": ...}``: each a dataset, or a sequence of samples with boxes.
 Datasets = Mapping[str, Union[Dataset, Sequence[Sample]]]
@@ -106,6 +110,8 @@ class TrainingPlan:
         folder: Where it will write.
         device: Where it computes.
         starts_from: The checkpoint or weights that it starts from, for people.
+        changes: What the configuration says otherwise than that of the run which is resumed, as lines of a
+            diff.
     """
 
     experiment: Experiment
@@ -115,6 +121,7 @@ class TrainingPlan:
     folder: Path
     device: str
     starts_from: str
+    changes: tuple[str, ...] = ()
 
     def run(self) -> TrainResult:
         """Train.
@@ -165,6 +172,8 @@ class TrainingPlan:
             ("learning rate", self._rates(steps)),
             ("device", self.device),
             ("output", self.folder.as_posix()),
+            *(("differs", line) for line in self.changes),
+            *(("warning", text) for text in parts.schedule.misfits(steps)),
         ]
         return text_table(rows, align="<")
 
@@ -217,7 +226,7 @@ def plan_training(
     experiment = as_experiment(config)
     chosen = set_device(device, use_gpu=experiment.use_gpu)
     distributed.start()
-    folder = Path(experiment.save_dir) / experiment.name
+    folder = expanded(experiment.save_dir) / experiment.name
     parts = build_training(experiment, _dataset(datasets, "train"))
     start = weights or experiment.pretrain_weights
     if resume is None and start is not None and not download and is_remote(start):
@@ -225,19 +234,16 @@ def plan_training(
     elif resume is None and start is not None:
         _load_pretrained(parts, start, classes_from=classes_from, allow_partial=allow_partial)
     validation, evaluation = _validation(experiment, parts, datasets) if evaluate else (None, None)
+    metadata = _metadata(experiment, parts)
     trainer = build_trainer(
-        experiment,
-        parts,
-        folder,
-        evaluation=evaluation,
-        metadata=_metadata(experiment, parts),
-        hooks=hooks,
-        profile=profile,
+        experiment, parts, folder, evaluation=evaluation, metadata=metadata, hooks=hooks, profile=profile
     )
-    if resume is not None:
-        trainer.resume(os.fspath(resume))
-        start = f"step {trainer.progress.step} of {folder if resume == 'auto' else resume}"
-    return TrainingPlan(experiment, parts, validation, trainer, folder, chosen, start or "random weights")
+    resumed = folder if resume == "auto" else resume
+    if resumed is not None:
+        trainer.resume(os.fspath(resume or resumed))
+        start = f"step {trainer.progress.step} of {resumed}"
+    start, changes = start or "random weights", _changes(experiment, resumed)
+    return TrainingPlan(experiment, parts, validation, trainer, folder, chosen, start, changes)
 
 
 def _dataset(
@@ -289,3 +295,17 @@ def _metadata(experiment: Experiment, parts: Training) -> CheckpointMetadata:
         version=__version__,
         conventions=conventions_of(parts.model),
     )
+
+
+def _changes(experiment: Experiment, resumed: Union[str, os.PathLike[str], None]) -> tuple[str, ...]:
+    """Lines of the resolved configuration that a run does not share with the one that it resumes."""
+    if resumed is None:
+        return ()
+    folder = Path(resumed) if Path(resumed).is_dir() else Path(resumed).parent
+    try:
+        before = (folder / RESOLVED).read_text("utf-8").splitlines()
+    except OSError:
+        return ()  # a checkpoint of 2.x, or one that was moved
+    lines = difflib.unified_diff(before, experiment.to_yaml().splitlines(), n=0, lineterm="")
+    changed = [line for line in lines if line[:1] in "+-" and line[:3] not in ("+++", "---")]
+    return tuple(changed[:_MOST_CHANGES])

@@ -6,13 +6,14 @@ import glob
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Union
+from typing import TYPE_CHECKING, Any, Optional, Union
 
 import numpy as np
 
-from ppdet.data.datasets.image_folder import find_images
+from ppdet.data.image_files import find_images
 from ppdet.structures import Sample
 from ppdet.utils.errors import DataError
+from ppdet.utils.files import expanded
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PilImage
@@ -21,11 +22,13 @@ if TYPE_CHECKING:
 Image = Union[str, "os.PathLike[str]", np.ndarray, "PilImage"]
 
 
-def samples_of(images: Union[Image, Iterable[Image]]) -> list[Sample]:
+def samples_of(images: Union[Image, Iterable[Image]], *, leave_out: Optional[Path] = None) -> list[Sample]:
     """Images to run a detector on, numbered from 0.
 
     Args:
         images: One image or several, of any of the kinds of `Image`, mixed as you like.
+        leave_out: A folder whose images do not count where it lies below one of `images`, as a program's own
+            output does.
 
     Returns:
         A sample per image file, array or PIL image, in the order given; those of a folder or pattern sorted
@@ -39,7 +42,9 @@ def samples_of(images: Union[Image, Iterable[Image]]) -> list[Sample]:
     samples: list[Sample] = []
     for image in images:
         if isinstance(image, (str, os.PathLike)):
-            samples += [Sample(len(samples) + i, path=path) for i, path in enumerate(_files(image))]
+            samples += [
+                Sample(len(samples) + i, path=path) for i, path in enumerate(_files(image, leave_out))
+            ]
         else:
             samples.append(_in_memory(len(samples), image))
     return samples
@@ -50,10 +55,10 @@ def _is_array(images: Any) -> bool:
     return (isinstance(images, np.ndarray) and images.ndim <= 3) or hasattr(images, "convert")
 
 
-def _files(name: Union[str, os.PathLike[str]]) -> Sequence[str]:
-    path = Path(os.path.expandvars(os.fspath(name))).expanduser()
+def _files(name: Union[str, os.PathLike[str]], leave_out: Optional[Path]) -> Sequence[str]:
+    path = expanded(name)
     if path.is_dir():
-        return find_images(path)
+        return find_images(path, leave_out=leave_out)
     if path.is_file():
         return [path.as_posix()]
     if glob.has_magic(str(path)):

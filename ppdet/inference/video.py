@@ -17,6 +17,7 @@ SUFFIXES = frozenset({".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", "
 _USUAL_RATE = 25.0
 #: Encoders to try, with the file type that goes with each. OpenCV's own builds have both.
 _ENCODERS = (("mp4v", ".mp4"), ("MJPG", ".avi"))
+WRITTEN_VIDEOS = tuple(suffix for _, suffix in _ENCODERS)
 
 
 class Video:

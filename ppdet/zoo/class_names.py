@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Optional
 
 from ppdet.utils.errors import WeightsError
+from ppdet.utils.files import expanded
 from ppdet.zoo.report import some
 from ppdet.zoo.table import class_lists
 from ppdet.zoo.weight_file import WeightFile
@@ -56,7 +56,7 @@ def parse_classes(text: str) -> tuple[str, ...]:
     """
     if text in class_lists():
         return class_lists()[text]
-    path = Path(text).expanduser()
+    path = expanded(text)
     if path.is_file():
         try:
             lines = path.read_text("utf-8-sig").splitlines()

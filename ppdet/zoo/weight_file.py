@@ -13,6 +13,7 @@ import numpy as np
 from ppdet.structures.conventions import DYGRAPH_2020
 from ppdet.utils import safe_pickle
 from ppdet.utils.errors import WeightsError
+from ppdet.utils.files import expanded
 from ppdet.utils.metadata import METADATA_KEY, CheckpointMetadata
 from ppdet.zoo.darknet import is_darknet, read_darknet
 from ppdet.zoo.layout_2020 import convert_2020, is_2020
@@ -58,7 +59,7 @@ class WeightFile:
 
 def find_file(path: Union[str, Path]) -> Optional[Path]:
     """The file a path means: itself, or with one of `SUFFIXES` added; None if there is none."""
-    path = Path(path).expanduser()
+    path = expanded(path)
     for candidate in (path, *(path.with_name(path.name + suffix) for suffix in SUFFIXES)):
         if candidate.is_file():
             return candidate

@@ -43,6 +43,7 @@ OPTIONS = {
         "--output_dir",
         "--draw_threshold",
         "--no_draw",
+        "--visualize",
         "--save_results",
         "--classes",
         "--runtime",
