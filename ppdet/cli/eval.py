@@ -55,11 +55,14 @@ def run(args: argparse.Namespace) -> int:
     """Evaluate and print."""
     from ppdet.engine import distributed
     from ppdet.experiment.evaluate import evaluate
-    from ppdet.utils.files import writable_folder
+    from ppdet.report.page import jinja2
+    from ppdet.utils.files import writable_folder, write_json
 
     for target in (args.json, args.save_results, args.report):
         if target:
             writable_folder(Path(target).parent)  # now, and not after an hour of work
+    if args.report:
+        jinja2()  # likewise
     distributed.start()
     detector = load_trained(args)
     dataset = load_experiment(args) if detector.experiment is None and args.config else None
@@ -71,13 +74,24 @@ def run(args: argparse.Namespace) -> int:
         print(class_table(result.per_class))
     print(speed_line(result.speed))
     if args.json:
-        result.save(args.json)
+        write_json(Path(args.json), numbers(result, with_analysis=bool(args.report)), indent=1)
     if args.save_results:
         result.save_results(args.save_results)
     if args.report:
         source = Path(detector.source).with_suffix("")
         write_report(result, Path(args.report), title="/".join(source.parts[-2:]))
     return 0
+
+
+def numbers(result: EvalResult, *, with_analysis: bool) -> dict[str, Any]:
+    """What ``--json`` writes; with a report, its numbers too, as ``analysis``."""
+    from ppdet.report.evaluation import summary
+    from ppdet.report.page import finite
+
+    content = result.to_dict()
+    if with_analysis:
+        content["analysis"] = finite(summary(result.analysis))
+    return content
 
 
 def write_report(result: EvalResult, target: Path, *, title: str) -> None:
@@ -89,7 +103,7 @@ def write_report(result: EvalResult, target: Path, *, title: str) -> None:
     if result.has_masks:
         pages[target.with_name(f"{target.stem}_masks{target.suffix}")] = result.analyse(masks=True)
     for path, analysis in pages.items():
-        write_text(path, evaluation_page(analysis, title=title, images=Path(), speed=result.speed))
+        write_text(path, evaluation_page(analysis, title=title, images=Path(), speed=result.speed or None))
         print(f"report: {path}")
 
 

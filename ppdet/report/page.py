@@ -40,16 +40,13 @@ def render(template: str, data: Mapping[str, Any], **context: Any) -> str:
     Raises:
         ReportError: If Jinja2 is not installed.
     """
-    try:
-        import jinja2
-    except ImportError:
-        raise ReportError('a report needs Jinja2: pip install "ppdet[report]"') from None
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(HERE / "templates"),
+    engine = jinja2()
+    environment = engine.Environment(
+        loader=engine.FileSystemLoader(HERE / "templates"),
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
+        undefined=engine.StrictUndefined,
     )
     environment.filters.update(percent=percent, signed=signed, count=lambda value: f"{value:,}")
     return environment.get_template(f"{template}.html.j2").render(
@@ -60,6 +57,19 @@ def render(template: str, data: Mapping[str, Any], **context: Any) -> str:
         now=datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
         **context,
     )
+
+
+def jinja2() -> Any:
+    """The module that fills templates.
+
+    Raises:
+        ReportError: If Jinja2 is not installed.
+    """
+    try:
+        import jinja2 as engine
+    except ImportError:
+        raise ReportError('a report needs Jinja2: pip install "ppdet[report]"') from None
+    return engine
 
 
 def percent(value: float, digits: int = 1) -> str:

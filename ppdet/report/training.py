@@ -52,7 +52,11 @@ def training_page(run: TrainingRun) -> str:
                 {"step": step, "images": [[path.stem, _jpeg(path)] for path in paths]}
                 for step, paths in moments
             ],
-            "summary": {"logs": run.logs, "evaluations": run.evaluations, "facts": run.facts},
+            "summary": {
+                "logs": [run.logs[i] for i in spread(len(run.logs), POINTS)],
+                "evaluations": run.evaluations,
+                "facts": run.facts,
+            },
         },
         kind="Training",
         title=run.name,

@@ -52,6 +52,7 @@ def test_train_then_eval_then_infer(tmp_path: Path) -> None:
     assert set(metrics["bbox"]) >= {"AP", "AP50", "AP75", "APs", "APm", "APl", "AR100"}
     assert set(metrics["fps"]["split_ms"]) == {"read", "preprocess", "forward", "post"}
     assert metrics["fps"]["fps"] > 0
+    assert metrics["analysis"]["numbers"]["AP"]["value"] == pytest.approx(metrics["bbox"]["AP"], abs=1e-9)
     page = (tmp_path / "out/page.html").read_text("utf-8")
     assert "<h1>small/model_final</h1>" in page and page.count("data:image/webp") == 2
     assert set(metrics["classwise"]["bbox"]) == set(NAMES)
