@@ -101,6 +101,25 @@ def test_picture_leaves_out_what_follows_from_other_arrows() -> None:
     assert edges == [("a", "b"), ("b", "c")]
 
 
+def test_every_page_is_linked_from_both_readmes() -> None:
+    pages = {f"docs/{path.name}" for path in (ROOT / "docs").iterdir() if path.suffix in {".md", ".ipynb"}}
+    assert len(pages) >= 15
+    for name in ("README.md", "README_cn.md"):
+        linked = {
+            link.partition("#")[0]
+            for link in re.findall(r"\]\((docs/[^)]+)\)", (ROOT / name).read_text("utf-8"))
+        }
+        assert pages - linked == set(), name
+
+
+def test_every_picture_has_its_source_and_licence() -> None:
+    folder = ROOT / "docs" / "images"
+    listed = (folder / "README.md").read_text("utf-8")
+    pictures = [path.name for path in folder.iterdir() if path.suffix != ".md"]
+    assert len(pictures) >= 3
+    assert [name for name in pictures if f"({name})" not in listed] == []
+
+
 def test_pages_name_modules_that_exist() -> None:
     pages = [*(ROOT / "docs").glob("*.md"), *ROOT.glob("*.md")]
     named = {
