@@ -19,7 +19,7 @@ from ppdet.experiment.build import (
     build_training,
 )
 from ppdet.experiment.config import Experiment, load_config
-from ppdet.inference.host import predict
+from ppdet.inference.predictors import predict
 from ppdet.metrics.voc import VocMetric
 from ppdet.structures import Detections
 from tests.fake_coco import write_coco, write_split

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Optional
 
 from ppdet.cli.common import CommandError
-from ppdet.data.categories import read_categories
+from ppdet.data.category_tables import read_categories
 from ppdet.data.datasets.base import AnnotatedDataset
 from ppdet.data.datasets.coco import COCODataSet
 from ppdet.data.datasets.voc import VOCDataSet

@@ -10,10 +10,10 @@ from typing import Callable
 from ppdet.utils.errors import WeightsError
 from ppdet.utils.tables import text_table
 from ppdet.zoo.class_names import parse_classes
-from ppdet.zoo.convert import same_tensors, save_weights
 from ppdet.zoo.download import sha256_of
 from ppdet.zoo.locate import cache_path, locate, read_source
 from ppdet.zoo.report import some
+from ppdet.zoo.saving import same_tensors, save_weights
 from ppdet.zoo.table import ZooEntry, entries, find
 from ppdet.zoo.weight_file import WeightFile, read_weights
 

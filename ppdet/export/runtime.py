@@ -13,8 +13,7 @@ from ppdet.export.info import ExportInfo, read_info
 from ppdet.export.onnx import OnnxSession
 from ppdet.export.paddle2x import Paddle2xSession
 from ppdet.export.paddle_inference import PaddleSession
-from ppdet.inference.host import to_detections
-from ppdet.inference.predictors import Predictor
+from ppdet.inference.predictors import Predictor, to_detections
 from ppdet.structures import Batch, Detections, box_conventions, original_sizes
 from ppdet.utils.cpu import usable_cores
 

@@ -20,7 +20,7 @@ from ppdet.export.errors import VerifyError
 from ppdet.export.info import ExportInfo, Preprocess
 from ppdet.export.runtime import Runtime, arrays_of, as_detections
 from ppdet.export.worker import run_apart
-from ppdet.inference.host import fetch, run
+from ppdet.inference.predictors import fetch, run
 from ppdet.modeling.interfaces import Detector
 from ppdet.structures import Batch, Detections, Sample
 from ppdet.utils.tables import text_table

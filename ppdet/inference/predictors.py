@@ -1,14 +1,23 @@
-"""What evaluation, inference and `ppdet.predict` need of a model, whatever runs it."""
+"""Runs a detector on prepared batches, whatever the runtime: from a batch to detections on the host.
+
+Letters: N images, D detections per image, M mask resolution.
+"""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Optional
 
-from ppdet.inference.host import fetch, run
+import numpy as np
+import paddle
+
 from ppdet.modeling.interfaces import Detector
 from ppdet.modeling.reparameterize import for_inference
-from ppdet.structures import Batch, Detections
+from ppdet.ops.masks import paste_to_rle
+from ppdet.ops.whole_pixel_masks import paste_whole_pixels
+from ppdet.structures import Batch, BoxConventions, Detections, DetectionTensors, original_sizes
+from ppdet.structures.conventions import NORMAL
 
 
 class Predictor(ABC):
@@ -61,3 +70,92 @@ class NativePredictor(Predictor):
     def finish(self, batch: Batch, raw: Any) -> list[Detections]:
         """One transfer from the device, then unpadding and masks on the host."""
         return fetch(self._model, batch, raw)
+
+
+def predict(detector: Detector, batch: Batch) -> list[Detections]:
+    """Detections of each image of a batch, in the batch's order.
+
+    Everything comes from the device in one transfer. The detector is left in the mode (training or not)
+    that it was in.
+
+    Args:
+        detector: Any detector.
+        batch: Images; targets are not looked at.
+
+    Returns:
+        N detections, sorted by falling score; with masks of the original size where the detector has them.
+    """
+    return fetch(detector, batch, run(detector, batch))
+
+
+@paddle.no_grad()
+def run(detector: Detector, batch: Batch) -> DetectionTensors:
+    """The first half of `predict`: everything on the device."""
+    training = detector.training
+    detector.eval()
+    found = detector.detect(batch.images, batch.image_sizes, batch.scale_factors)
+    if training:
+        detector.train()
+    return found
+
+
+@paddle.no_grad()
+def fetch(detector: Detector, batch: Batch, found: DetectionTensors) -> list[Detections]:
+    """The second half of `predict`: one transfer from the device, then unpadding and masks on the host."""
+    sizes = original_sizes(batch.image_sizes, batch.scale_factors)
+    # One tensor, so that there is one transfer; float32 holds any label and size exactly.
+    columns = [found.boxes, found.scores.unsqueeze(-1), found.labels.astype("float32").unsqueeze(-1)]
+    if found.mask_probs is not None:
+        columns.append(found.mask_probs.flatten(2))
+    packed = paddle.concat([sizes, paddle.concat(columns, axis=-1).flatten(1)], axis=1).numpy()
+    rows = packed[:, 2:].reshape([*found.scores.shape, -1])
+    side = None if found.mask_probs is None else found.mask_probs.shape[-1]
+    return to_detections(
+        rows[..., :4],
+        rows[..., 4],
+        rows[..., 5].astype(np.int64),
+        None if side is None else rows[..., 6:].reshape([*rows.shape[:2], side, side]),
+        image_ids=batch.image_ids,
+        original_sizes=[(int(h), int(w)) for h, w in packed[:, :2]],
+        mask_threshold=detector.mask_threshold,
+        conventions=detector.conventions,
+    )
+
+
+def to_detections(
+    boxes: np.ndarray,
+    scores: np.ndarray,
+    labels: np.ndarray,
+    mask_probs: Optional[np.ndarray] = None,
+    *,
+    image_ids: Sequence[int],
+    original_sizes: Sequence[tuple[int, int]],
+    mask_threshold: float = 0.5,
+    conventions: BoxConventions = NORMAL,
+) -> list[Detections]:
+    """Padded arrays, as a detector or its export puts out, to detections; masks are pasted.
+
+    Args:
+        boxes: ``[N, D, 4]`` float32 xyxy, pixels of the original images.
+        scores: ``[N, D]`` float32, falling.
+        labels: ``[N, D]`` int64, -1 in padded rows, which come last.
+        mask_probs: ``[N, D, M, M]`` float32 in 0..1, or None.
+        image_ids: N ids.
+        original_sizes: N (height, width).
+        mask_threshold: Probability from which on a pixel belongs to the object.
+        conventions: Box conventions of the weights; they say how masks are pasted.
+
+    Returns:
+        Detections of each image without padding.
+    """
+    paste = paste_whole_pixels if conventions.whole_pixel_masks else paste_to_rle
+    detections = []
+    for i, (image_id, size) in enumerate(zip(image_ids, original_sizes)):
+        kept = labels[i] >= 0
+        # Copies, so that the padding does not stay in memory for as long as the detections do.
+        mine = boxes[i][kept]
+        masks = None
+        if mask_probs is not None:
+            masks = paste(mask_probs[i][kept], mine, size, threshold=mask_threshold)
+        detections.append(Detections(image_id, mine, scores[i][kept], labels[i][kept], masks))
+    return detections

@@ -104,7 +104,7 @@ def test_evaluation_takes_up_the_conventions_of_the_weights(
     from ppdet.cli.common import load_model
     from ppdet.utils.metadata import CheckpointMetadata
     from ppdet.zoo import Layout, WeightFile
-    from ppdet.zoo.convert import save_weights
+    from ppdet.zoo.saving import save_weights
 
     config = ROOT / "configs" / "yolov3_tiny_coco.yml"
     state = build_model(load_config(config)).state_dict()

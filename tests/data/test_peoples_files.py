@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from ppdet.data.batching import collate
-from ppdet.data.categories import read_categories
+from ppdet.data.category_tables import read_categories
 from ppdet.data.datasets.coco import COCODataSet
 from ppdet.data.datasets.image_folder import ImageFolder
 from ppdet.data.datasets.voc import VOCDataSet

@@ -24,8 +24,7 @@ from ppdet.export.info import describe, read_info
 from ppdet.export.onnx import KEY, export_onnx, obstacle, repair_leaky_relu, repair_roi_align
 from ppdet.export.runtime import ExportedPredictor, Runtime
 from ppdet.export.verify import Comparison, Listed, difference, generated_images, prepare
-from ppdet.inference.host import predict
-from ppdet.inference.predictors import NativePredictor
+from ppdet.inference.predictors import NativePredictor, predict
 from ppdet.inference.runner import ImageRunner
 from ppdet.inference.views import Tiling, ViewOptions
 from ppdet.structures import Sample

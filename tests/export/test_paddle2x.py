@@ -15,7 +15,7 @@ from ppdet.export.paddle2x import FOLDER, padded
 from ppdet.export.paddle_inference import PaddleSession
 from ppdet.export.runtime import arrays_of
 from ppdet.export.verify import generated_images, prepare
-from ppdet.inference.host import predict
+from ppdet.inference.predictors import predict
 from tests.export.small import NAMES, reader, small_model
 
 

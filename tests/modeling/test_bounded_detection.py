@@ -12,7 +12,7 @@ import paddle
 import pytest
 from paddle.vision import ops as kernels
 
-from ppdet.inference.host import predict
+from ppdet.inference.predictors import predict
 from ppdet.modeling.interfaces import Detector
 from ppdet.ops.nms import class_wise_nms
 from tests.modeling.small_rcnn import small_batch

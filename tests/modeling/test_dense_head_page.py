@@ -15,7 +15,7 @@ from ppdet.engine.hooks import Hook, Run, StepLog
 from ppdet.engine.settings import TrainSettings
 from ppdet.engine.trainer import Trainer
 from ppdet.experiment.build import Training, build_training
-from ppdet.inference.host import predict
+from ppdet.inference.predictors import predict
 from tests.modeling.small_rcnn import small_batch
 from tests.support import ROOT
 from tests.support_sync import count_host_syncs

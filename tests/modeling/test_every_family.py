@@ -12,7 +12,7 @@ import paddle
 import pytest
 
 from ppdet.config.spec import Spec
-from ppdet.inference.host import predict
+from ppdet.inference.predictors import predict
 from ppdet.modeling.backbones.csp_resnet import CSPResNet
 from ppdet.modeling.backbones.darknet import DarkNetTiny
 from ppdet.modeling.backbones.resnet import ResNet

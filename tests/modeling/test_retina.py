@@ -14,7 +14,7 @@ import pytest
 
 from ppdet.config.spec import Spec
 from ppdet.experiment.config import load_config
-from ppdet.inference.host import predict
+from ppdet.inference.predictors import predict
 from ppdet.modeling.backbones.resnet import ResNet
 from ppdet.modeling.detectors.retinanet import RetinaNet
 from ppdet.modeling.heads.retina import RetinaHead, RetinaOutputs

@@ -12,7 +12,7 @@ import pytest
 from pycocotools import mask as coco_mask
 
 from ppdet.config.spec import Spec
-from ppdet.inference.host import predict, to_detections
+from ppdet.inference.predictors import predict, to_detections
 from ppdet.modeling.backbones.resnet import ResNet
 from ppdet.modeling.heads.bbox_head import BBoxHead
 from ppdet.modeling.heads.mask_head import MaskHead

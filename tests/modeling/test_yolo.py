@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from ppdet.config.errors import ConfigError
 from ppdet.config.spec import Spec
 from ppdet.experiment.config import load_config
-from ppdet.inference.host import predict
+from ppdet.inference.predictors import predict
 from ppdet.modeling.assign.yolo_targets import assign_yolo_targets, claim_anchors
 from ppdet.modeling.backbones.darknet import DarkNetTiny
 from ppdet.modeling.detectors.yolov3 import YOLOv3

@@ -19,7 +19,7 @@ from pycocotools import mask as coco_mask
 from ppdet import load_config, load_weights
 from ppdet.data.transforms.normalize import NormalizeImage
 from ppdet.data.transforms.resize import Resize
-from ppdet.inference.host import predict
+from ppdet.inference.predictors import predict
 from ppdet.modeling.assign.anchors import AnchorGenerator
 from ppdet.modeling.assign.box_coder import DeltaCoder
 from ppdet.modeling.detectors.yolov3 import YOLOv3

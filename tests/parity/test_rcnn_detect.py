@@ -15,7 +15,7 @@ from paddle import Tensor
 from paddle.nn import functional
 from pycocotools import mask as coco_mask
 
-from ppdet.inference.host import predict
+from ppdet.inference.predictors import predict
 from ppdet.modeling.detectors.two_stage import TwoStageDetector
 from ppdet.ops.boxes import clip_boxes
 from ppdet.ops.masks import paste_to_rle

@@ -16,7 +16,7 @@ from pycocotools.cocoeval import COCOeval
 from ppdet import load_config, load_weights
 from ppdet.data.loader import Loader
 from ppdet.experiment.build import build_dataset, build_loader
-from ppdet.inference.host import predict
+from ppdet.inference.predictors import predict
 from tests.oracles import darknet
 from tests.support import ROOT, SHARED, TINY_COCO, requires_shared
 

@@ -19,9 +19,9 @@ from ppdet.utils.errors import WeightsError
 from ppdet.utils.metadata import CheckpointMetadata
 from ppdet.zoo import Layout, WeightFile, read_weights
 from ppdet.zoo import static_graph as static
-from ppdet.zoo.convert import WRITTEN, same_tensors, save_weights
 from ppdet.zoo.darknet import NETWORKS, layout, read_darknet, write_darknet
 from ppdet.zoo.safetensors import read_safetensors, write_safetensors
+from ppdet.zoo.saving import WRITTEN, same_tensors, save_weights
 from tests.support import SHARED, requires_shared
 from tests.zoo import files
 

@@ -13,7 +13,7 @@ import numpy as np
 from ppdet.config.ranges import IntFromMinusOne, NonNegative, PositiveInt
 from ppdet.config.spec import Derived
 from ppdet.data.annotation_files import require_folder
-from ppdet.data.categories import labels_of_ids
+from ppdet.data.category_tables import labels_of_ids
 from ppdet.data.datasets.base import (
     AnnotatedDataset,
     check_data_fields,

@@ -9,7 +9,7 @@ from typing import Optional, Union
 
 from ppdet.config.ranges import IntFromMinusOne
 from ppdet.config.spec import Derived
-from ppdet.data.categories import read_categories
+from ppdet.data.category_tables import read_categories
 from ppdet.data.datasets.base import Dataset
 from ppdet.data.image_files import find_images
 from ppdet.structures import Categories, Sample

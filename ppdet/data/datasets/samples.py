@@ -7,7 +7,7 @@ from typing import Any, Optional, Protocol, Union
 
 import numpy as np
 
-from ppdet.data.categories import labels_of_ids
+from ppdet.data.category_tables import labels_of_ids
 from ppdet.data.datasets.base import Dataset
 from ppdet.structures import Categories, GroundTruth, Sample, Target
 from ppdet.utils.errors import DataError

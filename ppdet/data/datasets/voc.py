@@ -14,7 +14,7 @@ import numpy as np
 from ppdet.config.ranges import IntFromMinusOne, NonNegative, PositiveInt
 from ppdet.config.spec import Derived
 from ppdet.data.annotation_files import require_folder
-from ppdet.data.categories import checked_categories, labels_of_ids, read_categories
+from ppdet.data.category_tables import checked_categories, labels_of_ids, read_categories
 from ppdet.data.datasets.base import (
     AnnotatedDataset,
     check_data_fields,
