@@ -167,6 +167,15 @@ def test_keyboard_and_theme(browser: Any, evaluation: Path) -> None:
     check_quiet(browser, evaluation)
 
 
+def test_paper_has_pictures_and_no_controls(browser: Any, evaluation: Path) -> None:
+    open_page(browser, evaluation)
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    script = "return [...document.querySelectorAll(arguments[0])].filter(e => e.offsetParent !== null).length"
+    shown = {name: browser.execute_script(script, name) for name in ("#shots img", ".controls", "#matrix td")}
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
+    assert shown["#shots img"] > 0 and shown["#matrix td"] > 0 and shown[".controls"] == 0
+
+
 @pytest.mark.parametrize("width", [390, 820, 1440])
 def test_no_page_is_wider_than_the_window(browser: Any, evaluation: Path, tmp_path: Path, width: int) -> None:
     training = write_training_report(write_run(tmp_path / "run"))
