@@ -27,7 +27,12 @@ from ppdet.structures import Batch
 logger = logging.getLogger(__name__)
 
 #: What 2.x calls families, and its least size of a TensorRT subgraph.
-_FAMILIES_2X = {"YOLOv3": ("YOLO", 3), "RetinaNet": ("RetinaNet", 40)}
+_FAMILIES_2X = {
+    "YOLOv3": ("YOLO", 3),
+    "PPYOLOE": ("PPYOLOE", 3),
+    "PPYOLOEWithAuxHead": ("PPYOLOE", 3),
+    "RetinaNet": ("RetinaNet", 40),
+}
 _OTHER_2X = ("RCNN", 40)
 
 #: What writes each format.

@@ -73,6 +73,7 @@ _PREDICTORS: tuple[tuple[re.Pattern[str], ClassAxis], ...] = (
     (re.compile(r"(^|\.)mask_fcn_logits\."), ClassAxis(0, _class_only)),
     (re.compile(r"(^|\.)retina_cls\."), ClassAxis(0, _anchor_then_class)),
     (re.compile(r"(^|\.)yolo_output\.\d+\."), ClassAxis(0, _yolo)),
+    (re.compile(r"(^|\.)(pred_cls\.\d+|gfl_cls)\."), ClassAxis(0, _class_only)),
 )
 
 

@@ -20,8 +20,11 @@ from tests.export.small import NAMES, reader, small_model
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["faster_fpn", "yolov3_tiny", "retinanet"])
-def test_the_table_of_2x(name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "arch"),
+    [("faster_fpn", "RCNN"), ("yolov3_tiny", "YOLO"), ("retinanet", "RetinaNet"), ("ppyoloe", "PPYOLOE")],
+)
+def test_the_table_of_2x(name: str, arch: str, tmp_path: Path) -> None:
     model = small_model(name)
     info = describe(model, reader(), NAMES)
     batches = prepare(reader(), generated_images())
@@ -40,6 +43,7 @@ def test_the_table_of_2x(name: str, tmp_path: Path) -> None:
     np.testing.assert_allclose(first[:, 2:], wanted[0].boxes, atol=0.5)
     config = yaml.safe_load((tmp_path / FOLDER / "infer_cfg.yml").read_text("utf-8"))
     assert config["label_list"] == list(NAMES)
+    assert config["arch"] == arch
 
 
 @pytest.mark.slow

@@ -195,6 +195,8 @@ def test_equal_count_of_other_classes_is_noted() -> None:
     ("key", "value", "initial", "expected"),
     [
         ("mask_head.mask_fcn_logits.bias", [0, 1, 2], [-1, -1], [2, 0]),
+        ("yolo_head.pred_cls.2.bias", [0, 1, 2], [-1, -1], [2, 0]),
+        ("aux_head.gfl_cls.bias", [0, 1, 2], [-1, -1], [2, 0]),
         ("head.retina_cls.bias", [0, 1, 2, 10, 11, 12], [-1] * 4, [2, 0, 12, 10]),
         (
             "yolo_head.yolo_output.1.bias",
