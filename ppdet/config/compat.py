@@ -312,7 +312,6 @@ TOP_LEVEL_KEYS: Mapping[str, Rule] = {
     "combine_method": Ignored("an option of eval and infer: --combine_method"),
     "match_threshold": Ignored("an option of eval and infer: --match_threshold"),
     "match_metric": Ignored("pieces of an object are compared by their IoU"),
-    "ema_filter_no_grad": Ignored("weights that do not change have themselves as their average"),
     "early_stop": Only(
         (False, None), "not provided by this name; `patience` stops early, see docs/training.md"
     ),

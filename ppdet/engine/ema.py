@@ -25,11 +25,14 @@ class EmaSettings:
         decay_type: ``threshold``: min(decay, (1 + t) / (10 + t)); ``normal``: decay; ``exponential``:
             decay * (1 - exp(-(t + 1) / 2000)); t counts steps from 0.
         black_list: Parts of names of entries that are taken as they are; None for none.
+        filter_no_grad: Take weights that are not trained as they are, with the statistics of such norms: an
+            average of what never changes differs by rounding only, and early on by the correction.
     """
 
     decay: float = 0.9998
     decay_type: Literal["threshold", "normal", "exponential"] = "threshold"
     black_list: Optional[Sequence[str]] = None
+    filter_no_grad: bool = False
 
 
 class ModelEma:
@@ -48,10 +51,13 @@ class ModelEma:
         self._settings = settings
         self._model = model
         self.step = 0
+        untouched = _frozen(model) if settings.filter_no_grad else set()
         self._average: dict[str, Tensor] = {
             key: paddle.zeros(value.shape, "float32")
             for key, value in model.state_dict().items()
-            if value.is_floating_point() and not any(part in key for part in settings.black_list or ())
+            if value.is_floating_point()
+            and key not in untouched
+            and not any(part in key for part in settings.black_list or ())
         }
 
     def _decay(self, step: int) -> float:
@@ -112,6 +118,19 @@ class ModelEma:
         self.step = int(state["step"])
         for key, average in self._average.items():
             average.set_value(paddle.to_tensor(saved[key]))
+
+
+def _frozen(model: nn.Layer) -> set[str]:
+    """Keys of what no step changes: parameters that are not trained, and statistics of frozen norms."""
+    trained = {key for key, parameter in model.named_parameters() if parameter.trainable}
+    frozen = set()
+    for key, _ in model.named_parameters():
+        layer, _, leaf = key.rpartition(".")
+        # Statistics are no trained parameters, but follow the images unless their norm is frozen.
+        owner = f"{layer}.weight" if leaf in ("_mean", "_variance") else key
+        if owner not in trained:
+            frozen.add(key)
+    return frozen
 
 
 @paddle.no_grad()

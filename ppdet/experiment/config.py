@@ -63,6 +63,7 @@ class Experiment:
         ema_decay: Its decay per step.
         ema_decay_type: How the decay grows during the first steps.
         ema_black_list: Parts of names of weights that are not averaged but taken as they are.
+        ema_filter_no_grad: Weights that are not trained are not averaged but taken as they are.
         amp: Train in mixed precision.
         amp_level: ``O1`` mixed, ``O2`` almost all in half precision.
         custom_white_list: Operators that mixed precision always runs in half precision.
@@ -121,6 +122,7 @@ class Experiment:
     ema_decay: DecayRate = 0.9998
     ema_decay_type: Literal["threshold", "normal", "exponential"] = "threshold"
     ema_black_list: Optional[list[str]] = None
+    ema_filter_no_grad: bool = False
     amp: bool = False
     amp_level: Literal["O1", "O2"] = "O1"
     custom_white_list: Optional[list[str]] = None

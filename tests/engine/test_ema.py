@@ -8,11 +8,14 @@ from typing import Any
 import numpy as np
 import paddle
 import pytest
+from paddle import nn
 
 from ppdet.engine.ema import EmaSettings, ModelEma
 from ppdet.engine.settings import TrainSettings
+from ppdet.modeling.layers.norm import build_norm
 from ppdet.utils.errors import CheckpointError
 from tests.engine.toys import ToyDetector, assert_same, make_trainer, weights_of
+from tests.support import load_golden
 
 DECAYS: dict[str, Any] = {
     "threshold": lambda t: min(0.9, (1 + t) / (10 + t)),
@@ -45,6 +48,41 @@ def test_constant_weights_average_to_themselves_and_whole_numbers_pass() -> None
     for key, value in ema.averaged().items():
         np.testing.assert_allclose(value.numpy(), state[key].numpy(), rtol=1e-3, atol=1e-6, err_msg=key)
     assert not any("head" in key or "count" in key for key in ema.state()["average"])
+
+
+def test_the_average_of_rtdetr_leaves_out_what_is_not_trained() -> None:
+    """Against the reference: four updates of type exponential, frozen weights being the live ones."""
+    arrays, _ = load_golden("modern_units")
+    prefix = "ema/exponential"
+    model = nn.Layer()
+    model.fc, model.bn = nn.Linear(2, 3), nn.BatchNorm1D(2)
+    model.proj_conv, model.frozen = nn.Conv2D(1, 1, [3, 1], bias_attr=False), nn.Linear(2, 2)
+    model.proj_conv.weight = model.create_parameter([1, 3, 1, 1])
+    for parameter in model.frozen.parameters():
+        parameter.trainable = False
+
+    def become(moment: str) -> None:
+        for key, value in model.state_dict().items():
+            value.set_value(arrays[f"{prefix}/{moment}/{key}"])
+
+    become("start")
+    settings = EmaSettings(decay=0.9999, decay_type="exponential", filter_no_grad=True)
+    ema = ModelEma(settings, model)
+    for t in range(4):
+        become(f"model{t}")
+        ema.update()
+    assert not any("frozen" in key for key in ema.state()["average"])
+    assert any("_mean" in key for key in ema.state()["average"])
+    for key, value in ema.averaged().items():
+        np.testing.assert_allclose(value.numpy(), arrays[f"{prefix}/applied/{key}"], rtol=1e-5, atol=1e-6)
+    assert ema.averaged()["frozen.bias"].tolist() == model.frozen.bias.tolist()
+
+
+def test_statistics_of_frozen_norms_are_not_averaged() -> None:
+    model = nn.Sequential(build_norm(2, frozen=True), build_norm(2))
+    average = ModelEma(EmaSettings(filter_no_grad=True), model).state()["average"]
+    assert {key.split(".")[0] for key in average} == {"1"}
+    assert len(average) == 4
 
 
 def test_before_the_first_step_it_is_the_model() -> None:
