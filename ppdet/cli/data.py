@@ -7,6 +7,8 @@ ppdet data stats --dataset_dir DIR --anno_path FILE --image_dir DIR
                                  count objects by class and size
 ppdet data convert --dataset_type voc --anno_dir DIR --image_dir DIR --output FILE
                                  VOC, YOLO or labelme annotations to COCO's format
+ppdet data merge FILE FILE ... --image_dir DIR --output FILE
+                                 unite COCO annotation files
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ from ppdet.data.datasets.voc import VOCDataSet
 from ppdet.data.problems import REMARKS, DatasetProblem, DatasetProblemsError, describe
 from ppdet.data.tools.check import check_dataset
 from ppdet.data.tools.convert import convert, copy_images, require_new_place, split_images
+from ppdet.data.tools.merge import merge_coco
 from ppdet.data.tools.stats import dataset_stats
 from ppdet.data.tools.synth import SyntheticOptions, write_dataset
 from ppdet.structures import Categories
@@ -54,6 +57,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     check.add_argument("--decode", action="store_true", help="decode every image too; slow")
     check.add_argument("--json", type=expanded, metavar="FILE", help="write every problem to a file too")
     _add_convert(actions.add_parser("convert", help="VOC, YOLO or labelme annotations to COCO's format"))
+    merge = actions.add_parser("merge", help="unite COCO annotation files of images in one folder")
+    merge.add_argument("files", nargs="+", type=expanded, help="the annotation files")
+    merge.add_argument("--image_dir", required=True, type=expanded, help="folder of all images")
+    merge.add_argument("--output", required=True, type=expanded, help="the annotation file to write (.json)")
     stats = actions.add_parser("stats", help="count objects by class and size, as JSON")
     _add_dataset(stats)
 
@@ -113,7 +120,7 @@ def _add_dataset(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run one action."""
-    actions = {"synth": _synth, "check": _check, "stats": _stats, "convert": _convert}
+    actions = {"synth": _synth, "check": _check, "stats": _stats, "convert": _convert, "merge": _merge}
     return actions[args.action](args)
 
 
@@ -178,6 +185,15 @@ def _convert(args: argparse.Namespace) -> int:
         )
     for what, count in made.counts.items():
         print(f"{count} {what}")
+    return 0
+
+
+def _merge(args: argparse.Namespace) -> int:
+    require_new_place(args.output, [*args.files, args.image_dir])
+    content = merge_coco(args.files, args.image_dir)
+    write_json(args.output, content)
+    counts = ", ".join(f"{len(content[key])} {key}" for key in ("images", "annotations", "categories"))
+    print(f"{args.output}: {counts}")
     return 0
 
 

@@ -41,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE.html",
         help="write a page that explains the evaluation; for a model with masks, FILE_masks.html too",
     )
-    parser.add_argument("--classwise", action="store_true", help="show the AP of each class")
+    parser.add_argument("--classwise", action="store_true", help="show AP and AP50 of each class")
     parser.add_argument(
         "--allow-partial", action="store_true", help="evaluate even if the weights leave parts untrained"
     )
@@ -117,10 +117,10 @@ def scores_table(metrics: Mapping[str, Mapping[str, float]]) -> str:
 
 
 def class_table(per_class: Mapping[str, Mapping[str, Optional[float]]]) -> str:
-    """AP of each class as a text table, a column per task."""
+    """AP and AP50 of each class as a text table, a column per number."""
     tasks = list(per_class)
     names = list(dict.fromkeys(name for row in per_class.values() for name in row))
-    rows = [["class", *(f"{task} AP" for task in tasks)]]
+    rows = [["class", *(task.replace(".", " ") if "." in task else f"{task} AP" for task in tasks)]]
     for name in names:
         cells = [per_class[task].get(name) for task in tasks]
         rows.append([name, *("-" if cell is None else f"{cell * 100:.1f}" for cell in cells)])

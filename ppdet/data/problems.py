@@ -21,7 +21,7 @@ CURES = {
     "num-classes": "set num_classes to the number of classes of the training annotations",
     "image-incomplete": "every image needs an id (an integer or text) and a file_name",
     "image-repeated": "image ids must be unique; renumber them and the image_id of their annotations",
-    "image-file-repeated": "list every image file once, with all of its objects under one id",
+    "image-file-repeated": "list every file once, with all of its objects; `ppdet data merge` unites them",
     "image-missing": "check image_dir, or finish the download",
     "image-corrupt": "restore or remove the file, or set skip_corrupt: true in the reader",
     "image-size": "boxes belong to an image of another size; correct width and height, or orientation",

@@ -186,10 +186,16 @@ def build_metric(experiment: Optional[Experiment], dataset: Dataset, *, with_mas
         with_masks: Score masks too.
 
     Raises:
-        DataError: If the dataset has no ground truth, or no masks and they are scored.
+        DataError: If the dataset has no ground truth or no object, or no masks and they are scored.
     """
+    truth = dataset.ground_truth(with_masks=with_masks)
+    if not any(map(len, truth.images)):
+        raise DataError(
+            f"{truth.source}: {len(truth.images)} images without an object of the model's classes "
+            f"({', '.join(truth.class_names[:5])}); there is nothing to score detections against"
+        )
     spec = Experiment.metric if experiment is None else experiment.metric
-    metric: Metric = spec.build(truth=dataset.ground_truth(with_masks=with_masks))
+    metric: Metric = spec.build(truth=truth)
     return metric
 
 

@@ -65,10 +65,14 @@ class CocoMetric(Metric):
             stats, precision, category_ids = self._evaluate(detections, task)
             found[task] = dict(zip(STAT_NAMES, (float(v) for v in stats)))
             self._per_class[task] = self._class_table(precision, category_ids)
+            self._per_class[f"{task}.AP50"] = self._class_table(precision[:1], category_ids)
         return found
 
     def classwise(self) -> dict[str, dict[str, Optional[float]]]:
-        """AP by task and class name, as of the last `compute`; None for a class without objects."""
+        """AP (``"bbox"``) and AP50 (``"bbox.AP50"``) of each task by class name, as of the last `compute`.
+
+        None for a class without objects.
+        """
         return self._per_class
 
     def _scorable(self) -> list[Detections]:

@@ -7,8 +7,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Optional
 
+from ppdet.data.formats.coco import read_coco
+from ppdet.data.formats.masks import MaskError, read_mask
+from ppdet.data.formats.values import Id, fits_int64, identifier
+from ppdet.data.ground_truth import truth_of_coco
 from ppdet.metrics.analysis.analysis import Analysis
-from ppdet.metrics.analysis.instances import objects_of_coco, predictions_of_coco
+from ppdet.metrics.analysis.instances import objects_of_truth, predictions_of_coco
 from ppdet.report.page import ReportError
 
 
@@ -21,14 +25,9 @@ def analysis_of_files(detections: Path, annotations: Path, *, masks: Optional[bo
         masks: Compare masks instead of boxes; None does where detections have masks and no boxes.
 
     Raises:
-        ReportError: If a file is missing or of another kind, or none of the detections fits.
-        DataError: If entries lack what is needed.
+        ReportError: If the detections are missing or of another kind, or none of them fits.
+        DataError: If the annotations are missing or not in order, or entries lack what is needed.
     """
-    truth = read_json(annotations)
-    if not isinstance(truth, Mapping) or not {"images", "annotations", "categories"} <= set(truth):
-        raise ReportError(
-            f"{annotations}: expected a COCO annotation file with images, annotations and categories"
-        )
     rows = read_json(detections)
     if isinstance(rows, Mapping):
         rows = rows.get("annotations")
@@ -39,8 +38,16 @@ def analysis_of_files(detections: Path, annotations: Path, *, masks: Optional[bo
         )
     if masks is None:
         masks = bool(rows) and "segmentation" in rows[0] and "bbox" not in rows[0]
-    objects = objects_of_coco(truth, with_masks=masks)
-    predictions = predictions_of_coco(rows, objects, with_masks=masks)
+    if masks:
+        _check_masks(rows, detections)
+    parsed = read_coco(annotations, with_masks=masks)
+    numbers = {image.id: number for number, image in enumerate(parsed.images, start=1)}
+    if all(map(fits_int64, numbers)):
+        numbers = {id_: int(id_) for id_ in numbers}
+    truth = truth_of_coco(parsed, parsed.categories, source=str(annotations), image_ids=numbers)
+    objects = objects_of_truth(truth, with_masks=masks)
+    known = [{**row, "image_id": numbers.get(_id(row.get("image_id")))} for row in rows]
+    predictions = predictions_of_coco(known, objects, with_masks=masks)
     if len(rows) and not len(predictions):
         raise ReportError(
             f"none of the {len(rows):,} detections of {detections} has an image_id and a category_id of "
@@ -48,6 +55,21 @@ def analysis_of_files(detections: Path, annotations: Path, *, masks: Optional[bo
             "two files belong together?"
         )
     return Analysis(objects, predictions)
+
+
+def _id(value: Any) -> Id:
+    """The id of an image as one key; no image has the empty one."""
+    own = identifier(value)
+    return "" if own is None else own
+
+
+def _check_masks(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """Refuse masks that the C code of COCO's API would read beyond."""
+    for index, row in enumerate(rows):
+        try:
+            read_mask(row.get("segmentation"), (0, 0))
+        except MaskError as error:
+            raise ReportError(f"{path}: detection {index} has {error}") from None
 
 
 def read_json(path: Path) -> Any:

@@ -10,7 +10,7 @@ import pytest
 
 import ppdet
 from ppdet.config import ConfigError
-from ppdet.data.datasets.samples import as_dataset
+from ppdet.data.datasets.samples import SampleDataset, as_dataset
 from ppdet.data.transforms.decode import Decode
 from ppdet.engine.hooks import Run
 from ppdet.experiment.build import (
@@ -24,7 +24,7 @@ from ppdet.experiment.build import (
 )
 from ppdet.experiment.evaluate import training_evaluation
 from ppdet.experiment.run import build_hooks, build_trainer
-from ppdet.structures import Categories
+from ppdet.structures import Categories, Sample, Target
 from ppdet.utils.errors import DataError, TrainingError
 from tests.cli.small import NAMES, make_project
 
@@ -157,3 +157,10 @@ def test_use_gpu_decides_what_auto_chooses(monkeypatch: pytest.MonkeyPatch) -> N
     assert chosen == ["gpu:0", "cpu", "gpu:1", "cpu"]
     with pytest.raises(DeviceError, match=r"shows 2 GPU"):
         set_device("gpu:2")
+
+
+def test_nothing_to_score_against_is_an_error_before_training() -> None:
+    """An AP of -1 would stand as the best one, and `patience` would stop the training."""
+    samples = [Sample(1, "a.jpg", original_size=(9, 9), target=Target.empty())]
+    with pytest.raises(DataError, match="1 images without an object of the model's classes"):
+        build_metric(None, SampleDataset(samples, ["cat"]), with_masks=False)

@@ -111,11 +111,21 @@ def test_perfect_detections_with_sparse_ids_and_an_annotation_of_id_zero(engine:
     numbers = metric.compute()["bbox"]
     assert numbers["AP"] == pytest.approx(1.0)
     assert numbers["APl"] == -1  # there are no large objects
-    assert metric.classwise()["bbox"] == {
-        "cat": pytest.approx(1.0),
-        "dog": pytest.approx(1.0),
-        "bird": None,
-    }
+    for number in ("bbox", "bbox.AP50"):
+        assert metric.classwise()[number] == {
+            "cat": pytest.approx(1.0),
+            "dog": pytest.approx(1.0),
+            "bird": None,
+        }
+
+
+def test_ap50_of_a_class_is_its_precision_at_the_first_threshold(engine: Any) -> None:
+    """A box that overlaps its object by 0.6 counts at 0.5 and 0.55 and 0.6 of ten thresholds."""
+    metric = coco_metric(truth(), CATS, engine=engine)
+    metric.update([dets(11, [(0, 0.9, 10, 10, 50, 34.1)])])
+    metric.compute()
+    assert metric.classwise()["bbox.AP50"]["cat"] == pytest.approx(1.0)
+    assert metric.classwise()["bbox"]["cat"] == pytest.approx(0.3)
 
 
 def test_no_detections_is_zero(engine: Any) -> None:

@@ -74,32 +74,43 @@ class CocoFile(NamedTuple):
     with_masks: bool
 
 
-def read_coco(path: Path, *, with_masks: bool, size_of: Optional[SizeOf] = None) -> CocoFile:
+def read_coco(
+    path: Path, *, with_masks: bool, size_of: Optional[SizeOf] = None, masks_needed: bool = True
+) -> CocoFile:
     """Read an annotation file that must be in order; arguments as of `parse_coco`.
 
     Raises:
         DataError: If it cannot be read.
         DatasetProblemsError: If anything in it is wrong; has every problem.
     """
-    parsed = parse_coco(read_json(path), with_masks=with_masks, size_of=size_of)
+    content = read_json(path)
+    parsed = parse_coco(content, with_masks=with_masks, size_of=size_of, masks_needed=masks_needed)
     if parsed.problems:
         raise DatasetProblemsError(str(path), parsed.problems)
     return parsed
 
 
-def parse_coco(content: Mapping[str, Any], *, with_masks: bool, size_of: Optional[SizeOf] = None) -> CocoFile:
+def parse_coco(
+    content: Mapping[str, Any],
+    *,
+    with_masks: bool,
+    size_of: Optional[SizeOf] = None,
+    masks_needed: bool = True,
+) -> CocoFile:
     """Everything that a parsed annotation file says, and everything wrong with it. Never raises.
 
     Args:
         content: The parsed file.
-        with_masks: Read masks, and take an object without one for a problem.
+        with_masks: Read masks.
         size_of: Called for images whose size the file leaves out.
+        masks_needed: Whether an object without a mask is a problem, where masks are read.
     """
     problems: list[DatasetProblem] = []
     category_rows = _rows(content, "categories", problems)
     categories = _categories(category_rows, problems)
     images = _images(_rows(content, "images", problems), problems, size_of)
-    objects = _Objects(images, {identifier(row.get("id")) for row in category_rows}, with_masks)
+    ids = {identifier(row.get("id")) for row in category_rows}
+    objects = _Objects(images, ids, with_masks=with_masks, masks_needed=masks_needed)
     rows = _rows(content, "annotations", problems)
     found = [item for row in rows for item in (objects.read(row),) if item is not None]
     problems += objects.problems
@@ -222,11 +233,18 @@ def _images(
 class _Objects:
     """Reads annotations one by one; `problems` are those of all of them."""
 
-    def __init__(self, images: list[CocoImage], category_ids: set[Optional[Id]], with_masks: bool) -> None:
+    def __init__(
+        self,
+        images: list[CocoImage],
+        category_ids: set[Optional[Id]],
+        *,
+        with_masks: bool,
+        masks_needed: bool,
+    ) -> None:
         self._images = images
         self._row_of = {image.id: row for row, image in enumerate(images)}
         self._category_ids = category_ids
-        self._with_masks = with_masks
+        self._with_masks, self._masks_needed = with_masks, masks_needed
         self._seen: Counter[Any] = Counter()
         self._boxes = self._beyond = 0
         self._problems: list[DatasetProblem] = []
@@ -313,7 +331,7 @@ class _Objects:
         except MaskError as error:
             self._add("mask-invalid", f"{name} has {error}")
             return ()
-        if not mask and not is_crowd:
+        if not mask and not is_crowd and self._masks_needed:
             self._add("mask-missing", f"{name} has no segmentation")
         return mask
 

@@ -299,3 +299,34 @@ def test_check_writes_every_problem_as_json(tmp_path: Path, capsys: pytest.Captu
     (tmp_path / "anno.json").write_text(json.dumps({**content, "annotations": []}))
     assert main(command) == 2
     assert "no-objects" in capsys.readouterr().err
+
+
+def test_merged_files_have_every_image_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A file under two ids and in another spelling; classes in another order; objects written twice."""
+    one, two = people.coco(), people.coco()
+    one["images"][1] |= {"file_name": "A.JPG"}  # a.jpg once more, with two objects of its own
+    for row in one["annotations"][2:4]:
+        row["bbox"][0] += 1
+    two["categories"] = [{"id": 5, "name": "dog"}, {"id": 9, "name": "owl"}, {"id": 7, "name": "cat"}]
+    for row in two["annotations"]:
+        row["category_id"] = {1: 7, 2: 5}[row["category_id"]]
+    for number, content in enumerate((one, two)):
+        people.write_coco(tmp_path, content)
+        (tmp_path / "anno.json").rename(tmp_path / f"{number}.json")
+    files = [str(tmp_path / name) for name in ("0.json", "1.json")]
+    output = tmp_path / "all.json"
+    assert (
+        main(["data", "merge", *files, "--image_dir", str(tmp_path / "images"), "--output", str(output)]) == 0
+    )
+    assert "4 images, 10 annotations, 3 categories" in capsys.readouterr().out
+    data = COCODataSet(dataset_dir=str(tmp_path), image_dir="images", anno_path="all.json")
+    assert data.categories.names == ("cat", "dog", "owl")
+    targets = {Path(data[row].path).name: data[row].target for row in range(4)}
+    assert {name: len(target or ()) for name, target in targets.items()} == {
+        "a.jpg": 4,
+        "b.jpg": 2,
+        "c.jpg": 2,
+        "d.jpg": 2,
+    }
+    assert main(["data", "merge", *files, "--image_dir", str(tmp_path / "images"), "--output", files[0]]) == 2
+    assert "would replace a file that is read" in capsys.readouterr().err
