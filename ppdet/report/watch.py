@@ -99,7 +99,7 @@ def view(run: TrainingRun, now: Optional[float] = None) -> Any:
     table = Table.grid(padding=(0, 2))
     table.add_column(style="dim", no_wrap=True)
     table.add_column(no_wrap=True)
-    table.add_column(justify="right", no_wrap=True)
+    table.add_column(no_wrap=True)
     series: list[tuple[str, list[float]]] = []
     if run.logs:
         names = list(dict.fromkeys(name for row in run.logs[-50:] for name in row["losses"]))

@@ -204,7 +204,7 @@ def test_sigterm_to_all_processes_of_a_job_saves(tmp_path: Path) -> None:
             time.sleep(0.1)
         os.killpg(child.pid, signal.SIGTERM)
         assert child.wait(timeout=300) == 0, (tmp_path / "told.txt").read_text("utf-8")
-    assert ": SIGTERM; -r goes on from there" in (tmp_path / "told.txt").read_text("utf-8")
+    assert ": SIGTERM; -r resumes" in (tmp_path / "told.txt").read_text("utf-8")
     ledger = json.loads((tmp_path / "output/small/checkpoints.json").read_text("utf-8"))
     last = json.loads(log.read_text("utf-8").splitlines()[-1])
     assert ledger["saved"][ledger["last"]]["step"] == last["step"] >= 3

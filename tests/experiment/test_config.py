@@ -231,7 +231,7 @@ def test_override_without_effect_warns(tmp_path: Path, caplog: pytest.LogCapture
     assert not caplog.records
     load(tmp_path, "", "ResNet.depth=18")
     assert [r.getMessage() for r in caplog.records] == [
-        "-o ResNet...: nothing in this configuration uses ResNet"
+        "override ResNet...: nothing in this configuration uses ResNet"
     ]
 
 
