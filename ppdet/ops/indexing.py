@@ -12,8 +12,12 @@ from typing import NamedTuple, Optional, Union
 import paddle
 from paddle import Tensor
 
+from ppdet.ops.constants import Kept
+
 #: Below every score; marks rows that are not there. Finite, because some top-k kernels mishandle infinities.
 LOWEST = -3.0e38
+#: Where the rows of each image start in a flattened tensor, by images, rows and type.
+_STARTS: Kept[Tensor] = Kept(256)
 
 
 # Tracing a static graph rewrites `x.shape[0]` into an operation wherever it meets it, and Python decisions
@@ -76,7 +80,10 @@ def gather_rows(x: Tensor, index: Tensor) -> Tensor:
     """
     rows = dim(x, 1)
     flat = paddle.reshape(x, [-1, *x.shape[2:]])
-    start = paddle.arange(dim(x, 0), dtype=index.dtype).unsqueeze(1) * rows
+    images = dim(x, 0)
+    start = _STARTS.get(
+        (images, rows, index.dtype), lambda: paddle.arange(images, dtype=index.dtype).unsqueeze(1) * rows
+    )
     picked = paddle.gather(flat, paddle.flatten(index + start))
     return paddle.reshape(picked, [-1, index.shape[1], *x.shape[2:]])
 

@@ -7,14 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Optional
+from typing import NamedTuple, Optional, Union
 
 import paddle
 from paddle import Tensor
 from paddle.nn import functional
 
 from ppdet.config.errors import ArgumentError
+from ppdet.ops.constants import Kept, constant
 from ppdet.ops.indexing import dim
+
+#: Corners of the cells of a grid, by rows and columns.
+_CORNERS: Kept[Tensor] = Kept(64)
 
 
 @dataclass(frozen=True)
@@ -153,12 +157,17 @@ def decode_maps(maps: Tensor, level: YoloLevel, *, scale_x_y: float = 1.0) -> Te
     """
     maps = paddle.transpose(maps, [0, 1, 3, 4, 2])
     rows, columns = dim(maps, 2), dim(maps, 3)
-    x = paddle.arange(columns, dtype="float32").reshape([1, 1, 1, -1, 1])
-    y = paddle.arange(rows, dtype="float32").reshape([1, 1, -1, 1, 1])
-    corner = paddle.concat([x + paddle.zeros_like(y), y + paddle.zeros_like(x)], axis=-1)
-    anchors = paddle.to_tensor(level.anchors, dtype="float32").reshape([1, -1, 1, 1, 2])
+    corner = _CORNERS.get((rows, columns), lambda: _corners(rows, columns))
+    anchors = constant([side for anchor in level.anchors for side in anchor], maps).reshape([1, -1, 1, 1, 2])
     boxes = _decode(maps, corner, anchors, level.stride, scale_x_y)
     return paddle.reshape(boxes, [dim(maps, 0), -1, 4])
+
+
+def _corners(rows: Union[int, Tensor], columns: Union[int, Tensor]) -> Tensor:
+    """Upper left corner x, y of every cell, in cells: ``[1, 1, rows, columns, 2]`` float32."""
+    x = paddle.arange(columns, dtype="float32").reshape([1, 1, 1, -1, 1])
+    y = paddle.arange(rows, dtype="float32").reshape([1, 1, -1, 1, 1])
+    return paddle.concat([x + paddle.zeros_like(y), y + paddle.zeros_like(x)], axis=-1)
 
 
 def decode_cells(
@@ -186,7 +195,10 @@ def decode_cells(
 
 def centre_offsets(logits: Tensor, scale_x_y: float) -> Tensor:
     """Offsets of the centre from the upper left corner of its cell, in cells, of any shape."""
-    return scale_x_y * functional.sigmoid(logits) - 0.5 * (scale_x_y - 1)
+    offsets = functional.sigmoid(logits)
+    if scale_x_y == 1:
+        return offsets
+    return scale_x_y * offsets - 0.5 * (scale_x_y - 1)
 
 
 def _decode(values: Tensor, corner: Tensor, anchors: Tensor, stride: int, scale_x_y: float) -> Tensor:
