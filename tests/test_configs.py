@@ -108,7 +108,8 @@ def test_the_readers_give_batches(path: Path, data: Path) -> None:
     for key in ("EvalReader", "TestReader"):
         batch = next(iter(build_loader(experiment, key, evaluation)))
         assert batch.images.shape[1] == 3
-        np.testing.assert_allclose(batch.image_sizes / batch.scale_factors, [[96, 128]], rtol=1e-2)
+        original = (batch.image_sizes / batch.scale_factors).numpy()
+        np.testing.assert_allclose(original, [[96, 128]] * len(batch), rtol=1e-2)
 
 
 @pytest.mark.slow
@@ -125,7 +126,8 @@ def test_a_quickstart_learns(path: Path, data: Path) -> None:
     batch = next(iter(training.loader))
     training.model.train()
     totals = []
-    for _ in range(8):
+    # A decoder of queries needs some steps before its matches settle.
+    for _ in range(24 if "rtdetr" in path.stem else 8):
         total = paddle.add_n(list(training.model(batch).values()))
         total.backward()
         training.optimizer.step()
