@@ -14,6 +14,12 @@ PADDLE2ONNX = "paddle2onnx>=2.0; python_version < '3.13'"
 #: The documentation site. MkDocs 2 drops plugins and hooks.
 DOCS = ["mkdocs>=1.6,<2", "mkdocs-material>=9.5,<10", "mkdocstrings[python]>=0.26"]
 
+
+def since_3_10(*requirements: str) -> list[str]:
+    """Tools of developers that no current release supports on Python 3.9, where pip searches for minutes."""
+    return [f"{requirement}; python_version >= '3.10'" for requirement in requirements]
+
+
 setup(
     name="ppdet",
     version=VERSION,
@@ -63,17 +69,13 @@ setup(
             # As the extra `report`, and what drives a browser for its tests.
             "jinja2>=3.1",
             "rich>=13",
-            "selenium>=4.20",
+            *since_3_10("selenium>=4.20"),
             # As the extra `export`, whose tests must not be skipped where everything is tested.
             "onnx>=1.15",
             "onnxruntime>=1.17",
             PADDLE2ONNX,
-            *DOCS,
-            # The tutorial is executed.
-            "ipykernel>=6.20",
-            "matplotlib>=3.7",
-            "nbclient>=0.8",
-            "nbformat>=5.7",
+            # The site is built and the tutorial is executed.
+            *since_3_10(*DOCS, "ipykernel>=6.20", "matplotlib>=3.7", "nbclient>=0.8", "nbformat>=5.7"),
             "types-PyYAML",
             "types-tqdm",
             "pytest>=7.4",

@@ -84,7 +84,8 @@ class Finish:
         pixels, sizes = (
             value if isinstance(value, np.ndarray) else value.numpy() for value in (images, content_sizes)
         )
-        return paddle.utils.dlpack.from_dlpack(self._planes(pixels, sizes))  # without a copy
+        planes: Any = self._planes(pixels, sizes)  # NumPy 2.0 types its DLPack method otherwise than Paddle
+        return paddle.utils.dlpack.from_dlpack(planes)  # without a copy
 
     def _planes(self, images: np.ndarray, sizes: np.ndarray) -> np.ndarray:
         planes = np.empty((len(images), 3, *images.shape[1:3]), np.float32)
