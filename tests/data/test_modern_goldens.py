@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Optional
 
 import numpy as np
@@ -32,6 +32,7 @@ pytestmark = requires_shared
 golden = functools.cache(lambda: load_golden("modern_data"))
 FILES = ("000000386912.jpg", "000000303818.jpg")
 SIZES = tuple(range(320, 769, 32))
+DETR_SIZES = [480, 512, 544, 576, 608, 640, 640, 640, 672, 704, 736, 768, 800]
 FILL = [123.675, 116.28, 103.53]
 
 
@@ -68,8 +69,9 @@ def draws_of(run: str, step: str) -> Iterator[Any]:
     return iter([value for name, _, _, value in golden()[1]["draws"][run] if name == step])
 
 
-def distortion(values: Iterator[Any]) -> DistortParams:
-    next(values)  # whether to do anything: always
+def distortion(values: Iterator[Any], prob: float) -> DistortParams:
+    if next(values) > prob:
+        return DistortParams((), (0, 1, 2))
     operations = []
     for name in next(values):
         if next(values) >= 0.5:
@@ -109,10 +111,15 @@ def sample_of(file: str) -> Sample:
     return images()[row]
 
 
-@pytest.mark.parametrize("seed", [1, 2, 5])
-def test_the_training_chain(seed: int) -> None:
+@pytest.mark.parametrize(
+    ("run", "sizes", "prob"),
+    [
+        *((f"ppyoloe_plus/seed{seed}", SIZES, 1.0) for seed in (1, 2, 5)),
+        *((f"rtdetr/seed{seed}", DETR_SIZES, 0.8) for seed in (3, 4)),
+    ],
+)
+def test_the_training_chain(run: str, sizes: Sequence[int], prob: float) -> None:
     arrays, _ = golden()
-    run = f"ppyoloe_plus/seed{seed}"
     samples = []
     for i, file in enumerate(FILES):
         sample = Decode()(sample_of(file), np.random.default_rng(0))
@@ -125,7 +132,7 @@ def test_the_training_chain(seed: int) -> None:
             values, key = draws_of(run, f"{i}/{name}"), f"{run}/{i}/{name}"
             assert sample.image is not None
             params: Any = {
-                "RandomDistort": lambda values=values: distortion(values),
+                "RandomDistort": lambda values=values: distortion(values, prob),
                 "RandomExpand": lambda values=values, s=sample: expansion(values, s.image),
                 "RandomCrop": lambda values=values, s=sample, key=key: crop(
                     values, s.image, arrays[f"{key}/image/shape"].tolist()
@@ -142,13 +149,17 @@ def test_the_training_chain(seed: int) -> None:
         assert sample.target.labels.tolist() == arrays[f"{key}/gt_class"][:, 0].tolist()
         samples.append(sample)
     choices = draws_of(run, "batch/BatchRandomResize")
-    side, interpolation = SIZES[next(choices)], next(choices)
+    side, interpolation = sizes[next(choices)], next(choices)
     for i, sample in enumerate(samples):
         resized = resize(sample, ResizeParams((side, side), False, interpolation))
         key = f"{run}/batch/BatchRandomResize/{i}"  # its image was divided by 255 where it was stored
         assert resized.target is not None
         boxes = np.clip(resized.target.boxes, 0, side)
-        np.testing.assert_allclose(boxes, arrays[f"{key}/gt_bbox"], rtol=0, atol=1e-3)
+        expected = arrays[f"{key}/gt_bbox"]
+        if run.startswith("rtdetr"):  # these were made centre and size in units of the image
+            middle, half = expected[:, :2] * side, expected[:, 2:] * side / 2
+            expected = np.concatenate([middle - half, middle + half], axis=1)
+        np.testing.assert_allclose(boxes, expected, rtol=0, atol=1e-3)
         normalized = NormalizeImage(norm_type="none")(resized, np.random.default_rng(0))
         assert_image(normalized.image, f"{run}/batch/NormalizeImage/{i}/image", tolerance=1 / 255)
 
