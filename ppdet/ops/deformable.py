@@ -37,6 +37,9 @@ def deformable_sampling(
     """Weighted sums of bilinear samples from the maps of several levels.
 
     Every level is one `grid_sample`, which CPU, GPU, Paddle Inference and ONNX (from opset 16) all have.
+    Written with gathers of the four neighbours it was a third faster on a CPU core (20 against 31 ms for 300
+    queries at 640 pixels; backward 39 against 84), but some fifty kernels a level instead of a handful, which
+    is what a GPU waits for, and as many nodes of an export.
 
     Args:
         value: ``[N, T, M, C]`` float, tokens level by level, each in row-major order.
