@@ -31,8 +31,9 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("zoo",),
     ("inference",),
     ("export",),
+    ("report",),
     ("experiment",),
-    ("serve", "report", "data/tools"),
+    ("serve", "data/tools"),
     ("cli",),
 )
 RANK = {part: rank for rank, parts in enumerate(LAYERS) for part in parts}

@@ -25,7 +25,7 @@ from ppdet.cli.common import (
 from ppdet.utils.tables import text_table
 
 if TYPE_CHECKING:
-    from ppdet.experiment.evaluate import EvalResult
+    pass
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -56,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
     from ppdet.engine import distributed
     from ppdet.experiment.evaluate import evaluate
     from ppdet.report.page import jinja2
-    from ppdet.utils.files import writable_folder, write_json
+    from ppdet.utils.files import writable_folder
 
     for target in (args.json, args.save_results, args.report):
         if target:
@@ -74,37 +74,14 @@ def run(args: argparse.Namespace) -> int:
         print(class_table(result.per_class))
     print(speed_line(result.speed))
     if args.json:
-        write_json(Path(args.json), numbers(result, with_analysis=bool(args.report)), indent=1)
+        result.save(args.json, with_analysis=bool(args.report))
     if args.save_results:
         result.save_results(args.save_results)
     if args.report:
         source = Path(detector.source).with_suffix("")
-        write_report(result, Path(args.report), title="/".join(source.parts[-2:]))
+        for page in result.save_report(args.report, title="/".join(source.parts[-2:])):
+            print(f"report: {page}")
     return 0
-
-
-def numbers(result: EvalResult, *, with_analysis: bool) -> dict[str, Any]:
-    """What ``--json`` writes; with a report, its numbers too, as ``analysis``."""
-    from ppdet.report.evaluation import summary
-    from ppdet.report.page import finite
-
-    content = result.to_dict()
-    if with_analysis:
-        content["analysis"] = finite(summary(result.analysis))
-    return content
-
-
-def write_report(result: EvalResult, target: Path, *, title: str) -> None:
-    """The pages of an evaluation, of boxes and of masks; prints where they are."""
-    from ppdet.report.evaluation import evaluation_page
-    from ppdet.utils.files import write_text
-
-    pages = {target: result.analysis}
-    if result.has_masks:
-        pages[target.with_name(f"{target.stem}_masks{target.suffix}")] = result.analyse(masks=True)
-    for path, analysis in pages.items():
-        write_text(path, evaluation_page(analysis, title=title, images=Path(), speed=result.speed or None))
-        print(f"report: {path}")
 
 
 def scores_table(metrics: Mapping[str, Mapping[str, float]]) -> str:

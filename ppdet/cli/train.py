@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING
 from ppdet.cli.common import add_config_arguments, add_device_argument, load_experiment
 
 if TYPE_CHECKING:
-    from ppdet.engine.hooks import Hook
-    from ppdet.experiment.config import Experiment
+    pass
 
 logger = logging.getLogger(__name__)
 
@@ -82,7 +81,6 @@ def run(args: argparse.Namespace) -> int:
         device=args.device,
         classes_from=args.classes_from,
         allow_partial=args.allow_partial,
-        hooks=report_hooks(experiment, profile=args.profile),
         profile=args.profile,
         download=not args.dry_run,
     )
@@ -100,17 +98,6 @@ def run(args: argparse.Namespace) -> int:
     else:
         print(f"trained {result.steps} steps; weights: {result.final}")
     return 0
-
-
-def report_hooks(experiment: Experiment, *, profile: bool) -> list[Hook]:
-    """What keeps the page ``report.html`` up to date, where Jinja2 is installed."""
-    from importlib.util import find_spec
-
-    from ppdet.report.hook import TrainingReport
-
-    if profile or find_spec("jinja2") is None:
-        return []
-    return [TrainingReport(Path(experiment.save_dir) / experiment.name)]
 
 
 def short_forms(args: argparse.Namespace) -> tuple[str, ...]:

@@ -32,8 +32,10 @@ from ppdet.metrics.analysis.operating_points import ThresholdCurve
 from ppdet.metrics.analysis.tide import Errors
 from ppdet.metrics.base import Metric
 from ppdet.modeling.interfaces import Detector
+from ppdet.report.evaluation import evaluation_page, summary
+from ppdet.report.page import finite
 from ppdet.structures import Categories, Detections, GroundTruth, Sample
-from ppdet.utils.files import write_json
+from ppdet.utils.files import write_json, write_text
 
 #: What `evaluate` takes as data.
 EvalData = Union[Dataset, Sequence[Sample], Experiment, str, "os.PathLike[str]", None]
@@ -111,13 +113,39 @@ class EvalResult:
         names = self.analysis.objects.class_names
         return {"": self.analysis.curve, **dict(zip(names, self.analysis.class_curves))}
 
-    def to_dict(self) -> dict[str, Any]:
-        """Metrics, AP per class and speed, ready for JSON."""
-        return {**self.metrics, "fps": dict(self.speed), "classwise": dict(self.per_class)}
+    def to_dict(self, *, with_analysis: bool = False) -> dict[str, Any]:
+        """Metrics, AP per class and speed, ready for JSON.
 
-    def save(self, path: Union[str, os.PathLike[str]]) -> None:
+        Args:
+            with_analysis: Add the numbers of the report as ``analysis``.
+        """
+        content = {**self.metrics, "fps": dict(self.speed), "classwise": dict(self.per_class)}
+        return {**content, "analysis": finite(summary(self.analysis))} if with_analysis else content
+
+    def save(self, path: Union[str, os.PathLike[str]], *, with_analysis: bool = False) -> None:
         """Write `to_dict` as JSON."""
-        write_json(Path(path), self.to_dict(), indent=1)
+        write_json(Path(path), self.to_dict(with_analysis=with_analysis), indent=1)
+
+    def save_report(self, path: Union[str, os.PathLike[str]], *, title: str = "evaluation") -> list[Path]:
+        """Write the page that explains the evaluation, and ``<name>_masks.html`` where there are masks.
+
+        Args:
+            path: HTML file.
+            title: Title of the page.
+
+        Returns:
+            The files that were written.
+
+        Raises:
+            ReportError: If Jinja2 is not installed.
+        """
+        target = Path(path)
+        pages = {target: self.analysis}
+        if self.has_masks:
+            pages[target.with_name(f"{target.stem}_masks{target.suffix}")] = self.analyse(masks=True)
+        for file, analysis in pages.items():
+            write_text(file, evaluation_page(analysis, title=title, images=Path(), speed=self.speed or None))
+        return list(pages)
 
     def save_results(self, path: Union[str, os.PathLike[str]]) -> None:
         """Write the detections in COCO's results format."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Callable, Optional
 
@@ -24,6 +25,7 @@ from ppdet.experiment.build import Training, build_loader, build_model, set_devi
 from ppdet.experiment.config import Experiment
 from ppdet.experiment.evaluate import Evaluation
 from ppdet.inference.drawing import draw_detections
+from ppdet.report.hook import TrainingReport
 from ppdet.utils.errors import TrainingError
 from ppdet.utils.metadata import CheckpointMetadata
 
@@ -136,6 +138,8 @@ def build_hooks(
         sinks.append(PictureFolder(folder / PICTURE_FOLDER))
     if sinks:
         built.append(SinkHook(sinks, None if evaluation is None else Pictures(evaluation)))
+    if find_spec("jinja2") is not None:  # the extra `report`
+        built.append(TrainingReport(folder))
     return [*built, *own]
 
 

@@ -74,11 +74,9 @@ def test_nothing_to_analyse_is_told() -> None:
         _ = EvalResult({}, {}, {}, (), (), ()).errors
 
 
-def test_pages_of_boxes_and_masks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from ppdet.cli.eval import write_report
-
-    write_report(result_of(masks=True), tmp_path / "page.html", title="small")
-    assert "page_masks.html" in capsys.readouterr().out
+def test_pages_of_boxes_and_masks(tmp_path: Path) -> None:
+    pages = result_of(masks=True).save_report(tmp_path / "page.html", title="small")
+    assert [path.name for path in pages] == ["page.html", "page_masks.html"]
     for name in ("page.html", "page_masks.html"):
         html = (tmp_path / name).read_text("utf-8")
         assert ('id="show-masks"' in html) == ("masks" in name)

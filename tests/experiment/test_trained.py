@@ -53,8 +53,10 @@ def test_a_training_from_python_leaves_what_the_command_line_leaves(result: ppde
     assert (result.steps, result.stopped, Counter.steps) == (1, None, 1)
     assert set(result.metrics) == {"bbox"}
     assert result.best is not None
-    for path in (result.best, result.final, result.folder / "config.yml", result.folder / "metrics.jsonl"):
-        assert path.is_file(), path
+    for name in ("config.yml", "metrics.jsonl", "train.log", "report.html"):
+        assert (result.folder / name).is_file(), name
+    assert result.best.is_file()
+    assert result.final.is_file()
 
 
 def test_a_checkpoint_needs_no_config(result: ppdet.TrainResult, tmp_path: Path) -> None:
