@@ -75,7 +75,7 @@ _READER: Mapping[str, Rule] = {
 }
 
 _GRIDS = Ignored("grids follow from the features, whatever their size")
-_SIGMOIDS = Only((True,), "classes are told apart by sigmoids, as RT-DETR was published")
+_SIGMOIDS = Only((True,), "classification uses sigmoids, as published for RT-DETR")
 _NO_DROPOUT = {
     name: Only((0.0, 0, None), "dropout is not provided")
     for name in ("dropout", "attn_dropout", "act_dropout")
@@ -297,7 +297,7 @@ TOP_LEVEL_KEYS: Mapping[str, Rule] = {
     "use_sdaa": Only((False,), "Tecorigin devices are not served"),
     "print_flops": Ignored("--dry-run prints the size of the model"),
     "print_params": Ignored("--dry-run prints the number of parameters"),
-    "load_static_weights": Ignored("the layout of a weight file is told from the file itself"),
+    "load_static_weights": Ignored("the layout of a weight file is recognised from the file"),
     "save_prediction_only": Only((False,), "use --save_results, which needs no annotations"),
     "profiler_options": Only((None,), "use --profile"),
     "sync_bn": Only((False,), "write norm_type: sync_bn"),

@@ -1,4 +1,4 @@
-"""Batches in processes of their own, in order, the same for any number of processes."""
+"""Loads batches in worker processes, in order; the batches are the same for any number of workers."""
 
 from __future__ import annotations
 
@@ -47,11 +47,11 @@ class Loader:
         source: Makes batches.
         sampler: Plans them.
         num_workers: Worker processes; 0 loads in this process.
-        endless: Prepare the next epoch before it is asked for.
+        endless: Prepare the next epoch before the current one ends.
 
     Attributes:
-        skipped: Unreadable images passed over so far (`skip_corrupt`).
-        stall_seconds: Patience with a batch, in seconds.
+        skipped: Unreadable images skipped so far (`skip_corrupt`).
+        stall_seconds: Seconds after which a missing batch is an error.
     """
 
     def __init__(self, source: BatchSource, sampler: Sampler, *, num_workers: int, endless: bool) -> None:

@@ -1,7 +1,7 @@
-"""Which images make up which batch, as a function of seed, epoch and position: nothing is remembered.
+"""Assigns images to batches, as a function of seed, epoch and position alone; there is no state.
 
-So an epoch can be entered at any batch (exact resume), every worker can be told all it needs with the
-indices, and N ranks with batches of B see the same images in a step as one rank with batches of N * B.
+So an epoch can be resumed at any batch, a worker needs only the indices, and N ranks with batches of B
+process the same images in a step as one rank with batches of N * B.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _ORDER, _SAMPLE, _BATCH = 0, 1, 2
 
 @dataclass(frozen=True)
 class BatchPlan:
-    """One batch, all that a worker has to know.
+    """One batch, with everything that a worker needs.
 
     Attributes:
         epoch: Number of the epoch, from 0.

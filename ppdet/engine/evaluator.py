@@ -66,7 +66,7 @@ def evaluate(
         for batch in batches:
             metric.update(predict(batch))
         return metric.compute()
-    metric.update(distributed.gather([found for batch in batches for found in predict(batch)]))
+    metric.update(distributed.gather([one for batch in batches for one in predict(batch)]))
     return distributed.from_main(metric.compute() if main else {})
 
 

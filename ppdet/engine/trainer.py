@@ -112,7 +112,7 @@ class Trainer:
         self._check_every_step = settings.max_skipped > 0 or not on_gpu
         self._agree_every = settings.log_iter if on_gpu else 1
         self._meter: Meter[Circumstances] = Meter()
-        self._asked: Optional[tuple[str, bool]] = None
+        self._stop_request: Optional[tuple[str, bool]] = None
         self._stopped: Optional[str] = None
         self._metrics: Metrics = {}
         self._saved_step: Optional[int] = None
@@ -169,8 +169,8 @@ class Trainer:
             reason: For the log and the report.
             final: Save the result as the final one rather than as something to go on from.
         """
-        if self._asked is None:
-            self._asked = (reason, final)
+        if self._stop_request is None:
+            self._stop_request = (reason, final)
 
     def resume(self, where: str) -> None:
         """Go on from a checkpoint; `where` is ``auto``, a folder, or a path (see `ppdet.engine.checkpoint`).
@@ -303,8 +303,9 @@ class Trainer:
     def _agree_to_stop(self) -> None:
         if self.progress.step % self._agree_every and self.progress.step < self.last_step:
             return
-        if distributed.any_rank(self._asked is not None):
-            self._stopped = self._asked[0] if self._asked is not None else "another process asked"
+        if distributed.any_rank(self._stop_request is not None):
+            own = self._stop_request
+            self._stopped = "another process stopped" if own is None else own[0]
             logger.info("stopping at step %d: %s", self.progress.step, self._stopped)
 
     def _log(self) -> None:
@@ -334,7 +335,7 @@ class Trainer:
 
     def _finish(self) -> None:
         complete = self.progress.step >= self.last_step
-        final = complete or (self._asked is not None and self._asked[1])
+        final = complete or (self._stop_request is not None and self._stop_request[1])
         self.progress.unevaluated = complete and self._evaluate is not None
         name = FINAL if final else f"iter_{self.progress.step}"
         if final or self._saved_step != self.progress.step:

@@ -35,14 +35,18 @@ class TableProgram(DetectionProgram):
 
         Returns:
             ``[n, 6]`` float32 of label, score, x1, y1, x2, y2 in original pixels, image after image, and
-            ``[N]`` int32, how many of the rows belong to each. If that is none at all, the table is one
-            row with label -1 and score 0.
+            ``[N]`` int32, the number of rows of each. Without any detections, the table is one row with
+            label -1 and score 0.
         """
-        found = self.detector.detect(image, im_shape, scale_factor)
-        columns = [found.labels.astype("float32").unsqueeze(-1), found.scores.unsqueeze(-1), found.boxes]
+        detections = self.detector.detect(image, im_shape, scale_factor)
+        columns = [
+            detections.labels.astype("float32").unsqueeze(-1),
+            detections.scores.unsqueeze(-1),
+            detections.boxes,
+        ]
         rows = paddle.flatten(paddle.concat(columns, axis=-1), 0, 1)
-        real = found.labels >= 0
-        # Paddle Inference 3.3.1 hangs on a table of no rows, so one of padding stays where nothing was found.
+        real = detections.labels >= 0
+        # Paddle Inference 3.3.1 hangs on a table of no rows, so one padded row stays where there are no detections.
         nothing = paddle.logical_not(paddle.any(real))
         first = paddle.arange(paddle.shape(rows)[0]) == 0
         kept = paddle.nonzero(paddle.flatten(real) | (first & nothing)).squeeze(1)

@@ -59,10 +59,10 @@ class DetectionProgram(nn.Layer):
             images = image
         else:
             images = normalize_batch(image, im_shape, steps.mean, steps.std, steps.scale)
-        found = self.detector.detect(images, im_shape, scale_factor)
-        results = [found.boxes, found.scores, found.labels]
-        if found.mask_probs is not None:
-            results.append(found.mask_probs)
+        detections = self.detector.detect(images, im_shape, scale_factor)
+        results = [detections.boxes, detections.scores, detections.labels]
+        if detections.mask_probs is not None:
+            results.append(detections.mask_probs)
         return results
 
 

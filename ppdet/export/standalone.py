@@ -141,7 +141,7 @@ def main() -> None:
     runtime = args.runtime or ("onnx" if (args.model_dir / "model.onnx").is_file() else "paddle")
     model = Model(args.model_dir, runtime, args.threads)
     for path in args.images:
-        found = model.detect(read_image(path))
+        detections = model.detect(read_image(path))
         objects = [
             {
                 "name": model.names[int(label)],
@@ -149,7 +149,7 @@ def main() -> None:
                 "score": round(float(score), 5),
                 "box": [round(float(v), 2) for v in box],
             }
-            for box, score, label in zip(found.boxes, found.scores, found.labels)
+            for box, score, label in zip(detections.boxes, detections.scores, detections.labels)
             if score >= args.threshold
         ]
         sys.stdout.write(json.dumps({"image": path, "objects": objects}, ensure_ascii=False) + "\n")

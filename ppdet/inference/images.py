@@ -38,7 +38,7 @@ def samples_of(images: Union[Image, Iterable[Image]], *, leave_out: Optional[Pat
         DataError: If a file, folder or pattern matches nothing, or an array is not uint8 RGB.
     """
     if isinstance(images, (str, os.PathLike)) or not isinstance(images, Iterable) or _is_array(images):
-        images = [images]  # type: ignore[list-item]  # one image: told apart here
+        images = [images]  # type: ignore[list-item]  # a single image
     samples: list[Sample] = []
     for image in images:
         if isinstance(image, (str, os.PathLike)):

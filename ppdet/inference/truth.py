@@ -29,7 +29,7 @@ class Truth(NamedTuple):
 
 
 class TruthFile:
-    """A COCO annotation file, asked by the names of images.
+    """A COCO annotation file, looked up by the names of images.
 
     Classes are matched by name; objects of a class that the model does not know are left out.
 

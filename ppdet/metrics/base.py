@@ -32,8 +32,8 @@ class Metric(ABC):
 
     def update(self, detections: Iterable[Detections]) -> None:
         """Add the detections of some images."""
-        for found in detections:
-            self._detections[found.image_id] = found
+        for one in detections:
+            self._detections[one.image_id] = one
 
     def reset(self) -> None:
         """Forget all detections."""
@@ -95,21 +95,21 @@ def coco_results(
         ``score``.
     """
     rows = []
-    for found in detections:
-        boxes = found.boxes.astype("float64")
+    for one in detections:
+        boxes = one.boxes.astype("float64")
         boxes[:, 2:] -= boxes[:, :2]
         for i, (box, score, label) in enumerate(
-            zip(boxes.tolist(), found.scores.tolist(), found.labels.tolist())
+            zip(boxes.tolist(), one.scores.tolist(), one.labels.tolist())
         ):
             if category_ids[label] is None:
                 continue
             row = {
-                "image_id": found.image_id,
+                "image_id": one.image_id,
                 "category_id": category_ids[label],
                 "bbox": box,
                 "score": score,
             }
-            if with_masks and found.masks is not None:
-                row["segmentation"] = rle_as_text(found.masks[i])
+            if with_masks and one.masks is not None:
+                row["segmentation"] = rle_as_text(one.masks[i])
             rows.append(row)
     return rows

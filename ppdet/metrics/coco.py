@@ -116,12 +116,12 @@ class CocoMetric(Metric):
 
     def _mask_rows(self, detections: list[Detections]) -> list[dict[str, Any]]:
         rows = []
-        for found in detections:
-            if found.masks is None:
-                raise DataError(f"image {found.image_id}: no masks to score; the model has no mask head")
-            for mask, score, label in zip(found.masks, found.scores.tolist(), found.labels.tolist()):
+        for one in detections:
+            if one.masks is None:
+                raise DataError(f"image {one.image_id}: no masks to score; the model has no mask head")
+            for mask, score, label in zip(one.masks, one.scores.tolist(), one.labels.tolist()):
                 row = {
-                    "image_id": self._image_numbers[found.image_id],
+                    "image_id": self._image_numbers[one.image_id],
                     "category_id": self._class_numbers[label],
                     "score": score,
                 }
@@ -134,13 +134,13 @@ class CocoMetric(Metric):
         table = np.zeros((sum(map(len, detections)), 7))
         ids = np.array([-1 if i is None else i for i in self._class_numbers])
         start = 0
-        for found in detections:
-            rows = table[start : start + len(found)]
-            rows[:, 0] = self._image_numbers[found.image_id]
-            rows[:, 1:5] = found.boxes
-            rows[:, 5] = found.scores
-            rows[:, 6] = ids[found.labels]
-            start += len(found)
+        for one in detections:
+            rows = table[start : start + len(one)]
+            rows[:, 0] = self._image_numbers[one.image_id]
+            rows[:, 1:5] = one.boxes
+            rows[:, 5] = one.scores
+            rows[:, 6] = ids[one.labels]
+            start += len(one)
         table[:, 3:5] -= table[:, 1:3]
         return table
 

@@ -50,7 +50,7 @@ class VocMetric(Metric):
         return ("bbox.mAP",)
 
     def compute(self) -> dict[str, dict[str, float]]:
-        """``{"bbox": {"mAP": value}}``; 0.0 where nothing is found, -1 if there are no objects at all."""
+        """``{"bbox": {"mAP": value}}``; 0.0 where nothing is one, -1 if there are no objects at all."""
         images = self._grouped()
         for label, name in enumerate(self.truth.class_names):
             correct, objects = self._match(label, images[label])
@@ -61,12 +61,12 @@ class VocMetric(Metric):
     def _grouped(self) -> list[list[tuple[int, np.ndarray, np.ndarray]]]:
         """Per label: image id, boxes, scores of every image with detections of it."""
         groups: list[list[tuple[int, np.ndarray, np.ndarray]]] = [[] for _ in self.truth.class_names]
-        for found in self.detections:
-            if found.image_id not in self._objects:
+        for one in self.detections:
+            if one.image_id not in self._objects:
                 continue
-            for label in np.unique(found.labels):
-                rows = found.labels == label
-                groups[label].append((found.image_id, found.boxes[rows], found.scores[rows]))
+            for label in np.unique(one.labels):
+                rows = one.labels == label
+                groups[label].append((one.image_id, one.boxes[rows], one.scores[rows]))
         return groups
 
     def _match(self, label: int, images: list[tuple[int, np.ndarray, np.ndarray]]) -> tuple[np.ndarray, int]:

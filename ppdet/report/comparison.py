@@ -19,7 +19,7 @@ from ppdet.report.runs import TrainingRun, read_run
 from ppdet.report.training import training_charts
 from ppdet.utils.files import write_text
 
-#: Detections that ``ppdet eval --save_results`` leaves in the folder of a training, if told so.
+#: Detections that ``ppdet eval --save_results`` writes into the folder of a training.
 DETECTIONS = "detections.json"
 #: Images listed on either side.
 IMAGES = 30
@@ -153,7 +153,7 @@ def paired_differences(analyses: Sequence[Analysis]) -> list[dict[str, Interval]
 def verdict(
     names: Sequence[str], differences: Sequence[Mapping[str, Interval]], runs: Sequence[TrainingRun]
 ) -> str:
-    """One sentence: which is better, or that it cannot be told."""
+    """One sentence: which is better, or that the images do not show it."""
     if not differences:
         scores = {run.name: run.best() for run in runs}
         known = {name: point[1] for name, point in scores.items() if point is not None}
@@ -180,7 +180,7 @@ def verdict(
             )
         else:
             sentences.append(
-                f"Whether {name} is better than {names[0]} cannot be told from these images: it differs by "
+                f"Whether {name} is better than {names[0]} is not decided by these images: it differs by "
                 f"{signed(gap.value)} AP, and anything from {signed(gap.low)} to {signed(gap.high)} would be "
                 "no surprise."
             )

@@ -87,5 +87,5 @@ def test_signal_to_one_stops_both_at_the_same_step(tmp_path: Path) -> None:
     status, output, _ = launch("stop", tmp_path)
     assert status == 0, output[-3000:]
     texts = [(tmp_path / f"stopped_{rank}.txt").read_text() for rank in range(2)]
-    assert texts == ["3 another process asked", "3 SIGTERM"]
+    assert texts == ["3 another process stopped", "3 SIGTERM"]
     assert (tmp_path / "iter_3.pdopt").exists()

@@ -24,7 +24,7 @@ def test_a_real_difference_is_told_from_chance(tmp_path: Path) -> None:
     assert compare([good, bad], page, annotations).startswith("detections0 is better")
     copy = tmp_path / "copy.json"
     copy.write_text(good.read_text())
-    assert "cannot be told" in compare([good, copy], page, annotations)
+    assert "is not decided" in compare([good, copy], page, annotations)
 
 
 def test_images_are_listed_on_the_side_that_is_right(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
-"""Two kinds of steps: on one image, and on the images of a batch together.
+"""Base classes of transforms: on one image, and on the images of a batch together.
 
-Each is split in a draw, which alone uses randomness, and a deed, which is a function of sample and parameters
-and moves image, boxes and masks together. So a test can check any deed without luck, and any draw without
+Each has two methods: `draw` draws parameters at random, `apply` is a function of sample and parameters that
+transforms image, boxes and masks together. So `apply` can be tested without randomness, and `draw` without
 pixels.
 """
 

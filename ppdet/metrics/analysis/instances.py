@@ -234,17 +234,17 @@ def predictions_of_detections(
     label_of_name = {name: i for i, name in enumerate(objects.class_names)}
     table = np.array([label_of_name.get(name, -1) for name in names], np.int64)
     total = sum(map(len, detections))
-    present = [found for found in detections if found.image_id in place]
-    counts = [len(found) for found in present]
-    image = np.repeat(np.array([place[found.image_id] for found in present], np.int64), counts)
-    label = table[np.concatenate([np.zeros(0, np.int64), *(found.labels for found in present)])]
-    xywh = np.concatenate([np.zeros((0, 4)), *(found.boxes.astype(np.float64) for found in present)])
+    present = [one for one in detections if one.image_id in place]
+    counts = [len(one) for one in present]
+    image = np.repeat(np.array([place[one.image_id] for one in present], np.int64), counts)
+    label = table[np.concatenate([np.zeros(0, np.int64), *(one.labels for one in present)])]
+    xywh = np.concatenate([np.zeros((0, 4)), *(one.boxes.astype(np.float64) for one in present)])
     xywh[:, 2:] -= xywh[:, :2]
-    score = np.concatenate([np.zeros(0), *(found.scores for found in present)])
+    score = np.concatenate([np.zeros(0), *(one.scores for one in present)])
     keep = label >= 0
     masks = None
     if with_masks:
-        every = [mask for found in present for mask in found.masks or ()]
+        every = [mask for one in present for mask in one.masks or ()]
         masks = tuple(every[i] for i in np.flatnonzero(keep))
     return _sorted(image[keep], label[keep], xywh[keep], score[keep], masks, left_out=total - int(keep.sum()))
 
