@@ -46,7 +46,7 @@ class TableProgram(DetectionProgram):
         ]
         rows = paddle.flatten(paddle.concat(columns, axis=-1), 0, 1)
         real = detections.labels >= 0
-        # Paddle Inference 3.3.1 hangs on a table of no rows, so one padded row stays where there are no detections.
+        # Paddle Inference 3.3.1 hangs on a table without rows, so one padded row stays without detections.
         nothing = paddle.logical_not(paddle.any(real))
         first = paddle.arange(paddle.shape(rows)[0]) == 0
         kept = paddle.nonzero(paddle.flatten(real) | (first & nothing)).squeeze(1)
