@@ -26,6 +26,19 @@ class Only:
 
 
 @dataclass(frozen=True)
+class Option:
+    """Accepted with any value; a warning says which option of the command line does what the key did.
+
+    Attributes:
+        option: The option.
+        off: Values that ask for nothing, so that no warning is due.
+    """
+
+    option: str
+    off: tuple[Any, ...] = (False, None)
+
+
+@dataclass(frozen=True)
 class Agrees:
     """Accepted if it equals what the configuration says elsewhere.
 
@@ -47,7 +60,7 @@ class Keys:
     rules: Mapping[str, Union[Ignored, Only]]
 
 
-Rule = Union[Ignored, Only, Agrees, Keys]
+Rule = Union[Ignored, Only, Option, Agrees, Keys]
 
 
 _FOLLOWS = Ignored("follows from the part before")
@@ -298,19 +311,19 @@ TOP_LEVEL_KEYS: Mapping[str, Rule] = {
     "print_flops": Ignored("--dry-run prints the size of the model"),
     "print_params": Ignored("--dry-run prints the number of parameters"),
     "load_static_weights": Ignored("the layout of a weight file is recognised from the file"),
-    "save_prediction_only": Only((False,), "use --save_results, which needs no annotations"),
-    "profiler_options": Only((None,), "use --profile"),
+    "save_prediction_only": Option("--save_results of ppdet infer, which needs no annotations"),
+    "profiler_options": Option("--profile of ppdet train"),
     "sync_bn": Only((False,), "write norm_type: sync_bn"),
     "use_fused_allreduce_gradients": Ignored("gradients are fused where that is faster"),
     "fleet": Only((False,), "start with paddle.distributed.launch; DataParallel does the rest"),
     "to_static": Only((False,), "training runs in dynamic graph mode"),
     "use_cinn": Only((False,), "training runs in dynamic graph mode"),
     "init_mode": Ignored("parameters have their own initialisers"),
-    "slice_infer": Only((False,), "sliced inference is an option of eval and infer: --slice_infer"),
-    "slice_size": Ignored("an option of eval and infer: --slice_size"),
-    "overlap_ratio": Ignored("an option of eval and infer: --overlap_ratio"),
-    "combine_method": Ignored("an option of eval and infer: --combine_method"),
-    "match_threshold": Ignored("an option of eval and infer: --match_threshold"),
+    "slice_infer": Option("--slice_infer of ppdet eval and infer"),
+    "slice_size": Option("--slice_size of ppdet eval and infer, beside --slice_infer"),
+    "overlap_ratio": Option("--overlap_ratio of ppdet eval and infer, beside --slice_infer"),
+    "combine_method": Option("--combine_method of ppdet eval and infer, beside --slice_infer"),
+    "match_threshold": Option("--match_threshold of ppdet eval and infer, beside --slice_infer"),
     "match_metric": Ignored("pieces of an object are compared by their IoU"),
     "early_stop": Only(
         (False, None), "not provided by this name; `patience` stops early, see docs/training.md"
@@ -332,9 +345,9 @@ TOP_LEVEL_KEYS: Mapping[str, Rule] = {
             "fuse_conv_bn": Ignored("runtimes fold normalisation into convolutions when they load an export"),
         }
     ),
-    "output_eval": Ignored("use --save_results"),
-    "bbox_output_dir": Ignored("use --save_results"),
-    "classwise": Ignored("use --classwise"),
+    "output_eval": Option("--save_results of ppdet eval"),
+    "bbox_output_dir": Option("--save_results of ppdet eval"),
+    "classwise": Option("--classwise of ppdet eval"),
 }
 
 #: Keys that 2.x has in another block: from where to where. In a list the item of that name is meant.

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Optional
 
-from ppdet.config.compat import MOVED_KEYS, Agrees, Keys, Only, Rule
+from ppdet.config.compat import MOVED_KEYS, Agrees, Keys, Only, Option, Rule
 from ppdet.config.errors import Problem, suggestion
 from ppdet.config.registry import yaml_name
 from ppdet.config.spec import Spec
 from ppdet.config.tree import Block, Listing, Node, component_name, plain
 from ppdet.config.values import shown
+
+logger = logging.getLogger(__name__)
 
 
 class Facts:
@@ -63,6 +66,10 @@ def check_rule(rule: Rule, node: Node, facts: Facts, problems: list[Problem]) ->
         if not any(type(value) is type(allowed) and value == allowed for allowed in rule.values):
             allowed = " or ".join(_word(v) for v in rule.values)
             problems.append(Problem(node.place, f"expected {allowed}, got {shown(node)}: {rule.reason}"))
+    elif isinstance(rule, Option):
+        if plain(node) not in rule.off:
+            message = f"{shown(node)} has no effect in a configuration; use {rule.option}"
+            logger.warning("%s", Problem(node.place, message))
     elif isinstance(rule, Keys):
         if not isinstance(node, Block):
             if plain(node) is not None:

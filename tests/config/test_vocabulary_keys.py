@@ -6,6 +6,9 @@ are built as well, since what a transform takes shows only then.
 
 from __future__ import annotations
 
+import argparse
+import importlib
+import re
 from pathlib import Path
 
 import pytest
@@ -190,3 +193,41 @@ def test_what_the_reader_says_of_anchors_reaches_the_loss(tmp_path: Path) -> Non
     (problem,) = problems_of(config_of(tmp_path, YOLO, twice))
     assert "TrainReader.batch_transforms.4.Gt2YoloTarget.iou_thresh" in str(problem)
     assert "is written twice, here and as YOLOv3Loss.iou_thresh" in str(problem)
+
+
+@pytest.mark.parametrize(
+    ("line", "option"),
+    [
+        ("slice_infer: true", "--slice_infer of ppdet eval and infer"),
+        ("slice_size: [640, 640]", "--slice_size of ppdet eval and infer, beside --slice_infer"),
+        ("overlap_ratio: [0.25, 0.25]", "--overlap_ratio of ppdet eval and infer, beside --slice_infer"),
+        ("combine_method: nms", "--combine_method of ppdet eval and infer, beside --slice_infer"),
+        ("match_threshold: 0.6", "--match_threshold of ppdet eval and infer, beside --slice_infer"),
+        ("save_prediction_only: true", "--save_results of ppdet infer, which needs no annotations"),
+        ("profiler_options: batch_range=[1,2]", "--profile of ppdet train"),
+        ("output_eval: out", "--save_results of ppdet eval"),
+        ("bbox_output_dir: out", "--save_results of ppdet eval"),
+        ("classwise: true", "--classwise of ppdet eval"),
+    ],
+)
+def test_keys_that_are_options_here_are_accepted_and_say_so(
+    tmp_path: Path, line: str, option: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    key = line.partition(":")[0]
+    load_config(config_of(tmp_path, FASTER, f"{key}: null\n"))
+    assert not caplog.records
+    path = config_of(tmp_path, FASTER, f"{line}\n")
+    load_config(path)
+    (record,) = caplog.records
+    assert record.levelname == "WARNING"
+    assert re.search(rf"yml:\d+: {key}: ", record.getMessage())
+    assert record.getMessage().endswith(f" has no effect in a configuration; use {option}")
+    verbs = [verb for verb in ("eval", "infer", "train") if verb in option.partition(" of ppdet ")[2]]
+    for verb in verbs:
+        assert option.split()[0] in option_names(verb)
+
+
+def option_names(verb: str) -> set[str]:
+    parser = argparse.ArgumentParser()
+    importlib.import_module(f"ppdet.cli.{verb}").add_arguments(parser)
+    return {name for action in parser._actions for name in action.option_strings}
