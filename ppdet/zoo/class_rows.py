@@ -58,7 +58,8 @@ class ClassAxis:
     """Where a predictor's tensors depend on the classes.
 
     Attributes:
-        axis: 0 for convolutions ``[out, in, h, w]``, -1 for linear layers ``[in, out]``.
+        axis: 0 for convolutions ``[out, in, h, w]`` and embeddings ``[K, channels]``, -1 for linear layers
+            ``[in, out]``.
         slots: Names of the positions along the axis, given its length and the class names; None if
             the length does not fit the number of classes.
     """
@@ -74,6 +75,8 @@ _PREDICTORS: tuple[tuple[re.Pattern[str], ClassAxis], ...] = (
     (re.compile(r"(^|\.)retina_cls\."), ClassAxis(0, _anchor_then_class)),
     (re.compile(r"(^|\.)yolo_output\.\d+\."), ClassAxis(0, _yolo)),
     (re.compile(r"(^|\.)(pred_cls\.\d+|gfl_cls)\."), ClassAxis(0, _class_only)),
+    (re.compile(r"(^|\.)(enc_score_head|dec_score_head\.\d+)\."), ClassAxis(-1, _class_only)),
+    (re.compile(r"(^|\.)denoising_class_embed\."), ClassAxis(0, _class_only)),
 )
 
 

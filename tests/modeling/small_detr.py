@@ -15,8 +15,8 @@ from ppdet.modeling.necks.hybrid_encoder import HybridEncoder
 from ppdet.modeling.transformers.rtdetr import RTDETRTransformer
 
 
-def small_detr(**transformer: Any) -> DETR:
-    """Three classes, 32 channels, 20 queries, two decoder layers; its predictions are spread."""
+def small_detr(*, num_classes: int = 3, **transformer: Any) -> DETR:
+    """`num_classes` classes, 32 channels, 20 queries, two decoder layers; its predictions are spread."""
     settings = {
         "hidden_dim": 32,
         "num_queries": 20,
@@ -26,7 +26,7 @@ def small_detr(**transformer: Any) -> DETR:
         "num_denoising": 10,
     }
     model = DETR(
-        num_classes=3,
+        num_classes=num_classes,
         backbone=Spec.of(ResNet, depth=18, return_idx=[1, 2, 3], freeze_norm=False, freeze_at=-1),
         neck=Spec.of(
             HybridEncoder,

@@ -19,6 +19,7 @@ from ppdet.utils.metadata import CheckpointMetadata
 from ppdet.zoo import Layout, LoadReport, Outcome, Purpose, WeightFile, load_weights
 from ppdet.zoo.class_rows import take_class_rows
 from ppdet.zoo.matching import match_keys
+from tests.modeling.small_detr import small_detr
 from tests.zoo import files
 
 
@@ -197,6 +198,8 @@ def test_equal_count_of_other_classes_is_noted() -> None:
         ("mask_head.mask_fcn_logits.bias", [0, 1, 2], [-1, -1], [2, 0]),
         ("yolo_head.pred_cls.2.bias", [0, 1, 2], [-1, -1], [2, 0]),
         ("aux_head.gfl_cls.bias", [0, 1, 2], [-1, -1], [2, 0]),
+        ("transformer.enc_score_head.bias", [0, 1, 2], [-1, -1], [2, 0]),
+        ("transformer.dec_score_head.5.bias", [0, 1, 2], [-1, -1], [2, 0]),
         ("head.retina_cls.bias", [0, 1, 2, 10, 11, 12], [-1] * 4, [2, 0, 12, 10]),
         (
             "yolo_head.yolo_output.1.bias",
@@ -224,6 +227,24 @@ def test_rows_of_every_predictor(key: str, value: list[int], initial: list[int],
     )
     assert taken is not None
     np.testing.assert_array_equal(taken[0], expected)
+
+
+def test_classes_from_covers_every_layer_of_rtdetr_that_depends_on_classes() -> None:
+    old, new = ("a", "b", "c"), ("c", "new", "a", "b")
+    paddle.seed(1)
+    donor, model = small_detr(num_classes=3), small_detr(num_classes=4)
+    before = {key: value.numpy().copy() for key, value in model.state_dict().items()}
+    state = {key: value.numpy() for key, value in donor.state_dict().items()}
+    report = load_weights(model, _file(state, class_names=old), class_names=new, classes_from=old)
+    after = model.state_dict()
+    by_class = {key for key, value in before.items() if value.shape != state[key].shape}
+    assert {entry.key for entry in report.of(Outcome.RESHAPED)} == by_class
+    assert len(by_class) == 7  # weight and bias of one encoder's and two decoder heads, and an embedding
+    for key in by_class:
+        embedding = key.endswith("embed.weight")
+        rows = [x if embedding else x.T for x in (after[key].numpy(), state[key], before[key])]
+        np.testing.assert_array_equal(rows[0][[0, 2, 3]], rows[1][[2, 0, 1]], err_msg=key)
+        np.testing.assert_array_equal(rows[0][1], rows[2][1], err_msg=key)
 
 
 @pytest.mark.parametrize(
