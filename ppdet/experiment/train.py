@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import Optional, Union
 
 from ppdet import __version__
-from ppdet.data.datasets.base import Dataset
+from ppdet.data.datasets.base import AnnotatedDataset, Dataset
 from ppdet.data.datasets.samples import as_dataset
 from ppdet.engine import distributed
 from ppdet.engine.checkpoint import BEST, FINAL
@@ -28,6 +29,8 @@ from ppdet.utils.tables import text_table
 from ppdet.zoo import Purpose, class_names_of, load_weights, read_source
 from ppdet.zoo.loading import conventions_of
 from ppdet.zoo.locate import is_remote
+
+logger = logging.getLogger(__name__)
 
 #: The resolved configuration, beside the checkpoints.
 RESOLVED = "config.yml"
@@ -234,6 +237,8 @@ def plan_training(
     elif resume is None and start is not None:
         _load_pretrained(parts, start, classes_from=classes_from, allow_partial=allow_partial)
     validation, evaluation = _validation(experiment, parts, datasets) if evaluate else (None, None)
+    if distributed.is_main():
+        _compare_sizes({"training": parts.dataset, "validation": validation})
     metadata = _metadata(experiment, parts)
     trainer = build_trainer(
         experiment, parts, folder, evaluation=evaluation, metadata=metadata, hooks=hooks, profile=profile
@@ -271,6 +276,23 @@ def _validation(
     if dataset is None:
         dataset = build_dataset(experiment, "EvalDataset", categories)
     return dataset, training_evaluation(experiment, parts.model, dataset)
+
+
+def _compare_sizes(datasets: Mapping[str, Optional[Dataset]]) -> None:
+    """Warn of annotations that give another size than their image has; boxes may then be wrong too."""
+    for name, dataset in datasets.items():
+        if not isinstance(dataset, AnnotatedDataset):
+            continue
+        problems, compared = dataset.wrong_sizes()
+        if problems:
+            logger.warning(
+                "%d of %d %s images compared have another size than their annotation says: %s. The image's "
+                "size is used; check the boxes (ppdet data check names every such image)",
+                len(problems),
+                compared,
+                name,
+                problems[0].text,
+            )
 
 
 def _load_pretrained(

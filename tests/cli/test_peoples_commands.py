@@ -248,6 +248,26 @@ def test_a_dry_run_refuses_what_training_would(
     assert re.search(words, capsys.readouterr().err)
 
 
+def test_a_plan_warns_of_sizes_that_are_not_those_of_the_images(
+    project: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    experiment = load_config("small.yml")
+    plan_training(experiment, device="cpu")
+    assert "another size" not in caplog.text
+    assert experiment.TrainDataset is not None
+    source = Path("data") / experiment.TrainDataset.arguments["anno_path"]
+    content = json.loads(source.read_text("utf-8"))
+    content["images"][0]["width"] += 7
+    (tmp_path / "wrong.json").write_text(json.dumps(content), "utf-8")
+    plan_training(
+        load_config("small.yml", [f"TrainDataset.anno_path={tmp_path / 'wrong.json'}"]), device="cpu"
+    )
+    (text,) = [record.getMessage() for record in caplog.records if "another size" in record.getMessage()]
+    count = len(content["images"])
+    assert text.startswith(f"1 of {count} training images compared have another size")
+    assert f"image id {content['images'][0]['id']}: " in text
+
+
 def test_a_resumed_run_says_what_is_different(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = plan_training(load_config("small.yml", ["save_dir=again"]), device="cpu", evaluate=False)
     monkeypatch.setattr(type(first.trainer), "resume", lambda self, path: None)

@@ -513,3 +513,33 @@ def test_a_box_of_a_million_pixels_ends_at_its_image() -> None:
     image = np.zeros((3, 64, 48), np.float32)
     sample = Sample(1, "a.jpg", image=image, image_size=(64.0, 48.0), target=target)
     assert collate([sample], with_masks=False)["boxes"].tolist() == [[[0, 0, 48, 64], [8, 8, 32, 24]]]
+
+
+def test_copies_of_training_images_in_the_validation_set(tmp_path: Path) -> None:
+    """Another folder and another name, but the same bytes; of equal size alone is no copy."""
+    train = coco(tmp_path / "train", people.coco())
+    val = coco(tmp_path / "val", people.coco())
+    own = [Path(val[row].path) for row in range(4)]
+    for row, path in enumerate(own):
+        path.write_bytes(path.read_bytes() + bytes([row]) * 9)  # after the end of the JPEG
+    assert check_dataset(train, val) == []
+    own[2].write_bytes(Path(train[1].path).read_bytes())
+    size = Path(train[0].path).stat().st_size
+    content = Path(train[0].path).read_bytes()
+    own[3].write_bytes(content[: size // 2] + bytes([content[size // 2] ^ 1]) + content[size // 2 + 1 :])
+    with pytest.raises(DatasetProblemsError) as error:
+        check_dataset(train, val)
+    (found,) = error.value.problems
+    assert found.kind == "train-val-overlap"
+    assert found.text == f"{own[2]} of the validation set is a copy of {train[1].path} of the training set"
+
+
+def test_stated_sizes_are_compared_with_headers(tmp_path: Path) -> None:
+    content = people.coco()
+    assert coco(tmp_path, content).wrong_sizes() == ([], 4)
+    content["images"][1]["height"] = 70
+    (found,), compared = coco(tmp_path, content, repeat=2).wrong_sizes()
+    assert compared == 4
+    assert found.text == (
+        f"image id 2: {tmp_path}/images/b.jpg is 64x64 (height x width), its annotation says 70x64"
+    )

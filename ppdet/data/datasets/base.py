@@ -11,13 +11,16 @@ import numpy as np
 
 from ppdet.data.datasets.packed import PackedAnnotations
 from ppdet.data.ground_truth import truth_of_samples
-from ppdet.data.image_files import nearest_file, resolve_file
+from ppdet.data.image_files import image_size, nearest_file, resolve_file
 from ppdet.data.problems import DatasetProblem, DatasetProblemsError
 from ppdet.structures import Categories, GroundTruth, Sample
 from ppdet.utils.errors import DataError
 
 #: What 2.x lets a dataset list in `data_fields`. Only ``gt_poly`` costs anything: it loads the masks.
 DATA_FIELDS = frozenset({"image", "gt_bbox", "gt_class", "gt_score", "gt_poly", "is_crowd", "difficult"})
+
+#: Images whose headers are compared with their annotations when a training starts; all would take minutes.
+_SIZES_COMPARED = 200
 
 #: Missing files that the nearest existing name is looked up for.
 _HINTS = 20
@@ -149,6 +152,17 @@ class AnnotatedDataset(Dataset):
         if problems:
             raise DatasetProblemsError(source, problems)
 
+    def wrong_sizes(self) -> tuple[list[DatasetProblem], int]:
+        """Images whose annotation gives another size than their file has, among 200 evenly spread ones.
+
+        Returns:
+            The problems, and how many headers were read.
+        """
+        count = min(len(self.packed), _SIZES_COMPARED)
+        samples = [self[int(row)] for row in np.linspace(0, len(self.packed) - 1, count).round()]
+        found = [wrong_size(sample, image_size(sample.path)) for sample in samples]
+        return [problem for problem in found if problem is not None], count
+
     def _shown_id(self, row: int) -> Union[int, str]:
         given = self.packed.given_id(row)
         return int(self.packed.image_ids[row]) if given is None else given
@@ -157,6 +171,26 @@ class AnnotatedDataset(Dataset):
     def has_masks(self) -> bool:
         """Whether ``gt_poly`` was among the data fields."""
         return self.packed.masks is not None
+
+
+def wrong_size(sample: Sample, size: Optional[tuple[int, int]]) -> Optional[DatasetProblem]:
+    """The problem of an annotation that gives another size than its image has.
+
+    Args:
+        sample: With the size of the annotation.
+        size: (height, width) of the image; None if unknown.
+
+    Returns:
+        None if they agree, or one is unknown.
+    """
+    if size is None or 0 in sample.original_size or size == sample.original_size:
+        return None
+    own = sample.image_id if sample.given_id is None else sample.given_id
+    return DatasetProblem(
+        "image-size",
+        f"image id {own}: {sample.path} is {size[0]}x{size[1]} (height x width), its annotation says "
+        f"{sample.original_size[0]}x{sample.original_size[1]}",
+    )
 
 
 def check_data_fields(data_fields: Sequence[str]) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Optional
 
-from ppdet.data.datasets.base import AnnotatedDataset, Dataset
+from ppdet.data.datasets.base import AnnotatedDataset, Dataset, wrong_size
 from ppdet.data.image_files import image_size
 from ppdet.data.problems import REMARKS, DatasetProblem, DatasetProblemsError
 from ppdet.data.transforms.decode import read_image
@@ -88,18 +90,51 @@ def _image_problems(dataset: AnnotatedDataset, *, decode: bool) -> Iterator[Data
                 reason = str(error)
         if reason is not None:
             yield DatasetProblem("image-corrupt", f"{name}: {reason}")
-        elif size is not None and 0 not in sample.original_size and size != sample.original_size:
-            yield DatasetProblem(
-                "image-size",
-                f"{name}: {sample.path} is {size[0]}x{size[1]} (height x width), its "
-                f"annotation says {sample.original_size[0]}x{sample.original_size[1]}",
-            )
+        else:
+            problem = wrong_size(sample, size)
+            if problem is not None:
+                yield problem
 
 
 def _shared_images(train: AnnotatedDataset, val: AnnotatedDataset) -> Iterator[DatasetProblem]:
-    """Image files that are in both sets, through links too."""
-    known = {os.path.realpath(train[row].path) for row in range(len(train.packed))}
+    """Images that are in both sets: one file, through links too, or copies of equal bytes.
+
+    Only files of equal size are read.
+    """
+    known: set[str] = set()
+    by_size: dict[int, list[str]] = {}
+    for row in range(len(train.packed)):
+        path = train[row].path
+        known.add(os.path.realpath(path))
+        by_size.setdefault(_bytes_of(path), []).append(path)
+    digests: dict[int, dict[Optional[bytes], str]] = {}
     for row in range(len(val.packed)):
         path = val[row].path
+        size = _bytes_of(path)
         if os.path.realpath(path) in known:
             yield DatasetProblem("train-val-overlap", f"{path} is in the training and the validation set")
+        elif size in by_size:
+            if size not in digests:
+                digests[size] = {_digest(other): other for other in by_size[size]}
+            digest = _digest(path)
+            if digest is not None and digest in digests[size]:
+                text = (
+                    f"{path} of the validation set is a copy of {digests[size][digest]} of the training set"
+                )
+                yield DatasetProblem("train-val-overlap", text)
+
+
+def _bytes_of(path: str) -> int:
+    """Size of a file; -1 if there is none, which is a problem of its own."""
+    try:
+        return Path(path).stat().st_size
+    except OSError:
+        return -1
+
+
+def _digest(path: str) -> Optional[bytes]:
+    """SHA-256 of a file; None if it cannot be read."""
+    try:
+        return hashlib.sha256(Path(path).read_bytes()).digest()
+    except OSError:
+        return None
