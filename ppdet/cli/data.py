@@ -26,12 +26,12 @@ from ppdet.data.datasets.coco import COCODataSet
 from ppdet.data.datasets.voc import VOCDataSet
 from ppdet.data.problems import REMARKS, DatasetProblem, DatasetProblemsError, describe
 from ppdet.data.tools.check import check_dataset
-from ppdet.data.tools.convert import convert, copy_images, require_new_place, split_images
+from ppdet.data.tools.convert import convert, copy_images, split_images
 from ppdet.data.tools.merge import merge_coco
 from ppdet.data.tools.stats import dataset_stats
 from ppdet.data.tools.synth import SyntheticOptions, write_dataset
 from ppdet.structures import Categories
-from ppdet.utils.files import expanded, write_json
+from ppdet.utils.files import expanded, require_new_place, write_json
 
 #: Examples of each kind of problem that `check` prints.
 _SHOWN = 20

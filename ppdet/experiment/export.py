@@ -14,16 +14,20 @@ import numpy as np
 from ppdet.data.readers import Reader
 from ppdet.data.transforms.base import pixels
 from ppdet.data.transforms.decode import Decode
-from ppdet.export.bundle import export_model
+from ppdet.export import paddle2x
+from ppdet.export.bundle import FILES, export_model
 from ppdet.export.info import describe
 from ppdet.export.onnx import obstacle
 from ppdet.export.runtime import Runtime
 from ppdet.export.verify import Comparison, generated_images, prepare
 from ppdet.inference.images import Image, samples_of
 from ppdet.modeling.interfaces import Detector
-from ppdet.utils.files import writable_folder
+from ppdet.utils.files import require_new_place, writable_folder
 
 logger = logging.getLogger(__name__)
+
+#: Endings of weights in several files.
+_SUFFIXES = (".json", ".pdmodel", ".pdiparams")
 
 #: Images of the caller that are compared.
 MOST_IMAGES = 8
@@ -74,6 +78,26 @@ def export_verified(
     chosen = available_formats() if formats is None else tuple(formats)
     comparisons = export_model(model, target, info, formats=chosen, batches=batches)
     return ExportResult(target, tuple(sorted(target.rglob("model.*"))), tuple(comparisons))
+
+
+def require_other_files(folder: Union[str, os.PathLike[str]], sources: Sequence[Path]) -> None:
+    """Check that an export does not replace what it is made from.
+
+    Args:
+        folder: Of the export.
+        sources: Weights and configuration. The other files of weights in several (``.pdmodel`` beside
+            ``.pdiparams``) count too.
+
+    Raises:
+        FileError: If it would; names the file.
+    """
+    read = list(sources)
+    for source in sources:
+        if source.suffix in _SUFFIXES:
+            read += map(source.with_suffix, _SUFFIXES)
+    for place in (Path(folder), Path(folder) / paddle2x.FOLDER):
+        for name in FILES:
+            require_new_place(place / name, [file for file in read if file.is_file()])
 
 
 def _pixels(images: Union[Image, Iterable[Image]]) -> list[np.ndarray]:

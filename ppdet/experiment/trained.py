@@ -16,7 +16,7 @@ from ppdet.data.transforms.base import pixels
 from ppdet.data.transforms.decode import Decode
 from ppdet.experiment.build import require
 from ppdet.experiment.config import Experiment
-from ppdet.experiment.export import ExportResult, export_verified
+from ppdet.experiment.export import ExportResult, export_verified, require_other_files
 from ppdet.export.choose import Choice, choose_predictor
 from ppdet.export.info import ExportInfo, read_info, reader_of
 from ppdet.export.runtime import ExportedPredictor, Runtime
@@ -249,6 +249,7 @@ class CheckpointDetector(TrainedDetector):
     ) -> ExportResult:
         """Write the detector for other runtimes; see `TrainedDetector.export`."""
         self.require_names()
+        require_other_files(folder, [Path(self.source), self.experiment.source])
         return export_verified(
             self.model,
             self.reader("TestReader"),

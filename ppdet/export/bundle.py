@@ -15,7 +15,7 @@ from typing import Any, Callable, Optional
 
 import yaml
 
-from ppdet.export import paddle2x, standalone
+from ppdet.export import paddle2x, paddle_inference, standalone
 from ppdet.export.info import FILE_NAME, ExportInfo
 from ppdet.export.onnx import MODEL, embed_info, export_onnx
 from ppdet.export.paddle_inference import export_paddle
@@ -25,6 +25,16 @@ from ppdet.modeling.interfaces import Detector
 from ppdet.structures import Batch
 
 logger = logging.getLogger(__name__)
+
+#: What an export may write, in its subfolder for 2.x too.
+FILES = (
+    paddle_inference.MODEL,
+    paddle_inference.WEIGHTS,
+    MODEL,
+    FILE_NAME,
+    "infer_cfg.yml",
+    "predict.py",
+)
 
 #: What 2.x calls families, and its least size of a TensorRT subgraph.
 _FAMILIES_2X = {

@@ -2,7 +2,7 @@
 
 Each file is written as the images come, so nothing is kept. Until the writer's ``with`` block is left it has
 another name, and if the block breaks off (Ctrl-C too) it keeps one that says so: an earlier file stays until
-the new one is complete.
+the new one is complete. The same holds for the folder of YOLO's files.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 import json
 import logging
+import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
@@ -218,8 +219,16 @@ class CsvWriter(_FileWriter):
 class YoloWriter(ResultWriter):
     """A text file per image with a line per object: label, centre x, centre y, width, height, score.
 
-    Centres and sides are shares of the image's sides. An image without objects has an empty file.
+    Centres and sides are shares of the image's sides. An image without objects has an empty file. The files
+    of a run that breaks off are in ``<folder>.incomplete``; those of a complete one replace files of the same
+    image, and others in the folder stay and are counted in a warning.
     """
+
+    def __init__(self, path: Path, names: Sequence[str]) -> None:
+        super().__init__(path, names)
+        self._unfinished = path.with_name(f".{path.name}.tmp")
+        shutil.rmtree(self._unfinished, ignore_errors=True)
+        self._unfinished.mkdir(parents=True)
 
     def write(self, result: Result) -> None:
         """Write the file of an image."""
@@ -231,6 +240,26 @@ class YoloWriter(ResultWriter):
         ):
             shares = ((x1 + x2) / 2 / width, (y1 + y2) / 2 / height, (x2 - x1) / width, (y2 - y1) / height)
             lines.append(" ".join([str(label), *(f"{v:.6f}" for v in shares), f"{score:.5f}"]) + "\n")
-        target = (self._path / result.place).with_suffix(".txt")
+        target = (self._unfinished / result.place).with_suffix(".txt")
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text("".join(lines), "utf-8")
+
+    def close(self, *, complete: bool = True) -> None:
+        """Move the files to their places."""
+        if not complete:
+            partial = self._path.with_name(f"{self._path.name}.incomplete")
+            shutil.rmtree(partial, ignore_errors=True)
+            self._unfinished.replace(partial)
+            logger.warning("%s: written up to where the run broke off", partial)
+            return
+        written = set()
+        for path in [path for path in self._unfinished.rglob("*") if path.is_file()]:
+            target = self._path / path.relative_to(self._unfinished)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            path.replace(target)
+            written.add(target)
+        shutil.rmtree(self._unfinished)
+        self._path.mkdir(exist_ok=True)
+        others = sum(path not in written for path in self._path.rglob("*.txt"))
+        if others:
+            logger.warning("%s: %d text files are not of this run; remove them if unused", self._path, others)

@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, Callable, Optional, Union
 
@@ -165,3 +165,15 @@ def writable_folder(folder: Union[str, os.PathLike[str]]) -> Path:
             "(--output_dir, or save_dir for a training), or change its permissions"
         ) from None
     return path
+
+
+def require_new_place(path: Path, inputs: Sequence[Path]) -> None:
+    """Check that writing a file does not replace something that is read.
+
+    Raises:
+        FileError: If the file exists and is, or is below, one of `inputs`; through links too.
+    """
+    real = path.resolve()
+    for source in (item.resolve() for item in inputs):
+        if real.exists() and (real == source or source in real.parents):
+            raise FileError(f"{path} would replace a file that is read from {source}; write to another place")

@@ -13,7 +13,7 @@ from ppdet.engine.hooks import Run
 from ppdet.experiment.train import plan_training
 from ppdet.experiment.trained import CheckpointDetector, ExportedDetector, SourceError
 from ppdet.inference.images import samples_of
-from ppdet.utils.errors import DataError, WeightsError
+from ppdet.utils.errors import DataError, FileError, WeightsError
 from tests.cli.small import NAMES, make_project, save_weights
 
 IMAGE = "data/val2017/000000000001.jpg"
@@ -108,6 +108,35 @@ def test_an_image_that_cannot_be_used_is_named(image: object, words: str) -> Non
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("name", ["model.pdiparams", "model.onnx", "paddle2x/model.pdiparams"])
+def test_an_export_never_replaces_its_weights(
+    result: ppdet.TrainResult, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the folder is a link."""
+    out = tmp_path / "out"
+    weights = out / name
+    weights.parent.mkdir(parents=True)
+    weights.write_bytes(result.final.read_bytes())
+    (tmp_path / "link").symlink_to(out, target_is_directory=True)
+    detector = ppdet.load_detector(result.final)
+    assert Path(detector.source) == result.final
+    detector.source = str(weights)
+    for folder in (out, tmp_path / "link"):
+        with pytest.raises(FileError, match=f"{name} would replace a file that is read from"):
+            detector.export(folder, formats=["paddle"], verify=False)
+    assert [path for path in out.rglob("*") if path.is_file()] == [weights]
+    assert weights.read_bytes() == result.final.read_bytes()
+
+
+def test_an_export_never_replaces_its_config(result: ppdet.TrainResult, tmp_path: Path) -> None:
+    config = tmp_path / "infer_cfg.yml"
+    config.write_text((result.folder / "config.yml").read_text("utf-8"), "utf-8")
+    detector = ppdet.load_detector(result.final, config=config)
+    with pytest.raises(FileError, match=r"infer_cfg\.yml would replace a file that is read"):
+        detector.export(tmp_path, formats=["paddle"], verify=False)
+    assert list(tmp_path.iterdir()) == [config]
+
+
 def test_an_export_is_a_detector_too(result: ppdet.TrainResult, tmp_path: Path) -> None:
     detector = ppdet.load_detector(result.final, runtime="native")
     exported = detector.export(tmp_path / "out", formats=["paddle"], images="data/val2017")

@@ -228,6 +228,33 @@ def test_a_run_that_breaks_off_leaves_an_earlier_file(
         json.loads(partial.read_text())
 
 
+@pytest.mark.parametrize("reason", [KeyboardInterrupt, RuntimeError])
+def test_labels_of_a_run_that_breaks_off_are_not_mixed_with_earlier_ones(
+    tmp_path: Path, reason: type[BaseException], caplog: pytest.LogCaptureFixture
+) -> None:
+    def texts(folder: Path) -> dict[str, str]:
+        return {p.relative_to(folder).as_posix(): p.read_text() for p in folder.rglob("*.txt")}
+
+    path = tmp_path / "labels"
+    with YoloWriter(path, NAMES) as good:
+        for result in RESULTS:
+            good.write(result)
+    before = texts(path)
+    other = RESULTS[0]._replace(detections=found((0.2, 0, [0, 0, 20, 10])))
+    with pytest.raises(reason), YoloWriter(path, NAMES) as broken:
+        broken.write(other)
+        raise reason
+    assert texts(path) == before
+    line = "0 0.050000 0.050000 0.100000 0.100000 0.20000\n"
+    assert texts(tmp_path / "labels.incomplete") == {"b/é.txt": line}
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["labels", "labels.incomplete"]
+    assert "not of this run" not in caplog.text
+    with YoloWriter(path, NAMES) as second:
+        second.write(other)
+    assert texts(path) == {**before, "b/é.txt": line}
+    assert f"{path}: 2 text files are not of this run" in caplog.text
+
+
 def test_images_beyond_the_annotation_file_get_ids_beyond_its_own(tmp_path: Path) -> None:
     """An image that the file lacks must not take the id of one that it has."""
     truth = TruthFile(annotation_file(tmp_path), NAMES)

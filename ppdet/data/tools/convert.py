@@ -264,15 +264,3 @@ def copy_images(content: dict[str, Any], image_dir: Path, target: Path) -> None:
                 raise DataError(f"{copy} exists and is another image; choose another --output_dir")
         except OSError as error:
             raise DataError(f"{copy}: cannot be written: {error.strerror or error}") from None
-
-
-def require_new_place(path: Path, inputs: Sequence[Path]) -> None:
-    """Check that writing a file does not replace something that is read.
-
-    Raises:
-        DataError: If the file exists and is, or is below, one of `inputs`; through links too.
-    """
-    real = path.resolve()
-    for source in (item.resolve() for item in inputs):
-        if real.exists() and (real == source or source in real.parents):
-            raise DataError(f"{path} would replace a file that is read from {source}; write to another place")
