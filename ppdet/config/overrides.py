@@ -23,6 +23,7 @@ from ppdet.config.tree import (
     component_name,
     is_overridden,
     merge,
+    replacement,
 )
 
 #: ``"a.b=value"`` items, or a mapping of dotted keys to Python values.
@@ -140,7 +141,7 @@ def _set(node: Node, steps: tuple[str, ...], value: Node) -> Node:
         changed = _set(node.items[key], rest, value)
     else:
         changed = _set(Block({}, Place(OVERRIDE)), rest, value) if rest else value
-    return Block({**node.items, key: changed}, node.place, node.tag)
+    return replace(node, items={**node.items, key: changed})
 
 
 def _of_class(node: Block, key: str, value: Leaf) -> Block:
@@ -150,7 +151,8 @@ def _of_class(node: Block, key: str, value: Leaf) -> Block:
     if class_name(node) in ("", value.value):
         return changed
     stays = {k: part for k, part in node.items.items() if is_overridden(part) and k not in ("name", "type")}
-    return Block({key: value, **stays}, node.place)
+    lost = [str(k) for k in node.items if k not in stays and k not in ("name", "type")]
+    return Block({key: value, **stays}, node.place, replaced=replacement(node, changed, lost))
 
 
 def _opened(leaf: Leaf) -> Block:

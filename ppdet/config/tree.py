@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Union
 
 from ppdet.config.errors import Place
-
-logger = logging.getLogger(__name__)
 
 #: ``type:`` of a weight decay is no class of its own: both take the same arguments.
 _KINDS_OF_DECAY = frozenset({"L1", "L2"})
@@ -36,11 +33,20 @@ class Listing:
 
 @dataclass(frozen=True)
 class Block:
-    """A mapping, with the component's name where it was written as a tag (``!Name {...}``)."""
+    """A mapping: the arguments of a component, or plain keys.
+
+    Attributes:
+        items: Nodes by key.
+        place: Where it is written.
+        tag: The component's name where it was written as a tag (``!Name {...}``).
+        replaced: Which component of another class it replaces, and the arguments that did not carry over; ""
+            if none.
+    """
 
     items: Mapping[Any, Node]
     place: Place
     tag: str = ""
+    replaced: str = ""
 
 
 Node = Union[Leaf, Listing, Block]
@@ -86,14 +92,14 @@ def merge(base: Node, over: Node) -> Node:
             items = dict(base.items)
             for key, node in over.items.items():
                 items[key] = merge(items[key], node) if key in items else node
-            return Block(items, over.place, over.tag or base.tag)
+            return Block(items, over.place, over.tag or base.tag, over.replaced or base.replaced)
     if is_overridden(base) and not is_overridden(over):
         return base
     return over
 
 
 def _replaced(base: Block, over: Block) -> Block:
-    """A component in place of one of another class; says which arguments do not carry over.
+    """A component in place of one of another class, whose arguments do not carry over.
 
     ``argument: null`` takes out what the old class had.
     """
@@ -103,16 +109,24 @@ def _replaced(base: Block, over: Block) -> Block:
         for key, node in over.items.items()
         if not (isinstance(node, Leaf) and node.value is None and str(key) in lost)
     }
-    if lost:
-        logger.info(
-            "%s: %s replaces %s (%s), whose %s do not carry over",
-            over.place,
-            class_name(over),
-            class_name(base),
-            base.place,
-            ", ".join(lost),
-        )
-    return Block(items, over.place, over.tag)
+    return Block(items, over.place, over.tag, replacement(base, over, lost))
+
+
+def replacement(base: Block, over: Block, lost: Sequence[str]) -> str:
+    """A sentence on the arguments of `base` that `over`, of another class, does not get; "" if none."""
+    if not lost:
+        return ""
+    which = f"{class_name(over)} ({over.place}) replaces {class_name(base)} ({base.place})"
+    return f"{which}; its arguments do not carry over: {', '.join(lost)}"
+
+
+def replacements(node: Node) -> Iterator[str]:
+    """`Block.replaced` of a tree and its parts, where there is one."""
+    if isinstance(node, Block) and node.replaced:
+        yield node.replaced
+    if not isinstance(node, Leaf):
+        for part in node.items.values() if isinstance(node, Block) else node.items:
+            yield from replacements(part)
 
 
 def with_paths(node: Node, path: tuple[str, ...] = ()) -> Node:
@@ -120,7 +134,7 @@ def with_paths(node: Node, path: tuple[str, ...] = ()) -> Node:
     place = replace(node.place, path=path)
     if isinstance(node, Block):
         items = {key: with_paths(part, (*path, str(key))) for key, part in node.items.items()}
-        return Block(items, place, node.tag)
+        return Block(items, place, node.tag, node.replaced)
     if isinstance(node, Listing):
         return Listing(tuple(with_paths(n, (*path, str(i))) for i, n in enumerate(node.items)), place)
     return Leaf(node.value, place)

@@ -22,7 +22,7 @@ from ppdet.config.registry import Table, import_plugins, plugin_path
 from ppdet.config.resolve import Resolver
 from ppdet.config.schema import schema_of
 from ppdet.config.spec import Spec
-from ppdet.config.tree import Block, Leaf, Listing
+from ppdet.config.tree import Block, Leaf, Listing, replacements
 from ppdet.data import readers
 from ppdet.data.datasets.base import Dataset
 from ppdet.engine import optim, schedules
@@ -161,6 +161,8 @@ class Experiment:
     source: Path = field(init=False, default=Path(), compare=False)
     #: Place of each top-level key that is written somewhere.
     origins: Mapping[str, Place] = field(init=False, default_factory=dict, compare=False, repr=False)
+    #: Where a component replaces one of another class: which arguments of that did not carry over.
+    replacements: tuple[str, ...] = field(init=False, default=(), compare=False, repr=False)
 
     @property
     def name(self) -> str:
@@ -169,7 +171,7 @@ class Experiment:
 
     def __reduce__(self) -> tuple[Any, ...]:  # a MappingProxyType cannot be copied or pickled
         arguments = {f.name: getattr(self, f.name) for f in fields(self) if f.init}
-        return _made, (arguments, self.source, dict(self.origins))
+        return _made, (arguments, self.source, dict(self.origins), self.replacements)
 
     def to_yaml(self, *, origins: bool = False) -> str:
         """The whole experiment, defaults included, as one YAML without ``_BASE_`` that loads as this one.
@@ -189,7 +191,7 @@ class Experiment:
         arguments = {
             f.name: _with_argument(getattr(self, f.name), name, value) for f in fields(self) if f.init
         }
-        return _made(arguments, self.source, self.origins)
+        return _made(arguments, self.source, self.origins, self.replacements)
 
     def save(self, path: Union[str, Path]) -> None:
         """Write `to_yaml` with origins into a file, whose folder is made if need be.
@@ -269,7 +271,7 @@ def _resolved(root: Block, source: Path, problems: list[Problem], *, run_plugins
     if problems:
         raise ConfigError(_that_matter(problems))
     arguments["plugins"] = tuple(plugin_path(entry, place) for entry, place in plugins)
-    return _made(arguments, source, places)
+    return _made(arguments, source, places, tuple(replacements(root)))
 
 
 def _with_argument(value: Any, name: str, new: Any) -> Any:
@@ -307,12 +309,15 @@ def _require_experiment(root: Block) -> None:
         )
 
 
-def _made(arguments: Mapping[str, Any], source: Path, origins: Mapping[str, Place]) -> Experiment:
+def _made(
+    arguments: Mapping[str, Any], source: Path, origins: Mapping[str, Place], replaced: tuple[str, ...]
+) -> Experiment:
     # The name is kept in whatever file the experiment is saved.
     filename = arguments.get("filename") or source.stem or None
     experiment = Experiment(**{**arguments, "filename": filename})
     object.__setattr__(experiment, "source", source)
     object.__setattr__(experiment, "origins", MappingProxyType(dict(origins)))
+    object.__setattr__(experiment, "replacements", replaced)
     return experiment
 
 

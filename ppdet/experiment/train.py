@@ -175,6 +175,7 @@ class TrainingPlan:
             ("learning rate", self._rates(steps)),
             ("device", self.device),
             ("output", self.folder.as_posix()),
+            *(("replaced", text) for text in experiment.replacements),
             *(("differs", line) for line in self.changes),
             *(("warning", text) for text in parts.schedule.misfits(steps)),
         ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import json
 import logging
@@ -181,18 +182,29 @@ def write(project: Path, text: str) -> str:
         ("", ["OptimizerBuilder.optimizer={type: Adam}"]),
     ],
 )
-def test_the_optimiser_can_be_changed(
-    project: Path, text: str, overrides: list[str], caplog: pytest.LogCaptureFixture
-) -> None:
-    """What was said for Momentum is not handed to Adam."""
-    with caplog.at_level("INFO"):
-        experiment = load_config(write(project, text), overrides)
+def test_the_optimiser_can_be_changed(project: Path, text: str, overrides: list[str]) -> None:
+    """What was said for Momentum is not handed to Adam, and the summary of the training says so."""
+    experiment = load_config(write(project, text), overrides)
     assert experiment.OptimizerBuilder is not None
     optimizer = experiment.OptimizerBuilder.arguments["optimizer"]
     assert optimizer.name == "Adam"
     assert "momentum" not in optimizer.arguments
-    assert "Adam replaces Momentum" in caplog.text
-    assert "momentum do not carry over" in caplog.text
+    (line,) = re.findall(r"replaced  +(.*)", plan_training(experiment, device="cpu").summary())
+    place = "override" if overrides else r"\S*mine\.yml:2"
+    old = r"Momentum \(\S*small\.yml:\d+\)"
+    assert re.fullmatch(rf"Adam \({place}\) replaces {old}; its arguments do not carry over: momentum", line)
+    assert copy.deepcopy(experiment).replacements == experiment.replacements
+
+
+def test_replacements_in_turn_and_with_further_overrides(project: Path) -> None:
+    assert load_config("small.yml").replacements == ()
+    kind = "OptimizerBuilder.optimizer.type"
+    further = ["OptimizerBuilder.optimizer.beta2=0.9", "OptimizerBuilder.clip_grad_by_norm=1"]
+    (line,) = load_config("small.yml", [f"{kind}=Adam", *further]).replacements
+    assert line.endswith("its arguments do not carry over: momentum")
+    keys = ["OptimizerBuilder.optimizer.beta1=0.8", f"{kind}=AdamW"]
+    (line,) = load_config("small.yml", keys).replacements
+    assert line.endswith("its arguments do not carry over: momentum")  # beta1 stays
 
 
 def test_arguments_of_the_new_class_stay_in_any_order(project: Path) -> None:
