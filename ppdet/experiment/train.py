@@ -184,8 +184,11 @@ class TrainingPlan:
     def _rates(self, steps: int) -> str:
         """First, highest and last rate, and how the batch changed them."""
         schedule, reference = self.parts.schedule, self.experiment.reference_batch_size
-        sampled = [schedule.rate_at(step) for step in range(0, steps, max(1, steps // 1000))]
-        last = schedule.rate_at(max(0, steps - 1))
+        last_step = max(0, steps - 1)
+        first_step = min(self.trainer.progress.step, last_step)  # of this run, which may be resumed
+        stride = max(1, (steps - first_step) // 1000)
+        sampled = [schedule.rate_at(step) for step in range(first_step, last_step + 1, stride)]
+        last = schedule.rate_at(last_step)
         text = f"{sampled[0]:.3g} at first, {max(sampled):.3g} at most, {last:.3g} at last"
         if reference is None:
             return text

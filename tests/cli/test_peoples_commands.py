@@ -296,6 +296,20 @@ def test_a_resumed_run_says_what_is_different(project: Path, monkeypatch: pytest
     assert "differs        +epoch: 5" in plan.summary()
 
 
+def test_a_resumed_run_states_the_rates_that_are_left(project: Path) -> None:
+    """Not those of the steps behind it: here the warm-up of two steps is over."""
+    schedulers = "LearningRate.schedulers=[{name: LinearWarmup, steps: 2, start_factor: 0.1}]"
+    plan = plan_training(load_config("small.yml", ["epoch=4", schedulers]), device="cpu", evaluate=False)
+    rate = plan.parts.schedule.rate_at
+    assert rate(0) != rate(2)
+    assert f"learning rate  {rate(0):.3g} at first, " in plan.summary()
+    plan.trainer.progress.step = 2
+    assert f"learning rate  {rate(2):.3g} at first, " in plan.summary()
+    plan.trainer.progress.step = plan.trainer.last_step  # nothing is left
+    last = f"{rate(plan.trainer.last_step - 1):.3g}"
+    assert f"learning rate  {last} at first, {last} at most, {last} at last" in plan.summary()
+
+
 def test_an_evaluation_shows_ap_and_ap50_of_every_task() -> None:
     metrics = {
         "bbox": {"AP": 0.3, "AP50": 0.5, "APs": 0.1},

@@ -176,6 +176,54 @@ def test_paper_has_pictures_and_no_controls(browser: Any, evaluation: Path) -> N
     assert shown["#shots img"] > 0 and shown["#matrix td"] > 0 and shown[".controls"] == 0
 
 
+def test_paper_has_every_section_and_what_is_folded(browser: Any, evaluation: Path, tmp_path: Path) -> None:
+    """Chromium prints; what its page looks like meanwhile is recorded."""
+    record = """addEventListener('beforeprint', () => { window.printed = {
+      folded: document.querySelectorAll('details:not(.values):not([open])').length,
+      sections: [...document.querySelectorAll('section[id]')].map(s => [s.id, s.offsetHeight > 30])}; })"""
+    for path in (evaluation, write_training_report(write_run(tmp_path / "run"))):
+        open_page(browser, path)
+        browser.execute_script(record)
+        folded = "return document.querySelectorAll('details:not([open])').length"
+        before = browser.execute_script(folded)
+        browser.execute_cdp_cmd("Page.printToPDF", {})
+        printed = browser.execute_script("return window.printed")
+        linked = browser.execute_script(
+            "return [...document.querySelectorAll('nav.sections a')].map(a => a.hash.slice(1))"
+        )
+        assert printed["folded"] == 0
+        assert {name for name, shown in printed["sections"] if shown} >= set(linked) > {"summary"}
+        assert browser.execute_script(folded) == before > 0, "the screen is as it was"
+
+
+def test_the_values_of_the_curves_are_tables_too(browser: Any, evaluation: Path) -> None:
+    from selenium.webdriver.common.keys import Keys
+
+    open_page(browser, evaluation)
+    rows = """return [...document.querySelectorAll(arguments[0] + ' + details.values tr')].map(
+      row => [...row.children].map(cell => cell.textContent))"""
+    expected = """const curve = DATA.thresholds[arguments[0]];
+      return [...Array(21).keys()].map(i => ['f1', 'precision', 'recall'].map(name => curve[name][5 * i]))"""
+    for key in ("all", "0"):
+        browser.execute_script(
+            "const c = document.querySelector('#curve-class'); c.value = arguments[0];"
+            "c.dispatchEvent(new Event('change'))",
+            key,
+        )
+        head, *body = browser.execute_script(rows, "#f1-chart")
+        assert head == ["score threshold", "F1", "precision", "recall"]
+        assert [float(row[0]) for row in body] == [i / 20 for i in range(21)]
+        should = browser.execute_script(expected, key)
+        for row, numbers in zip(body, should):
+            assert [float(text) for text in row[1:]] == pytest.approx(numbers, abs=5.1e-4)
+        head, *body = browser.execute_script(rows, "#pr-chart")
+        assert head == ["recall", "IoU 0.5", "IoU 0.75", "IoU 0.9"]
+        assert len(body) == 21
+    summary = browser.find_element("css selector", "#f1-chart + details.values > summary")
+    summary.send_keys(Keys.ENTER)
+    assert browser.find_element("css selector", "#f1-chart + details.values table").is_displayed()
+
+
 @pytest.mark.parametrize("width", [390, 820, 1440])
 def test_no_page_is_wider_than_the_window(browser: Any, evaluation: Path, tmp_path: Path, width: int) -> None:
     training = write_training_report(write_run(tmp_path / "run"))
@@ -191,6 +239,7 @@ def test_training_page(browser: Any, tmp_path: Path) -> None:
     path = write_training_report(write_run(tmp_path / "run", validation_loss=lambda step: 1.0))
     open_page(browser, path)
     assert len(browser.find_elements("css selector", ".chart canvas")) == 8
+    assert len(browser.find_elements("css selector", ".chart + details.values table")) == 8
     browser.execute_script(MOVE, "#smoothing", "0.5")
     assert browser.find_element("css selector", "#smoothing-value").text == "0.50"
     assert browser.find_element("css selector", "#moment-value").text == "step 200"

@@ -35,8 +35,16 @@ let chosen = null;
 const currentTheme = () => chosen || (dark.matches ? "dark" : "light");
 document.documentElement.dataset.theme = currentTheme();
 dark.addEventListener("change", () => setTheme(currentTheme()));
-addEventListener("beforeprint", () => setTheme("light"));
-addEventListener("afterprint", () => setTheme(currentTheme()));
+let unfolded = []; // what is folded on the screen; of the tables of values paper has the charts
+addEventListener("beforeprint", () => {
+  unfolded = $$("details:not(.values):not([open])");
+  for (const details of unfolded) details.open = true;
+  setTheme("light");
+});
+addEventListener("afterprint", () => {
+  for (const details of unfolded) details.open = false;
+  setTheme(currentTheme());
+});
 $("#theme").addEventListener("click", () => {
   chosen = currentTheme() === "dark" ? "light" : "dark";
   setTheme(chosen);
@@ -99,13 +107,30 @@ for (const button of $$("button.copy")) {
   });
 }
 
+// The values behind a chart, for those who cannot see it: at most 21 rows, evenly spread, the last one among them.
+const VALUE_ROWS = 21;
+function fillValues(values, chart, show) {
+  const most = Math.min(VALUE_ROWS, chart.x.length);
+  const rows = Array.from({length: most}, (_, i) => Math.round(i * (chart.x.length - 1) / Math.max(most - 1, 1)));
+  const showX = chart.xShow ?? (x => String(x));
+  const head = [chart.xName ?? chart.xLabel, ...chart.series.map(one => one.label)];
+  values.replaceChildren(element("summary", {text: "Values as a table"}), element("div", {class: "scroll", tabindex: "0", role: "region",
+    "aria-label": chart.describe}, element("table", {},
+      element("thead", {}, element("tr", {}, ...head.map(text => element("th", {scope: "col", text})))),
+      element("tbody", {}, ...rows.map(row => element("tr", {}, element("th", {scope: "row", text: showX(chart.x[row])}),
+        ...chart.series.map(one => element("td", {text: show(one.values[row])}))))))));
+}
+
 // Line charts. `draw` returns {x, series: [{label, values, color, dash, width}], ...}; it runs anew with every theme.
 function lineChart(host, draw) {
   let plot = null;
+  const values = element("details", {class: "values"});
+  host.after(values);
   function redraw() {
     const chart = draw();
     if (plot) plot.destroy();
     host.replaceChildren();
+    values.hidden = !chart || !chart.series.length;
     if (!chart || !chart.series.length) {
       host.append(element("p", {class: "empty-note", text: "Nothing to draw."}));
       return;
@@ -130,6 +155,7 @@ function lineChart(host, draw) {
     plot = new uPlot(options, [chart.x, ...chart.series.map(one => one.values)], host);
     host.setAttribute("role", "img");
     host.setAttribute("aria-label", chart.describe);
+    fillValues(values, chart, show);
   }
   redraw();
   redraws.push(redraw);
