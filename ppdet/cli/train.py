@@ -85,7 +85,7 @@ def run(args: argparse.Namespace) -> int:
         download=not args.dry_run,
     )
     if distributed.is_main():
-        print(plan.summary(), flush=True)
+        print(plan.summary(evaluates=args.eval), flush=True)
     if args.dry_run:
         return 0
     result = plan.run()

@@ -48,6 +48,11 @@ class Warmup(Schedule, ABC):
         """Steps that it lasts, at least 1."""
         return max(1, self._steps if self._epochs is None else self._epochs * steps_per_epoch)
 
+    def fitting(self, steps: int) -> str:
+        """Arguments of a warm-up that a training of so many steps has room for."""
+        instead = "" if self._epochs is None else " with epochs: null"  # which would win over steps
+        return f"{type(self).__name__}.steps: {max(1, steps // 10)}{instead}"
+
     @abstractmethod
     def factor(self, progress: float) -> float:
         """Factor on the base rate at `progress` in [0, 1)."""
@@ -161,6 +166,7 @@ class PiecewiseDecay(Decay):
             raise ScheduleError(f"PiecewiseDecay: {len(factors)} gammas for {count} milestones")
         self._milestones = list(milestones)
         self._factors = [1.0, *factors]
+        self._is_listed = isinstance(gamma, list)
         self._values = values
 
     def rate(self, base_lr: float, step: int, steps_per_epoch: int, warmup_steps: int) -> float:
@@ -181,8 +187,16 @@ class PiecewiseDecay(Decay):
         fitting = sorted({min(share, epochs - 1) for share in shares} - {0})
         return [
             f"the rate never falls at epoch {', '.join(map(str, behind))}: the training has {epochs} epochs; "
-            f"PiecewiseDecay.milestones: {fitting} fits"
+            f"PiecewiseDecay.milestones: {fitting}{self._for_fewer(len(fitting))} fits"
         ]
+
+    def _for_fewer(self, count: int) -> str:
+        """The list of rates or factors that goes with fewer milestones; "" if the one there is does."""
+        if count == len(self._milestones):
+            return ""
+        if self._values is not None:
+            return f" with values: {self._values[: count + 1]}"
+        return f" with gamma: {self._factors[1 : count + 1]}" if self._is_listed else ""
 
 
 class CosineDecay(Decay):
@@ -273,7 +287,7 @@ class LearningRateSchedule(LRScheduler):
             reached = self.rate_at(steps - 1) / self.rate_at(self._warmup_steps)
             found.append(
                 f"the warm-up lasts {self._warmup_steps} steps, the training {steps}: the rate reaches "
-                f"{reached:.0%} of its peak; {type(self._warmup).__name__}.steps: {max(1, steps // 10)} fits"
+                f"{reached:.0%} of its peak; {self._warmup.fitting(steps)} fits"
             )
         if self._decay is not None:
             found += self._decay.misfits(epochs)

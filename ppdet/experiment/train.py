@@ -150,8 +150,12 @@ class TrainingPlan:
             stopped=report.stopped,
         )
 
-    def summary(self) -> str:
-        """What the training will do, as a table for people."""
+    def summary(self, *, evaluates: bool = True) -> str:
+        """What the training will do, as a table for people.
+
+        Args:
+            evaluates: Whether the training will use `validation`, which a dry run checks in any case.
+        """
         experiment, parts = self.experiment, self.parts
         parameters = parts.model.parameters()
         total = sum(int(p.size) for p in parameters)
@@ -164,12 +168,15 @@ class TrainingPlan:
             batch += f" x {distributed.world_size()} processes"
         if experiment.accumulate > 1:
             batch += f" x {experiment.accumulate} accumulated"
+        validation = "none" if self.validation is None else f"{len(self.validation):,} images"
+        if self.validation is not None and not evaluates:
+            validation += ", checked but not used: without --eval nothing is evaluated"
         rows = [
             ("experiment", f"{experiment.name} ({experiment.source})"),
             ("model", f"{experiment.architecture.name}, {total:,} parameters, {trained:,} of them trained"),
             ("starts from", self.starts_from),
             ("training", f"{parts.loader.num_images:,} images"),
-            ("validation", "none" if self.validation is None else f"{len(self.validation):,} images"),
+            ("validation", validation),
             ("categories", f"{len(names)}: {shown}"),
             ("batch", f"{batch}, {parts.steps_per_epoch:,} steps per epoch, {steps:,} steps in all"),
             ("learning rate", self._rates(steps)),

@@ -20,7 +20,7 @@ from ppdet import cli, load_config
 from ppdet.cli import main
 from ppdet.config import ConfigError
 from ppdet.data.image_files import forget_listings
-from ppdet.engine.schedules import LearningRate
+from ppdet.engine.schedules import LearningRate, LearningRateSchedule, LinearWarmup, PiecewiseDecay
 from ppdet.engine.trainer import _headline
 from ppdet.experiment.train import RESOLVED, plan_training
 from tests.cli.small import make_project, save_weights
@@ -242,6 +242,38 @@ def test_plans_that_cannot_reach_their_rates_are_told(project: Path) -> None:
     plan = plan_training(load_config("small.yml", ["epoch=1"]), device="cpu")
     assert "warning        the warm-up lasts 2 steps, the training 2" in plan.summary()
     assert "PiecewiseDecay.milestones: [] fits" in plan.summary()
+
+
+def test_advice_on_the_schedule_fits() -> None:
+    """Lists of as many rates as milestones shrink too, and epochs of a warm-up give way to its steps."""
+
+    def misfits(warmup: LinearWarmup) -> list[str]:
+        schedule = LearningRateSchedule(0.1, decay=None, warmup=warmup, steps_per_epoch=40)
+        return schedule.misfits(100)
+
+    (text,) = misfits(LinearWarmup(epochs=5, steps=7))
+    assert text.startswith("the warm-up lasts 200 steps, the training 100: the rate reaches 66% of its peak")
+    assert text.endswith("; LinearWarmup.steps: 10 with epochs: null fits")
+    assert misfits(LinearWarmup(steps=10, epochs=None)) == []
+    for options, words, less in (
+        ({"gamma": 0.1}, "", {"gamma": 0.1}),
+        ({"gamma": [0.1, 0.05]}, " with gamma: [0.1]", {"gamma": [0.1]}),
+        ({"values": [1.0, 0.1, 0.01]}, " with values: [1.0, 0.1]", {"values": [1.0, 0.1]}),
+    ):
+        (text,) = PiecewiseDecay(milestones=[8, 9], **options).misfits(2)
+        assert text.endswith(f"PiecewiseDecay.milestones: [1]{words} fits")
+        assert PiecewiseDecay(milestones=[1], **less).misfits(2) == []
+
+
+def test_a_dry_run_says_whether_training_evaluates(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It checks the validation images in any case."""
+    command = ["train", "-c", "small.yml", "--dry-run", "--device", "cpu"]
+    assert main([*command, "--eval"]) == 0
+    (used,) = re.findall(r"validation  +(.*)", capsys.readouterr().out)
+    assert re.fullmatch(r"\d+ images", used.strip())
+    assert main(command) == 0
+    (unused,) = re.findall(r"validation  +(.*)", capsys.readouterr().out)
+    assert unused == f"{used.strip()}, checked but not used: without --eval nothing is evaluated"
 
 
 @pytest.mark.parametrize(
