@@ -96,6 +96,13 @@ def test_picture_of_the_architecture_is_up_to_date() -> None:
     assert tools.PICTURE.read_text("utf-8") == tools.drawing(), "run: python tools/draw_architecture.py"
 
 
+def test_table_of_detectors_is_up_to_date() -> None:
+    tools = script("choosing_table")
+    page = tools.PAGE.read_text("utf-8")
+    assert page == tools.page_with_table(page), "run: python tools/choosing_table.py"
+    assert len(re.findall(r"^\| \[\w+@?\w*\]\(\.\./configs/", page, re.M)) >= 40
+
+
 def test_picture_leaves_out_what_follows_from_other_arrows() -> None:
     edges = script("draw_architecture").without_shortcuts({"a": {"b", "c"}, "b": {"c"}, "c": set()})
     assert edges == [("a", "b"), ("b", "c")]
