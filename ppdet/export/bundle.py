@@ -65,7 +65,7 @@ def export_model(
 
     Args:
         model: A detector with trained weights.
-        folder: Made if it is not there; files of an earlier export are replaced.
+        folder: Made if it is not there; files of an earlier export are removed first.
         info: See `ppdet.export.info.describe`.
         formats: What to write.
         batches: Prepared images to compare on; None does not compare.
@@ -79,7 +79,8 @@ def export_model(
     """
     folder.mkdir(parents=True, exist_ok=True)
     described = folder / FILE_NAME
-    described.unlink(missing_ok=True)  # a folder without it is not an export
+    if described.is_file():
+        _remove_export(folder)
     results: list[Comparison] = []
     for runtime in formats:
         path = _EXPORTERS[runtime](model, folder, info)
@@ -94,6 +95,13 @@ def export_model(
     shutil.copyfile(standalone.__file__, folder / "predict.py")
     described.write_text(info.to_json(), "utf-8")
     return results
+
+
+def _remove_export(folder: Path) -> None:
+    """Remove an earlier export: what is left of it would be taken for part of the new one."""
+    for place in (folder, folder / paddle2x.FOLDER):
+        for name in FILES:
+            (place / name).unlink(missing_ok=True)
 
 
 def infer_cfg(info: ExportInfo) -> str:

@@ -137,6 +137,19 @@ def test_an_export_never_replaces_its_config(result: ppdet.TrainResult, tmp_path
     assert list(tmp_path.iterdir()) == [config]
 
 
+def test_an_export_has_nothing_of_an_earlier_one(result: ppdet.TrainResult, tmp_path: Path) -> None:
+    """The network of other weights in another format would be run in place of the exported one."""
+    detector = ppdet.load_detector(result.final)
+    old = [tmp_path / "model.onnx", tmp_path / "paddle2x" / "model.pdiparams"]
+    old[1].parent.mkdir()
+    for path in (*old, tmp_path / "export.json", tmp_path / "notes.txt"):
+        path.write_bytes(b"old")
+    made = detector.export(tmp_path, formats=["paddle"], verify=False)
+    assert [path.name for path in made.files] == ["model.json", "model.pdiparams"]
+    assert not any(path.exists() for path in old)
+    assert (tmp_path / "notes.txt").read_bytes() == b"old"
+
+
 def test_an_export_is_a_detector_too(result: ppdet.TrainResult, tmp_path: Path) -> None:
     detector = ppdet.load_detector(result.final, runtime="native")
     exported = detector.export(tmp_path / "out", formats=["paddle"], images="data/val2017")
