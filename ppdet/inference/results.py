@@ -19,8 +19,12 @@ from typing import Any, NamedTuple, Optional, Union
 
 from ppdet.structures import Detections
 from ppdet.structures.sample import rle_as_text
+from ppdet.utils.errors import FileError
 
 logger = logging.getLogger(__name__)
+
+#: Of a line of YOLO annotations: label, centre x, centre y, width, height.
+_ANNOTATION_COLUMNS = 5
 
 
 class Result(NamedTuple):
@@ -222,10 +226,14 @@ class YoloWriter(ResultWriter):
     Centres and sides are shares of the image's sides. An image without objects has an empty file. The files
     of a run that breaks off are in ``<folder>.incomplete``; those of a complete one replace files of the same
     image, and others in the folder stay and are counted in a warning.
+
+    Raises:
+        FileError: If the folder holds annotations: files with five columns, which have no score.
     """
 
     def __init__(self, path: Path, names: Sequence[str]) -> None:
         super().__init__(path, names)
+        _require_no_annotations(path)
         self._unfinished = path.with_name(f".{path.name}.tmp")
         shutil.rmtree(self._unfinished, ignore_errors=True)
         self._unfinished.mkdir(parents=True)
@@ -263,3 +271,14 @@ class YoloWriter(ResultWriter):
         others = sum(path not in written for path in self._path.rglob("*.txt"))
         if others:
             logger.warning("%s: %d text files are not of this run; remove them if unused", self._path, others)
+
+
+def _require_no_annotations(folder: Path) -> None:
+    for path in sorted(folder.rglob("*.txt")):
+        with path.open("rb") as file:
+            columns = len(file.readline().split())
+        if columns == _ANNOTATION_COLUMNS:
+            raise FileError(
+                f"{path}: has {columns} columns, as annotations have and results (6) have not; "
+                "choose another --output_dir, so that results do not replace annotations"
+            )

@@ -18,7 +18,7 @@ from ppdet.inference.truth import TruthFile
 from ppdet.inference.video import Video, VideoWriter
 from ppdet.ops.masks import encode_window
 from ppdet.structures import Detections
-from ppdet.utils.errors import DataError
+from ppdet.utils.errors import DataError, FileError
 
 NAMES = ("cat", "dög, big")
 MASK = encode_window(np.ones((20, 10), bool), 10, 20, (100, 200))
@@ -253,6 +253,20 @@ def test_labels_of_a_run_that_breaks_off_are_not_mixed_with_earlier_ones(
         second.write(other)
     assert texts(path) == {**before, "b/é.txt": line}
     assert f"{path}: 2 text files are not of this run" in caplog.text
+
+
+def test_labels_never_replace_annotations(tmp_path: Path) -> None:
+    """`infer --output_dir` of the folder of a YOLO dataset, whose annotations are in `labels` too."""
+    path = tmp_path / "labels" / "val" / "a.txt"
+    path.parent.mkdir(parents=True)
+    path.write_text("0 0.5 0.5 0.1 0.1\n")
+    with pytest.raises(FileError, match=r"val/a\.txt: has 5 columns, .*; choose another --output_dir"):
+        YoloWriter(tmp_path / "labels", NAMES)
+    assert path.read_text() == "0 0.5 0.5 0.1 0.1\n"
+    assert list(tmp_path.iterdir()) == [tmp_path / "labels"]
+    for content in ("", "0 0.5 0.5 0.1 0.1 0.9\n", "cat\n"):
+        path.write_text(content)
+        written(YoloWriter(tmp_path / "labels", NAMES), RESULTS[:1])
 
 
 def test_images_beyond_the_annotation_file_get_ids_beyond_its_own(tmp_path: Path) -> None:
