@@ -12,13 +12,13 @@ To remove the December-2020 conventions some day, delete this file, `ops/whole_p
 `zoo/layout_2020.py`, and what refers to them in these files (a test keeps the list complete):
 
 * the fields are read in `modeling/assign/anchors.py`, `modeling/heads/`: `bbox_decode.py`, `bbox_head.py`,
-  `cascade_head.py`, `mask_head.py`, `roi_extractor.py`, `rpn_head.py`, `yolo.py`, in `inference/host.py` and
-  in `data/transforms/resize.py`;
+  `cascade_head.py`, `mask_head.py`, `roi_extractor.py`, `rpn_head.py`, `yolo.py`, in
+  `inference/predictors.py` and in `data/transforms/resize.py`;
 * ``last_pixel`` is an argument in `ops/`: `boxes.py`, `proposals.py`, `roi_align.py`;
 * the name is looked up in `modeling/detectors/`: `two_stage.py`, `yolov3.py`, and in `export/runtime.py`;
 * weights and exports carry the name: `modeling/interfaces.py`, `export/info.py`, `utils/metadata.py`,
-  `experiment/`: `build.py`, `sources.py`, `train.py`, `zoo/`: `convert.py`, `loading.py`, `locate.py`,
-  `report.py`, `table.py`, `weight_file.py`, and `cli/weights.py`;
+  `experiment/`: `build.py`, `config.py`, `sources.py`, `train.py`, `zoo/`: `loading.py`, `locate.py`,
+  `report.py`, `saving.py`, `table.py`, `weight_file.py`, and `cli/weights.py`;
 * `structures/__init__.py` exports them; tests: `parity/test_conventions_2020.py`, `zoo/test_layouts.py`.
 """
 

@@ -48,7 +48,11 @@ def work(model: Detector, *, score_threshold: float) -> tuple[list[int], list[in
     return suppressed, pooled, sum(len(one) for one in found)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+#: RT-DETR has no NMS: its detections are its queries, whatever their scores.
+WITH_NMS = [name for name in FAMILIES if name != "rtdetr"]
+
+
+@pytest.mark.parametrize("family", WITH_NMS)
 def test_work_of_an_untrained_model_is_bounded(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
     defaults = class_wise_nms.__kwdefaults__
     assert defaults is not None
@@ -60,7 +64,9 @@ def test_work_of_an_untrained_model_is_bounded(family: str, monkeypatch: pytest.
     (*fewer_proposals, least), fewer_pooled, none = work(model, score_threshold=1.0)  # nothing does
     # One row is always there: NMS never sees an empty tensor.
     assert (last, least) == (IMAGES * MAX_CANDIDATES + 1, 1)
-    assert (detections, none) == (IMAGES * KEEP_TOP_K, 0)
+    # PP-YOLOE's first boxes overlap so much that fewer than `KEEP_TOP_K` of an image survive the NMS.
+    assert 0 < detections <= IMAGES * KEEP_TOP_K
+    assert none == 0
     assert proposals == fewer_proposals
     # Masks are made of detections only, and those are limited.
     assert 0 <= sum(pooled) - sum(fewer_pooled) <= (detections if "mask" in family else 0)

@@ -77,7 +77,7 @@ def test_stride_one_pooling_looks_right_and_down() -> None:
 @pytest.mark.parametrize(
     ("component", "arguments", "message"),
     [
-        (DarkNet, {"depth": 19}, r"DarkNet\.depth: expected 53, got 19"),
+        (DarkNet, {"depth": 19}, r"^depth: expected 53, got 19"),
         (DarkNet, {"return_idx": [5]}, r"return_idx: expected stages 0\.\.4"),
         (DarkNet, {"return_idx": []}, "return_idx"),
         (DarkNet, {"num_stages": 6}, r"num_stages: expected 1\.\.5, got 6"),
