@@ -75,15 +75,17 @@ def assert_same_regions(actual: np.ndarray, expected: np.ndarray, *, share: floa
     return [("proposals without a partner", "share of all", alone, 1 - share)]
 
 
-def assert_same_detections(actual: np.ndarray, expected: np.ndarray, *, limit: int = 100) -> list[Measured]:
+def assert_same_detections(
+    actual: np.ndarray, expected: np.ndarray, *, limit: int = 100, score: float = 1e-4
+) -> list[Measured]:
     """Rows label, score, x1, y1, x2, y2 agree, in whatever order.
 
-    A partner has the same label, a score within 1e-4 and a box within 0.05 pixels. A row may lack one if
+    A partner has the same label, a score within `score` and a box within 0.05 pixels. A row may lack one if
     its score is within 1e-4 of the threshold 0.05, or of the lowest score where the image is full.
     """
     close = (
         (actual[:, None, 0] == expected[None, :, 0])
-        & (np.abs(actual[:, None, 1] - expected[None, :, 1]) <= 1e-4)
+        & (np.abs(actual[:, None, 1] - expected[None, :, 1]) <= score)
         & (np.abs(actual[:, None, 2:] - expected[None, :, 2:]).max(axis=2) <= 0.05)
     )
     for rows, matched in ((actual, close.any(axis=1)), (expected, close.any(axis=0))):
@@ -93,7 +95,7 @@ def assert_same_detections(actual: np.ndarray, expected: np.ndarray, *, limit: i
     ours, theirs = actual[np.nonzero(close)[0]], expected[np.nonzero(close)[1]]
     errors = np.abs(ours - theirs).max(axis=0, initial=0)
     return [
-        ("detections: score", "absolute", float(errors[1]), 1e-4),
+        ("detections: score", "absolute", float(errors[1]), score),
         ("detections: box", "pixels", float(errors[2:].max()), 0.05),
     ]
 

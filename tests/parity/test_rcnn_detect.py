@@ -234,7 +234,9 @@ def test_from_image_to_detections(name: str) -> None:
         assert found.image_id == batch.image_ids[i]
         assert (np.diff(found.scores) <= 0).all()
         actual = np.column_stack([found.labels, found.scores, found.boxes])
-        assert_same_detections(actual, rows)
+        # From the pixels on, rounding alone moves one score of Cascade R-CNN by 1.8e-4 on an AMD EPYC, where
+        # the golden's processor stays below 1e-4; boxes stay within 0.01 pixels on both.
+        assert_same_detections(actual, rows, score=2.5e-4 if "cascade" in name else 1e-4)
         assert (found.masks is not None) == ("mask" in name)
 
 
