@@ -79,7 +79,7 @@ def golden_conditions(model: TwoStageDetector, name: str, run: str) -> Iterator[
     generate = model.rpn_head.train_proposal
     model.rpn_head.train_proposal = GoldenProposals(model, arrays, run)
     if model.mask_head is not None and model.mask_head.share_bbox_feat:
-        original = model.mask_head.loss
+        original = model.mask_head.losses
 
         def first_image_twice(features, box_training, targets, *, positives):  # type: ignore[no-untyped-def]
             # The reference looks up the shared features of every image's positives among the first image's
@@ -88,7 +88,7 @@ def golden_conditions(model: TwoStageDetector, name: str, run: str) -> Iterator[
             shared = box_training._replace(features=paddle.concat([first, first]))
             return original(features, shared, targets, positives=positives)
 
-        model.mask_head.loss = first_image_twice
+        model.mask_head.losses = first_image_twice
     try:
         yield
     finally:

@@ -44,7 +44,7 @@ def test_both_generations_load_completely(model: str, tmp_path: Path) -> None:
         load_weights(detector, old)
         _check_parameters(detector, files.expected_2020(model))
         return
-    with pytest.raises(WeightsError, match="'dygraph2020' conventions"):
+    with pytest.raises(WeightsError, match="'dygraph2020' box conventions"):
         load_weights(detector, old)
     _check_parameters(detector, state)  # untouched
     report = load_weights(detector, old, purpose=Purpose.FINETUNE)
