@@ -70,14 +70,14 @@ def verdict(analysis: Analysis) -> str:
     if best.objects == 0:
         return "There are no annotated objects, so that nothing can be measured."
     if best.correct == 0:
-        return f"None of the {best.objects:,} objects is detected: {len(analysis.predictions):,} "
-        "detections match none."
+        return (
+            f"None of the {best.objects:,} objects is detected: none of the {len(analysis.predictions):,} "
+            "detections matches one."
+        )
     return (
         f"AP is {percent(ap.value)} ({percent(ap.low)} to {percent(ap.high)} with 95 % confidence). At a "
-        f"score "
-        f"threshold of {best.threshold:.2f} the detector finds {percent(best.recall, 0)} % of the objects, "
-        f"and "
-        f"{percent(best.precision, 0)} % of its detections are correct."
+        f"score threshold of {best.threshold:.2f} the detector finds {percent(best.recall, 0)} % of the "
+        f"objects, and {percent(best.precision, 0)} % of its detections are correct."
     )
 
 
