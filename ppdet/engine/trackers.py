@@ -36,8 +36,16 @@ class WandbSink(Sink):
         except ImportError:
             raise _missing("wandb", "use_wandb") from None
         self._wandb: Any = wandb
+        self._folder = folder
+        self._run: Any = None
+
+    def open(self) -> None:
+        """Start the run."""
         project = os.environ.get("WANDB_PROJECT", PROJECT)
-        self._run: Any = wandb.init(project=project, name=folder.name, dir=str(folder), resume="auto")
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._run = self._wandb.init(
+            project=project, name=self._folder.name, dir=str(self._folder), resume="auto"
+        )
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         """Numbers by name."""
@@ -49,7 +57,8 @@ class WandbSink(Sink):
 
     def close(self) -> None:
         """Write what is left."""
-        self._run.finish()
+        if self._run is not None:
+            self._run.finish()
 
 
 class MlflowSink(Sink):
@@ -68,10 +77,16 @@ class MlflowSink(Sink):
         except ImportError:
             raise _missing("mlflow", "use_mlflow") from None
         self._mlflow: Any = mlflow
+        self._folder = folder
+
+    def open(self) -> None:
+        """Start the run."""
         if "MLFLOW_TRACKING_URI" not in os.environ:
-            mlflow.set_tracking_uri((folder / "mlruns").resolve().as_uri())
-        mlflow.set_experiment(os.environ.get("MLFLOW_EXPERIMENT_NAME", PROJECT))
-        mlflow.start_run(run_name=folder.name)
+            # MLflow 3 refuses folders without this; its databases need packages that mlflow-skinny lacks.
+            os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")
+            self._mlflow.set_tracking_uri((self._folder / "mlruns").resolve().as_uri())
+        self._mlflow.set_experiment(os.environ.get("MLFLOW_EXPERIMENT_NAME", PROJECT))
+        self._mlflow.start_run(run_name=self._folder.name)
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         """Numbers by name."""
@@ -101,11 +116,16 @@ class ClearMlSink(Sink):
             from clearml import Task
         except ImportError:
             raise _missing("clearml", "use_clearml") from None
-        project = os.environ.get("CLEARML_PROJECT", PROJECT)
+        self._task_class: Any = Task
+        self._name = folder.name
+        self._task: Any = None
+
+    def open(self) -> None:
+        """Start the task."""
         # Its own hooks into other libraries would upload checkpoints; only what is logged here is sent.
-        self._task: Any = Task.init(
-            project_name=project,
-            task_name=folder.name,
+        self._task = self._task_class.init(
+            project_name=os.environ.get("CLEARML_PROJECT", PROJECT),
+            task_name=self._name,
             auto_connect_frameworks=False,
             auto_connect_arg_parser=False,
         )
@@ -123,7 +143,8 @@ class ClearMlSink(Sink):
 
     def close(self) -> None:
         """Write what is left."""
-        self._task.close()
+        if self._task is not None:
+            self._task.close()
 
 
 def _missing(name: str, key: str) -> TrainingError:

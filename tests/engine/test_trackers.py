@@ -44,6 +44,7 @@ class Recorder:
 
 
 def use(sink: Sink) -> None:
+    sink.open()
     sink.scalars(5, {"train/loss": 1.5, "eval/bbox.AP": 0.25})
     sink.image(5, "eval/first.jpg", IMAGE)
     sink.close()
@@ -72,7 +73,9 @@ def test_mlflow_stays_in_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert fake.calls[-1][0] == "end_run"
     fake.calls.clear()
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:1")
-    MlflowSink(tmp_path / "run")
+    sink = MlflowSink(tmp_path / "run")
+    assert fake.calls == [], "nothing starts before the training does"
+    sink.open()
     assert fake.of("set_tracking_uri") == [], "the user's own address stays"
 
 

@@ -44,4 +44,4 @@ def calibration(predictions: Predictions, matches: Matches, t: int = 0) -> Calib
         mean_score = np.bincount(place, weights=score, minlength=BINS) / count
         precision = np.bincount(place, weights=correct, minlength=BINS) / count
     gap = np.where(count > 0, np.abs(precision - mean_score), 0.0)
-    return Calibration(mean_score, precision, count, float((gap * count).sum() / max(count.sum(), 1)))
+    return Calibration(mean_score, precision, count, float((gap * count).sum() / max(int(count.sum()), 1)))
