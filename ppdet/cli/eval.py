@@ -65,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
         jinja2()  # likewise
     distributed.start()
     detector = load_trained(args)
-    dataset = load_experiment(args) if detector.experiment is None and args.config else None
+    dataset = load_experiment(args) if args.config else None
     result = evaluate(detector, dataset, views=views_from(args))
     if not distributed.is_main():
         return 0

@@ -19,7 +19,7 @@ from ppdet.engine.evaluator import SpeedReport, Stage, evaluate_single
 from ppdet.engine.evaluator import evaluate as evaluate_batches
 from ppdet.experiment.build import build_dataset, build_metric, loader_of, require
 from ppdet.experiment.config import Experiment, as_experiment
-from ppdet.experiment.sources import load_checkpoint
+from ppdet.experiment.sources import load_detector
 from ppdet.experiment.trained import SourceError, TrainedDetector
 from ppdet.export.choose import Choice
 from ppdet.inference.predictors import NativePredictor
@@ -186,7 +186,8 @@ def evaluate(
     distributed.start()
     if not isinstance(detector, TrainedDetector):
         experiment = as_experiment(detector, overrides)
-        detector = load_checkpoint(
+        dataset = experiment if dataset is None else dataset  # an export has none of its own
+        detector = load_detector(
             weights_of(experiment, weights),
             config=experiment,
             runtime=runtime,

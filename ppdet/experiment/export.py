@@ -1,4 +1,4 @@
-"""The export of a model with its reader and class names, compared with it."""
+"""The checks and the result of exporting a trained detector."""
 
 from __future__ import annotations
 
@@ -7,22 +7,19 @@ import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Optional, Union
+from typing import Union
 
 import numpy as np
 
-from ppdet.data.readers import Reader
 from ppdet.data.transforms.base import pixels
 from ppdet.data.transforms.decode import Decode
 from ppdet.export import paddle2x
-from ppdet.export.bundle import FILES, export_model
-from ppdet.export.info import describe
+from ppdet.export.bundle import FILES
 from ppdet.export.onnx import obstacle
 from ppdet.export.runtime import Runtime
-from ppdet.export.verify import Comparison, generated_images, prepare
+from ppdet.export.verify import Comparison
 from ppdet.inference.images import Image, samples_of
-from ppdet.modeling.interfaces import Detector
-from ppdet.utils.files import require_new_place, writable_folder
+from ppdet.utils.files import require_new_place
 
 logger = logging.getLogger(__name__)
 
@@ -48,38 +45,6 @@ class ExportResult:
     comparisons: tuple[Comparison, ...]
 
 
-def export_verified(
-    model: Detector,
-    reader: Reader,
-    class_names: tuple[str, ...],
-    folder: Union[str, os.PathLike[str]],
-    *,
-    formats: Optional[Sequence[Runtime]] = None,
-    uint8: bool = False,
-    verify: bool = True,
-    images: Union[Image, Iterable[Image], None] = None,
-) -> ExportResult:
-    """Write a model for other runtimes; the other arguments are those of `TrainedDetector.export`.
-
-    Args:
-        model: With its weights.
-        reader: Prepares its images.
-        class_names: K names by label.
-        folder: As there.
-        formats: As there.
-        uint8: As there.
-        verify: As there.
-        images: As there.
-    """
-    decoded = None if images is None else _pixels(images)
-    target = writable_folder(folder)
-    info = describe(model, reader, class_names, uint8_input=uint8)
-    batches = prepare(reader, decoded or generated_images()) if verify else None
-    chosen = available_formats() if formats is None else tuple(formats)
-    comparisons = export_model(model, target, info, formats=chosen, batches=batches)
-    return ExportResult(target, tuple(sorted(target.rglob("model.*"))), tuple(comparisons))
-
-
 def require_other_files(folder: Union[str, os.PathLike[str]], sources: Sequence[Path]) -> None:
     """Check that an export does not replace what it is made from.
 
@@ -100,7 +65,7 @@ def require_other_files(folder: Union[str, os.PathLike[str]], sources: Sequence[
             require_new_place(place / name, [file for file in read if file.is_file()])
 
 
-def _pixels(images: Union[Image, Iterable[Image]]) -> list[np.ndarray]:
+def decoded_images(images: Union[Image, Iterable[Image]]) -> list[np.ndarray]:
     """The first `MOST_IMAGES`, decoded."""
     decode, rng = Decode(), np.random.default_rng(0)  # nothing is drawn
     return [pixels(decode(sample, rng)) for sample in samples_of(images)[:MOST_IMAGES]]

@@ -15,7 +15,8 @@ from ppdet.experiment.trained import CheckpointDetector, ExportedDetector, Sourc
 from ppdet.export.choose import Choice
 from ppdet.export.info import FILE_NAME
 from ppdet.utils.errors import DataError
-from ppdet.zoo import class_names_of, load_weights, locate, read_source
+from ppdet.zoo import ZooEntry, class_names_of, load_weights, locate
+from ppdet.zoo.locate import read_located
 from ppdet.zoo.weight_file import WeightFile
 
 logger = logging.getLogger(__name__)
@@ -52,44 +53,16 @@ def load_detector(
         ConfigError: If the configuration is not in order.
         SourceError: If nothing says which model the weights belong to.
     """
-    folder = Path(os.path.expandvars(os.fspath(source))).expanduser()
-    if (folder / FILE_NAME).is_file():
+    exported = _export_folder(source)
+    if exported is not None:
         set_device(device)
-        return ExportedDetector(folder, runtime=runtime)
-    if folder.is_dir():
-        raise SourceError(
-            f"{folder} is a folder without {FILE_NAME}, so not an export; name the checkpoint in it, "
-            f"e.g. {folder / 'best_model'}"
-        )
-    return load_checkpoint(
-        os.fspath(source),
-        config=config,
-        overrides=overrides,
-        classes=classes,
-        runtime=runtime,
-        device=device,
-        allow_partial=allow_partial,
-    )
-
-
-def load_checkpoint(
-    source: str,
-    *,
-    config: Union[str, os.PathLike[str], Experiment, None] = None,
-    overrides: Overrides = (),
-    classes: Union[str, Sequence[str], None] = None,
-    runtime: Choice = "auto",
-    device: str = "auto",
-    allow_partial: bool = False,
-) -> CheckpointDetector:
-    """Load a detector from weights; see `load_detector`."""
+        return ExportedDetector(exported, runtime=runtime)
     experiment = None if config is None else as_experiment(config, overrides)
-    set_device(device, use_gpu=experiment is None or experiment.use_gpu)
-    entry = locate(source).entry
-    file = read_source(source)
+    located = locate(os.fspath(source))
+    file = read_located(located)
     if experiment is None:
-        experiment = _own_experiment(file, entry.config if entry is not None else None, overrides)
-        set_device(device, use_gpu=experiment.use_gpu)
+        experiment = _own_experiment(file, located.entry, overrides)
+    set_device(device, use_gpu=experiment.use_gpu)
     conventions = file.metadata.conventions
     if conventions:
         logger.info("these weights use the %s box conventions; the model is built with them", conventions)
@@ -100,13 +73,26 @@ def load_checkpoint(
     return CheckpointDetector(model, experiment, class_names=names, source=report.source, runtime=runtime)
 
 
-def _own_experiment(file: WeightFile, zoo_config: Optional[str], overrides: Overrides) -> Experiment:
+def _export_folder(source: Union[str, os.PathLike[str]]) -> Optional[Path]:
+    """The folder of an export; None for other sources."""
+    folder = Path(os.path.expandvars(os.fspath(source))).expanduser()
+    if not folder.is_dir():
+        return None
+    if (folder / FILE_NAME).is_file():
+        return folder
+    raise SourceError(
+        f"{folder} is a folder without {FILE_NAME}, so not an export; name the checkpoint in it, "
+        f"e.g. {folder / 'best_model'}"
+    )
+
+
+def _own_experiment(file: WeightFile, entry: Optional[ZooEntry], overrides: Overrides) -> Experiment:
     """The configuration that weights carry, or that the zoo table names for them."""
     text = file.metadata.config.get("yaml")
     if isinstance(text, str):
         return load_config_text(text, f"config of {file.path}", overrides)
-    if zoo_config is not None:
-        return as_experiment(zoo_config, overrides)
+    if entry is not None and entry.config is not None:
+        return as_experiment(entry.config, overrides)
     raise SourceError(
         f"{file.path}: carries no configuration, so nothing says which model these weights belong to; "
         "name one (config=, -c): a YAML, or one of `ppdet configs list`"

@@ -16,10 +16,12 @@ from ppdet.data.transforms.base import pixels
 from ppdet.data.transforms.decode import Decode
 from ppdet.experiment.build import require
 from ppdet.experiment.config import Experiment
-from ppdet.experiment.export import ExportResult, export_verified, require_other_files
+from ppdet.experiment.export import ExportResult, available_formats, decoded_images, require_other_files
+from ppdet.export.bundle import export_model
 from ppdet.export.choose import Choice, choose_predictor
-from ppdet.export.info import ExportInfo, read_info, reader_of
+from ppdet.export.info import ExportInfo, describe, read_info, reader_of
 from ppdet.export.runtime import ExportedPredictor, Runtime
+from ppdet.export.verify import generated_images, prepare
 from ppdet.inference.drawing import draw_detections
 from ppdet.inference.images import Image, samples_of
 from ppdet.inference.predictors import Predictor
@@ -28,6 +30,7 @@ from ppdet.inference.views import FinalNms, ViewOptions
 from ppdet.modeling.interfaces import Detector
 from ppdet.structures import Detections, Sample
 from ppdet.utils.errors import UserError, WeightsError
+from ppdet.utils.files import writable_folder
 from ppdet.zoo.table import class_lists
 
 #: Runtimes of an export folder, the fastest first (benchmarks/inference_2core-avx512_202611.md).
@@ -250,16 +253,17 @@ class CheckpointDetector(TrainedDetector):
         """Write the detector for other runtimes; see `TrainedDetector.export`."""
         self.require_names()
         require_other_files(folder, [Path(self.source), self.experiment.source])
-        return export_verified(
+        decoded = generated_images() if images is None else decoded_images(images)
+        reader, target = self.reader("TestReader"), writable_folder(folder)
+        info = describe(self.model, reader, self.class_names, uint8_input=uint8)
+        comparisons = export_model(
             self.model,
-            self.reader("TestReader"),
-            self.class_names,
-            folder,
-            formats=formats,
-            uint8=uint8,
-            verify=verify,
-            images=images,
+            target,
+            info,
+            formats=available_formats() if formats is None else tuple(formats),
+            batches=prepare(reader, decoded) if verify else None,
         )
+        return ExportResult(target, tuple(sorted(target.rglob("model.*"))), tuple(comparisons))
 
 
 class ExportedDetector(TrainedDetector):

@@ -165,7 +165,11 @@ def read_source(source: Union[str, Path]) -> WeightFile:
     Raises:
         WeightsError: If it is none of them, cannot be fetched, or is no weight file.
     """
-    located = locate(source)
+    return read_located(locate(source))
+
+
+def read_located(located: Located) -> WeightFile:
+    """Read weights that `locate` found; see `read_source`."""
     file = read_weights(located.path)
     if located.entry is None:
         return file

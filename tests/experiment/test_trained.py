@@ -164,6 +164,8 @@ def test_an_export_is_a_detector_too(result: ppdet.TrainResult, tmp_path: Path) 
         np.testing.assert_allclose(ours.boxes, theirs.boxes, atol=0.05)
     measured = [ppdet.evaluate(detector), ppdet.evaluate(other, detector.experiment)]
     assert measured[0].metrics["bbox"]["AP"] == pytest.approx(measured[1].metrics["bbox"]["AP"], abs=1e-3)
+    by_config = ppdet.evaluate(detector.experiment, weights=str(tmp_path / "out"))
+    assert by_config.metrics == measured[1].metrics
     with pytest.raises(SourceError, match="has no EvalDataset"):
         ppdet.evaluate(other)
     with pytest.raises(SourceError, match="is an export already"):
