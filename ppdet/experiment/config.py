@@ -30,6 +30,8 @@ from ppdet.engine.hooks import Hook
 from ppdet.metrics.base import Metric
 from ppdet.metrics.coco import CocoMetric
 from ppdet.modeling.interfaces import Detector
+from ppdet.utils.errors import FileError
+from ppdet.utils.files import write_text
 
 _COCO: Spec[Metric] = Spec.of(CocoMetric)
 
@@ -194,18 +196,15 @@ class Experiment:
         return _made(arguments, self.source, self.origins, self.replacements)
 
     def save(self, path: Union[str, Path]) -> None:
-        """Write `to_yaml` with origins into a file, whose folder is made if need be.
+        """Write `to_yaml` with origins into a file, in one step; its folder is made if need be.
 
         Raises:
             ConfigError: If it cannot be written.
         """
-        path = Path(path)
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(self.to_yaml(origins=True), "utf-8")
-        except OSError as error:
-            message = f"cannot be written: {error.strerror or error}; choose another save_dir"
-            raise ConfigError([Problem(Place(str(path)), message)]) from error
+            write_text(Path(path), self.to_yaml(origins=True))
+        except FileError as error:
+            raise ConfigError([Problem(Place(str(path)), f"{error}; choose another save_dir")]) from error
 
 
 def load_config(config: Union[str, os.PathLike[str]], overrides: Overrides = ()) -> Experiment:

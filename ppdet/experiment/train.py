@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Optional, Union
 
 from ppdet import __version__
+from ppdet.config import ConfigError
 from ppdet.data.datasets.base import AnnotatedDataset, Dataset
 from ppdet.data.datasets.samples import as_dataset
 from ppdet.engine import distributed
@@ -18,12 +19,12 @@ from ppdet.engine.checkpoint import BEST, FINAL
 from ppdet.engine.hooks import Hook
 from ppdet.engine.trainer import Trainer
 from ppdet.experiment.build import Training, build_dataset, build_training, set_device
-from ppdet.experiment.config import Experiment, as_experiment
+from ppdet.experiment.config import Experiment, as_experiment, load_config_text
 from ppdet.experiment.evaluate import Evaluation, training_evaluation
 from ppdet.experiment.run import build_trainer
 from ppdet.structures import Categories, Sample
 from ppdet.utils.errors import TrainingError
-from ppdet.utils.files import expanded, writable_folder, write_text
+from ppdet.utils.files import expanded, writable_folder
 from ppdet.utils.metadata import CheckpointMetadata
 from ppdet.utils.tables import text_table
 from ppdet.zoo import Purpose, class_names_of, load_weights, read_source
@@ -135,7 +136,7 @@ class TrainingPlan:
         if distributed.is_main():
             writable_folder(self.folder)
             if self.trainer.folder is not None:
-                write_text(self.folder / RESOLVED, self.experiment.to_yaml())
+                self.experiment.save(self.folder / RESOLVED)
         try:
             report = self.trainer.train()
         finally:
@@ -336,8 +337,9 @@ def _changes(experiment: Experiment, resumed: Union[str, os.PathLike[str], None]
         return ()
     folder = Path(resumed) if Path(resumed).is_dir() else Path(resumed).parent
     try:
-        before = (folder / RESOLVED).read_text("utf-8").splitlines()
-    except OSError:
+        text = (folder / RESOLVED).read_text("utf-8")
+        before = load_config_text(text, RESOLVED).to_yaml().splitlines()  # without where values are from
+    except (OSError, ConfigError):
         return ()  # a checkpoint of 2.x, or one that was moved
     lines = difflib.unified_diff(before, experiment.to_yaml().splitlines(), n=0, lineterm="")
     changed = [line for line in lines if line[:1] in "+-" and line[:3] not in ("+++", "---")]

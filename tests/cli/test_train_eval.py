@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ def test_train_then_eval_then_infer(tmp_path: Path) -> None:
     assert resolved.LearningRate.arguments["base_lr"] == 0.02
     again = load_config(tmp_path / "small.yml", overrides=["LearningRate.base_lr=0.02", "filename=small"])
     assert resolved.to_yaml() == again.to_yaml()
+    assert "base_lr: 0.02  # override" in re.sub(" +#", "  #", (run / "config.yml").read_text("utf-8"))
     records = [json.loads(line) for line in (run / "metrics.jsonl").read_text("utf-8").splitlines()]
     steps = [record["step"] for record in records if record["kind"] == "train"]
     assert steps == [1, 2, 3, 4]
