@@ -284,7 +284,7 @@ class LearningRateSchedule(LRScheduler):
         found = []
         epochs = max(1, math.ceil(steps / self._steps_per_epoch))
         if self._warmup is not None and self._warmup_steps >= steps:
-            reached = self.rate_at(steps - 1) / self.rate_at(self._warmup_steps)
+            reached = self._warmup.factor((steps - 1) / self._warmup_steps)
             found.append(
                 f"the warm-up lasts {self._warmup_steps} steps, the training {steps}: the rate reaches "
                 f"{reached:.0%} of its peak; {self._warmup.fitting(steps)} fits"

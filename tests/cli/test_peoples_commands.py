@@ -18,9 +18,15 @@ from tqdm import tqdm
 
 from ppdet import cli, load_config
 from ppdet.cli import main
-from ppdet.config import ConfigError
+from ppdet.config import ConfigError, Spec
 from ppdet.data.image_files import forget_listings
-from ppdet.engine.schedules import LearningRate, LearningRateSchedule, LinearWarmup, PiecewiseDecay
+from ppdet.engine.schedules import (
+    CosineDecay,
+    LearningRate,
+    LearningRateSchedule,
+    LinearWarmup,
+    PiecewiseDecay,
+)
 from ppdet.engine.trainer import _headline
 from ppdet.experiment.train import RESOLVED, plan_training
 from tests.cli.small import make_project, save_weights
@@ -236,6 +242,10 @@ def test_plans_that_cannot_reach_their_rates_are_told(project: Path) -> None:
     assert text.startswith("the warm-up lasts 500 steps, the training 480: the rate reaches 9")
     assert text.endswith("LinearWarmup.steps: 48 fits")
     assert LearningRate().build(1000).misfits(12_000) == []
+    # A cosine that is over before the warm-up leaves no rate to compare with.
+    short = Spec.of(CosineDecay, max_epochs=8), Spec.of(LinearWarmup, steps=100)
+    (text,) = LearningRate(schedulers=list(short)).build(2).misfits(16)
+    assert "the warm-up lasts 100 steps, the training 16" in text
     (text,) = LearningRate().build(1000).misfits(6_000)
     assert text.startswith("the rate never falls at epoch 8, 11: the training has 6 epochs")
     assert text.endswith("PiecewiseDecay.milestones: [4, 5] fits")
