@@ -48,7 +48,7 @@ def config_path(config: Union[str, os.PathLike[str]]) -> Path:
     if path.suffix in SUFFIXES or path.parent != Path():
         return path
     near = suggestion(path.name, list(packaged))
-    message = f"neither a file nor a packaged configuration{near}; `ppdet configs list` shows them"
+    message = f"neither a file nor a packaged configuration (`ppdet configs list` shows them){near}"
     raise ConfigError([Problem(Place(str(config)), message)])
 
 
