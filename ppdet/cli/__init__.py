@@ -1,6 +1,7 @@
 """The command line: parses options, calls the functions below, prints.
 
-One verb is one module with `add_arguments(parser)` and `run(args) -> int`. Exit status: 0 done, 1 a fault of
+One verb is one module with `add_arguments(parser)` and `run(args) -> int`; a verb with a table `ACTIONS` is a
+folder with one such module for each action. Exit status: 0 done, 1 a fault of
 the program, 2 something the user can put right (also argparse's own), 130 stopped by Ctrl-C.
 """
 
@@ -14,7 +15,7 @@ import os
 import sys
 import traceback
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from typing import Optional
 
@@ -45,28 +46,59 @@ WITHOUT_PADDLE = {"configs"}
 USAGE, FAULT, STOPPED = 2, 1, 130
 
 
-def make_parser(verb: Optional[str] = None) -> argparse.ArgumentParser:
-    """The parser of one verb, or the top one that only knows the verbs' names.
+def make_parser(verb: Optional[str] = None, action: Optional[str] = None) -> argparse.ArgumentParser:
+    """The parser of one verb or of one of its actions, or one that only knows their names.
 
-    Only the module of the verb in question is imported.
+    Only the module in question is imported.
     """
     if verb is None:
-        parser = argparse.ArgumentParser(
-            prog="ppdet",
-            description="Object-detection training on PaddlePaddle.",
-            epilog="verbs:\n" + "\n".join(f"  {name:<9} {text}" for name, text in VERBS.items()),
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )
-        parser.add_argument(
-            "verb", choices=VERBS, metavar="VERB", help="what to do; `ppdet VERB --help` describes it"
-        )
-        return parser
+        return _parser_of_names("ppdet", "Object-detection training on PaddlePaddle.", "verb", VERBS)
     module = import_module(f"ppdet.cli.{verb}")
-    parser = argparse.ArgumentParser(prog=f"ppdet {verb}", description=module.__doc__, allow_abbrev=False)
+    actions = getattr(module, "ACTIONS", None)
+    if actions and action is None:
+        return _parser_of_names(f"ppdet {verb}", VERBS[verb].capitalize() + ".", "action", actions)
+    if action is not None:
+        module = import_module(f"ppdet.cli.{verb}.{action}")
+    prog = " ".join(["ppdet", verb, *([action] if action else [])])
+    parser = argparse.ArgumentParser(prog=prog, description=module.__doc__, allow_abbrev=False)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     module.add_arguments(parser)
     parser.add_argument("--debug", action="store_true", help="show tracebacks and debug messages")
     return parser
+
+
+def _parser_of_names(
+    prog: str, description: str, what: str, names: Mapping[str, str]
+) -> argparse.ArgumentParser:
+    width = max(map(len, names)) + 1
+    parser = argparse.ArgumentParser(
+        prog=prog,
+        description=description,
+        epilog=f"{what}s:\n" + "\n".join(f"  {name:<{width}} {text}" for name, text in names.items()),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        what,
+        choices=names,
+        metavar=what.upper(),
+        help=f"what to do; `{prog} {what.upper()} --help` describes it",
+    )
+    return parser
+
+
+def _name_of(
+    words: Sequence[str], what: str, names: Mapping[str, str], parser: argparse.ArgumentParser
+) -> str:
+    """The verb or action that the first word names.
+
+    Raises:
+        SystemExit: If it names none, after an explanation; or for ``--help``.
+    """
+    if words and words[0] not in names and not words[0].startswith("-"):
+        near = difflib.get_close_matches(words[0], names, 1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        parser.error(f"there is no {what} {words[0]!r}{hint} ({', '.join(names)})")
+    return str(getattr(parser.parse_args(words[:1]), what))
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
@@ -84,18 +116,18 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
 
         print(f"ppdet {ppdet.__version__}")
         return 0
-    if words and words[0] not in VERBS and not words[0].startswith("-"):
-        near = difflib.get_close_matches(words[0], VERBS, 1)
-        hint = f"; did you mean {near[0]}?" if near else ""
-        make_parser().error(f"there is no verb {words[0]!r}{hint} ({', '.join(VERBS)})")
-    verb = make_parser().parse_args(words[:1]).verb
+    verb = _name_of(words, "verb", VERBS, make_parser())
     debug = "--debug" in words
     _set_up_process(debug=debug)  # before a verb's module may import Paddle
     try:
-        args = make_parser(verb).parse_args(words[1:])
+        action, module = None, import_module(f"ppdet.cli.{verb}")
+        if hasattr(module, "ACTIONS"):
+            action = _name_of(words[1:], "action", module.ACTIONS, make_parser(verb))
+            module = import_module(f"ppdet.cli.{verb}.{action}")
+        args = make_parser(verb, action).parse_args(words[1 if action is None else 2 :])
         if verb not in WITHOUT_PADDLE:
             require_packages()
-        status = import_module(f"ppdet.cli.{verb}").run(args)
+        status = module.run(args)
         sys.stdout.flush()
         return int(status)
     except KeyboardInterrupt:

@@ -13,6 +13,7 @@ import pytest
 
 import ppdet
 from ppdet import cli
+from ppdet.cli.data import ACTIONS
 from ppdet.utils.errors import UserError
 from tests.support import ROOT
 
@@ -101,8 +102,23 @@ def test_every_verb_has_a_module_and_help() -> None:
     for name in cli.VERBS:
         module = import_module(f"ppdet.cli.{name}")
         assert module.__doc__, name
-        assert callable(module.run)
         assert f"ppdet {name}" in cli.make_parser(name).format_help()
+        assert hasattr(module, "ACTIONS") or callable(module.run)
+
+
+def test_every_action_has_a_module_and_help_with_an_example() -> None:
+    assert "  synth " in cli.make_parser("data").format_help()
+    for name in ACTIONS:
+        module = import_module(f"ppdet.cli.data.{name}")
+        assert callable(module.run)
+        assert f"\nppdet data {name} " in cli.make_parser("data", name).format_help()
+
+
+def test_misspelt_action_is_named_with_the_one_meant(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        cli.main(["data", "chek"])
+    assert caught.value.code == 2
+    assert "there is no action 'chek'; did you mean check?" in capsys.readouterr().err
 
 
 def test_help_imports_no_paddle() -> None:

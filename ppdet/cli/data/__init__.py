@@ -1,0 +1,12 @@
+"""Data work: one action is one module of this folder, with `add_arguments` and `run`, as a verb is."""
+
+from __future__ import annotations
+
+#: Action -> what it does, in the words of `ppdet data --help`. Its module is `ppdet.cli.data.<action>`.
+ACTIONS = {
+    "check": "find everything that is wrong with a dataset",
+    "convert": "VOC, YOLO or labelme annotations to COCO's format",
+    "merge": "unite COCO annotation files of images in one folder",
+    "stats": "count objects by class and size",
+    "synth": "write a small dataset of drawn shapes, in COCO format",
+}

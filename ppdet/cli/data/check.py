@@ -1,0 +1,57 @@
+"""Find everything that is wrong with a dataset.
+
+ppdet data check --dataset_dir DIR --anno_path FILE --image_dir DIR
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Optional
+
+from ppdet.cli.data.sources import add_dataset_arguments, dataset_of
+from ppdet.data.problems import REMARKS, DatasetProblem, DatasetProblemsError, describe
+from ppdet.data.tools.check import check_dataset
+from ppdet.utils.files import expanded, write_json
+
+#: Examples of each kind of problem that are printed.
+_SHOWN = 20
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Define the command line."""
+    add_dataset_arguments(parser)
+    parser.add_argument("--val_anno_path", default="", help="validation annotations, inside dataset_dir")
+    parser.add_argument("--val_image_dir", default="", help="validation images, inside dataset_dir")
+    parser.add_argument("--num_classes", type=int, help="what the config says")
+    parser.add_argument("--masks", action="store_true", help="the model needs masks")
+    parser.add_argument("--decode", action="store_true", help="decode every image too; slow")
+    parser.add_argument("--json", type=expanded, metavar="FILE", help="write every problem to a file too")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Check the dataset."""
+    try:
+        train = dataset_of(args, args.anno_path, args.image_dir, None)
+        val = None
+        if args.val_anno_path:
+            val = dataset_of(args, args.val_anno_path, args.val_image_dir, train.categories)
+        remarks = check_dataset(
+            train, val, num_classes=args.num_classes, with_masks=args.masks, decode=args.decode
+        )
+    except DatasetProblemsError as error:
+        _write_problems(args.json, error.problems)
+        raise DatasetProblemsError(error.source, error.problems, shown=_SHOWN) from None
+    _write_problems(args.json, remarks)
+    if remarks:
+        print(describe(str(args.anno_path), remarks, shown=_SHOWN))
+    print("no errors" if remarks else "no problems found")
+    return 0
+
+
+def _write_problems(path: Optional[Path], problems: Sequence[DatasetProblem]) -> None:
+    """Every problem as JSON: kind, text, and whether training can live with it."""
+    if path is not None:
+        rows = [{"kind": p.kind, "text": p.text, "error": p.kind not in REMARKS} for p in problems]
+        write_json(path, rows)
