@@ -6,6 +6,7 @@ import codecs
 import json
 import re
 import xml.etree.ElementTree as ElementTree
+from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
@@ -39,14 +40,14 @@ def require_folder(path: Path, what: str) -> None:
     )
 
 
-def read_bytes(path: Path) -> bytes:
-    """Content of a file.
+def open_bytes(path: Path) -> BufferedReader:
+    """A file, open for reading.
 
     Raises:
         DataError: If it is missing or cannot be read.
     """
     try:
-        return path.read_bytes()
+        return path.open("rb")
     except FileNotFoundError:
         raise DataError(
             f"annotation file {path} does not exist. Check dataset_dir and anno_path; "
@@ -56,6 +57,17 @@ def read_bytes(path: Path) -> bytes:
         raise DataError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
 
 
+def read_bytes(path: Path) -> bytes:
+    """Content of a file. Raises `DataError` as `open_bytes` does."""
+    with open_bytes(path) as file:
+        return file.read()
+
+
+def encoding_of(start: bytes) -> str:
+    """The encoding of a text file by its first bytes: UTF-8, or what a byte order mark says."""
+    return next((name for mark, name in _MARKS if start.startswith(mark)), "utf-8")
+
+
 def read_text(path: Path) -> str:
     """Content of a text file in UTF-8, or in UTF-16 or UTF-32 with a byte order mark.
 
@@ -63,7 +75,7 @@ def read_text(path: Path) -> str:
         DataError: If it is missing, cannot be read, or is not text.
     """
     data = read_bytes(path)
-    encoding = next((name for mark, name in _MARKS if data.startswith(mark)), "utf-8")
+    encoding = encoding_of(data)
     try:
         return data.decode(encoding)
     except UnicodeDecodeError as error:

@@ -7,7 +7,8 @@ from typing import Optional
 
 import numpy as np
 
-from ppdet.data.formats.coco import CocoFile, CocoImage, CocoObject
+from ppdet.data.formats.coco import CocoFile
+from ppdet.data.formats.coco_objects import CocoImage, CocoObject
 from ppdet.data.formats.values import Id
 from ppdet.structures import Categories, GroundTruth, ImageTruth, Sample, Target
 from ppdet.utils.errors import DataError
@@ -107,7 +108,7 @@ def truth_of_coco(
             f"{source}: none of its classes ({', '.join(list(id_of_name)[:5])}, ...) is one of the model's "
             f"({', '.join(categories.names[:5])}, ...); is it the right dataset?"
         )
-    label_of_id = {id_: label for label, id_ in enumerate(ids) if id_ is not None}
+    label_of_id: dict[Id, int] = {id_: label for label, id_ in enumerate(ids) if id_ is not None}
     rows: list[list[CocoObject]] = [[] for _ in parsed.images]
     for item in parsed.objects:
         if item.category_id in label_of_id:
@@ -126,7 +127,7 @@ def _image_truth(
     image: CocoImage,
     own_id: int,
     objects: Sequence[CocoObject],
-    label_of_id: Mapping[int, int],
+    label_of_id: Mapping[Id, int],
     with_masks: bool,
 ) -> ImageTruth:
     boxes = np.array([item.box for item in objects], np.float64).reshape(-1, 4)

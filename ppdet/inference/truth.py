@@ -9,7 +9,8 @@ from typing import Any, NamedTuple, Optional
 import numpy as np
 
 from ppdet.data.annotation_files import read_json
-from ppdet.data.formats.coco import CocoObject, parse_coco
+from ppdet.data.formats.coco import parse_coco
+from ppdet.data.formats.coco_objects import CocoObject
 from ppdet.data.formats.values import Id
 from ppdet.data.problems import DatasetProblemsError
 from ppdet.structures import Detections, Mask
@@ -62,7 +63,7 @@ class TruthFile:
             )
         beyond = max(ids.values()) + 1
         self.category_ids = [ids.get(name, beyond + label) for label, name in enumerate(names)]
-        self._label_of = {ids[name]: label for label, name in enumerate(names) if name in ids}
+        self._label_of: dict[Id, int] = {ids[name]: label for label, name in enumerate(names) if name in ids}
         self.free_id = 1 + max((image.id for image in parsed.images if isinstance(image.id, int)), default=0)
         self._ids = [image.id for image in parsed.images]
         self._row_of = {image.file_name.replace("\\", "/"): row for row, image in enumerate(parsed.images)}

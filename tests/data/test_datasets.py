@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ppdet.data.annotation_files import read_json
 from ppdet.data.datasets import cache
 from ppdet.data.datasets.coco import COCODataSet
 from ppdet.data.datasets.image_folder import ImageFolder
@@ -20,6 +19,7 @@ from ppdet.data.datasets.voc import VOCDataSet
 from ppdet.data.formats import coco as formats_coco
 from ppdet.data.geometry import decode_runs, encode_runs
 from ppdet.data.image_files import forget_listings
+from ppdet.data.json_stream import stream_json
 from ppdet.data.problems import CURES, DatasetProblemsError
 from ppdet.data.tools.check import check_dataset
 from ppdet.data.tools.stats import dataset_stats
@@ -132,7 +132,7 @@ def test_large_files_are_parsed_once(
     monkeypatch.setenv("PPDET_HOME", str(tmp_path / "home"))
     arguments = write_coco(tmp_path, coco_content())
     reads: list[Path] = []
-    monkeypatch.setattr(formats_coco, "read_json", lambda path: reads.append(path) or read_json(path))
+    monkeypatch.setattr(formats_coco, "stream_json", lambda path: reads.append(path) or stream_json(path))
     first = COCODataSet(**arguments, data_fields=fields)
     with caplog.at_level("INFO"):
         second = COCODataSet(**arguments, data_fields=fields)

@@ -23,11 +23,12 @@ from ppdet.data.datasets.base import (
 )
 from ppdet.data.datasets.cache import ParsedFile, cached
 from ppdet.data.datasets.packed import PackedAnnotations, PackedMasks, offsets_of, pack_ids, pack_strings
-from ppdet.data.formats.coco import CocoFile, CocoImage, CocoObject, SizeOf, read_coco, remarks_of
+from ppdet.data.formats.coco import CocoFile, SizeOf, read_coco, remarks_of
+from ppdet.data.formats.coco_objects import CocoImage
 from ppdet.data.formats.values import fits_int64
 from ppdet.data.ground_truth import truth_of_coco
 from ppdet.data.image_files import image_size, resolve_file
-from ppdet.structures import Categories, GroundTruth, Mask
+from ppdet.structures import Categories, GroundTruth
 from ppdet.utils.files import expanded
 
 logger = logging.getLogger(__name__)
@@ -146,60 +147,64 @@ def _parse(
     source = str(path)
     parsed = read_coco(path, with_masks=with_masks, size_of=size_of)
     label_of_id = labels_of_ids(parsed.categories, categories, source)
-    rows = _Rows(parsed, label_of_id, load_crowd=load_crowd, with_masks=with_masks)
-    counts = np.array([len(objects) for objects in rows.objects], np.int64)
-    chosen = choose_images(counts, allow_empty=allow_empty, empty_ratio=empty_ratio, sample_num=sample_num)
-    require_objects(source, counts, chosen, rows.dropped)
-    summary = summary_of(counts, chosen, rows.dropped)
+    rows = _Rows(parsed, label_of_id, load_crowd=load_crowd)
+    chosen = choose_images(
+        rows.counts, allow_empty=allow_empty, empty_ratio=empty_ratio, sample_num=sample_num
+    )
+    require_objects(source, rows.counts, chosen, rows.dropped)
+    summary = summary_of(rows.counts, chosen, rows.dropped)
     return ParsedFile(rows.pack(chosen), parsed.categories, summary, tuple(remarks_of(parsed)))
 
 
-#: Box, label, crowd flag and mask of an object.
-_Object = tuple[list[float], int, bool, Mask]
-
-
 class _Rows:
-    """The lists of an annotation file as rows, without what cannot be trained on."""
+    """The images of an annotation file by id, and their objects without what cannot be trained on.
 
-    def __init__(
-        self, parsed: CocoFile, label_of_id: Mapping[int, int], *, load_crowd: bool, with_masks: bool
-    ) -> None:
+    Attributes:
+        counts: Objects of each image, ``[images]`` int64.
+        dropped: What was left out, and how many of it.
+    """
+
+    def __init__(self, parsed: CocoFile, label_of_id: Mapping[int, int], *, load_crowd: bool) -> None:
         self._label_of_id = label_of_id
-        self._load_crowd = load_crowd
-        self._with_masks = with_masks
-        self.dropped: Counter[str] = Counter()
+        self._objects = parsed.objects
+        self._with_masks = parsed.with_masks
         order = sorted(range(len(parsed.images)), key=lambda row: _order(parsed.images[row]))
-        self.images = [parsed.images[row] for row in order]
-        place_of = {row: place for place, row in enumerate(order)}
-        self.objects: list[list[_Object]] = [[] for _ in self.images]
-        for item in parsed.objects:
-            place = place_of[item.image]
-            row = self._row(item, self.images[place])
-            if row is not None:
-                self.objects[place].append(row)
+        self._images = [parsed.images[row] for row in order]
+        self._sizes = np.array([image.size for image in self._images], np.int32).reshape(-1, 2)
+        place_of = np.empty(len(order), np.int64)
+        place_of[order] = np.arange(len(order))
+        self._places = place_of[np.fromiter((item.image for item in parsed.objects), np.int64)]
+        boxes = np.array([item.box for item in parsed.objects], np.float64).reshape(-1, 4)
+        self._boxes = np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1)
+        self._is_crowd = np.array([item.is_crowd for item in parsed.objects], bool)
+        self.dropped: Counter[str] = Counter()
+        self._kept = self._choose(boxes, load_crowd=load_crowd)
+        self.counts = np.bincount(self._places[self._kept], minlength=len(order))
 
-    def _row(self, item: CocoObject, image: CocoImage) -> Optional[_Object]:
-        if item.is_crowd and not self._load_crowd:
-            self.dropped["crowd regions"] += 1
-            return None
-        if item.ignore:
-            self.dropped["objects marked ignore"] += 1
-            return None
-        x, y, width, height = item.box
-        if width <= _SMALLEST_SIDE or height <= _SMALLEST_SIDE:
-            self.dropped["objects without area"] += 1
-            return None
-        bottom, right = (side or float("inf") for side in image.size)
-        if x >= right or y >= bottom or x + width <= 0 or y + height <= 0:
-            self.dropped["objects outside of their image"] += 1
-            return None
-        box = [round(value, _BOX_DECIMALS) for value in (x, y, x + width, y + height)]
-        return box, self._label_of_id[item.category_id], item.is_crowd, item.mask
+    def _choose(self, boxes: np.ndarray, *, load_crowd: bool) -> np.ndarray:
+        """Objects ``[K]`` int64 to train on, by image; `boxes` are x, y, width, height."""
+        sides = np.where(self._sizes > 0, self._sizes, np.inf)[self._places, ::-1]
+        kept = np.ones(len(boxes), bool)
+        reasons = {
+            "crowd regions": self._is_crowd & (not load_crowd),
+            "objects marked ignore": np.array([item.ignore for item in self._objects], bool),
+            "objects without area": (boxes[:, 2:] <= _SMALLEST_SIDE).any(axis=1),
+            "objects outside of their image": ((boxes[:, :2] >= sides) | (self._boxes[:, 2:] <= 0)).any(
+                axis=1
+            ),
+        }
+        for what, faulty in reasons.items():
+            self.dropped[what] += int((kept & faulty).sum())
+            kept &= ~faulty
+        rows = np.flatnonzero(kept)
+        return rows[np.argsort(self._places[rows], kind="stable")]
 
     def pack(self, chosen: np.ndarray) -> PackedAnnotations:
         """The chosen images as arrays."""
-        images = [self.images[row] for row in chosen]
-        objects = [item for row in chosen for item in self.objects[row]]
+        images = [self._images[row] for row in chosen]
+        starts = offsets_of(self.counts)
+        rows = self._kept[np.concatenate([np.arange(starts[row], starts[row + 1]) for row in chosen])]
+        objects = [self._objects[row] for row in rows]
         names, name_offsets = pack_strings(image.file_name.encode("utf-8") for image in images)
         given = [image.id for image in images]
         # Ids that are text or do not fit count from 1 here, and leave as they were.
@@ -207,17 +212,29 @@ class _Rows:
         given_ids, given_offsets = (None, None) if plain else pack_ids(given)
         return PackedAnnotations(
             image_ids=np.array(given if plain else range(1, len(given) + 1), np.int64),
-            sizes=np.array([image.size for image in images], np.int32).reshape(-1, 2),
+            sizes=self._sizes[chosen],
             names=names,
             name_offsets=name_offsets,
-            object_offsets=offsets_of([len(self.objects[row]) for row in chosen]),
-            boxes=np.array([box for box, *_ in objects], np.float32).reshape(-1, 4),
-            labels=np.array([label for _, label, *_ in objects], np.int32),
-            is_crowd=np.array([crowd for _, _, crowd, _ in objects], bool),
-            masks=PackedMasks.pack([mask for *_, mask in objects]) if self._with_masks else None,
+            object_offsets=offsets_of(self.counts[chosen]),
+            boxes=_rounded(self._boxes[rows]).astype(np.float32),
+            labels=np.array([self._label_of_id[item.category_id] for item in objects], np.int32),
+            is_crowd=self._is_crowd[rows],
+            masks=PackedMasks.pack([item.mask for item in objects]) if self._with_masks else None,
             given_ids=given_ids,
             given_offsets=given_offsets,
         )
+
+
+def _rounded(boxes: np.ndarray) -> np.ndarray:
+    """Boxes rounded to `_BOX_DECIMALS`, each value as Python's `round` does it.
+
+    NumPy's multiplies first, which can turn a value just below a tie into one.
+    """
+    rounded = np.round(boxes, _BOX_DECIMALS)
+    scaled = np.abs(boxes) * 10**_BOX_DECIMALS
+    ties = np.abs(scaled - np.floor(scaled) - 0.5) < 1e-3
+    rounded[ties] = [round(value, _BOX_DECIMALS) for value in boxes[ties].tolist()]
+    return rounded
 
 
 def _order(image: CocoImage) -> tuple[bool, Any]:

@@ -32,7 +32,7 @@ def pack_ids(values: Iterable[Union[int, str]]) -> tuple[np.ndarray, np.ndarray]
     return pack_strings(json.dumps(value).encode("ascii") for value in values)
 
 
-def offsets_of(lengths: Sequence[int]) -> np.ndarray:
+def offsets_of(lengths: Union[Sequence[int], np.ndarray]) -> np.ndarray:
     """Start of every piece in the concatenation, and the end of the last: ``[count + 1]`` int64."""
     offsets = np.zeros(len(lengths) + 1, np.int64)
     np.cumsum(np.asarray(lengths, np.int64), out=offsets[1:])
@@ -63,7 +63,9 @@ class PackedMasks:
         parts = [part for mask in masks if isinstance(mask, tuple) for part in mask]
         runs, run_offsets = pack_strings(b"" if isinstance(m, tuple) else bytes(m["counts"]) for m in masks)
         return cls(
-            points=np.concatenate(parts).astype(np.float32) if parts else np.zeros((0, 2), np.float32),
+            points=np.concatenate(
+                [np.zeros((0, 2), np.float32), *parts], dtype=np.float32, casting="same_kind"
+            ),
             part_offsets=offsets_of([len(part) for part in parts]),
             object_offsets=offsets_of([len(m) if isinstance(m, tuple) else 0 for m in masks]),
             runs=runs,

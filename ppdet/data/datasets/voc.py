@@ -23,7 +23,7 @@ from ppdet.data.datasets.base import (
     summary_of,
 )
 from ppdet.data.datasets.packed import PackedAnnotations, offsets_of, pack_strings
-from ppdet.data.formats.coco import box_remark
+from ppdet.data.formats.coco_objects import box_kind, box_remark
 from ppdet.data.formats.voc import VocImage, ordered, parse_voc, read_pairs
 from ppdet.data.image_files import image_size, nearest_file, resolve_file
 from ppdet.data.problems import DatasetProblem, DatasetProblemsError
@@ -144,9 +144,10 @@ class VOCDataSet(AnnotatedDataset):
                 self._problems.append(DatasetProblem("class-unlisted", text))
                 continue
             x1, y1, x2, y2 = ordered(item.box)
-            remark = box_remark(f"{path}: object {number}", (x1, y1, x2 - x1, y2 - y1), size)
-            if remark is not None:
-                self._remarks.append(remark)
+            written = (x1, y1, x2 - x1, y2 - y1)
+            kind = box_kind(written, size)
+            if kind is not None:
+                self._remarks.append(box_remark(kind, f"{path}: object {number}", written, size))
             x1, x2 = (min(max(x, 0.0), width or math.inf) for x in (x1, x2))
             y1, y2 = (min(max(y, 0.0), height or math.inf) for y in (y1, y2))
             if x2 <= x1 or y2 <= y1:

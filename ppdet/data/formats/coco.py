@@ -6,54 +6,19 @@ text, flags as words, ids as text, areas and sizes left out. Everything else is 
 
 from __future__ import annotations
 
-import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Callable, NamedTuple, Optional
 
-from ppdet.data.annotation_files import read_json
-from ppdet.data.formats.masks import MaskError, mask_area, read_mask
-from ppdet.data.formats.values import FARTHEST, Id, flag, identifier, is_text, number, shown, side
+from ppdet.data.formats.coco_objects import CocoImage, CocoObject, ObjectReader, box_kind, box_remark, name_of
+from ppdet.data.formats.values import Id, identifier, is_text, shown, side
+from ppdet.data.json_stream import stream_json
 from ppdet.data.problems import DatasetProblem, DatasetProblemsError
-from ppdet.structures import Categories, Mask
+from ppdet.structures import Categories
 
-#: Pixels that a box may leave its image by before that is worth a line.
-_TOLERANCE = 2.0
 #: (height, width) of an image file by the name that the annotation file gives it; None if unknown.
 SizeOf = Callable[[str], Optional[tuple[int, int]]]
-
-
-class CocoImage(NamedTuple):
-    """An image: its id, its path inside the image folder, and (height, width), 0 where unknown."""
-
-    id: Id
-    file_name: str
-    size: tuple[int, int]
-
-
-class CocoObject(NamedTuple):
-    """An object.
-
-    Attributes:
-        name: What messages call it.
-        image: Row of its image in `CocoFile.images`.
-        category_id: Id of its category.
-        box: x, y, width, height in pixels, as written; sizes are 0 or more.
-        area: Square pixels, as written, or of the mask or box where the file has none; may be 0.
-        is_crowd: Whether it is a crowd region.
-        ignore: Whether the file marks it as one to leave out.
-        mask: Empty where it has none or masks were not read.
-    """
-
-    name: str
-    image: int
-    category_id: int
-    box: tuple[float, float, float, float]
-    area: float
-    is_crowd: bool
-    ignore: bool
-    mask: Mask
 
 
 class CocoFile(NamedTuple):
@@ -73,6 +38,10 @@ class CocoFile(NamedTuple):
     problems: list[DatasetProblem]
     with_masks: bool
 
+    def name_of(self, item: CocoObject) -> str:
+        """What messages call an object."""
+        return name_of(item.given_id, self.images[item.image])
+
 
 def read_coco(
     path: Path, *, with_masks: bool, size_of: Optional[SizeOf] = None, masks_needed: bool = True
@@ -83,8 +52,7 @@ def read_coco(
         DataError: If it cannot be read.
         DatasetProblemsError: If anything in it is wrong; has every problem.
     """
-    content = read_json(path)
-    parsed = parse_coco(content, with_masks=with_masks, size_of=size_of, masks_needed=masks_needed)
+    parsed = _parse(stream_json(path), with_masks, size_of, masks_needed)
     if parsed.problems:
         raise DatasetProblemsError(str(path), parsed.problems)
     return parsed
@@ -105,16 +73,39 @@ def parse_coco(
         size_of: Called for images whose size the file leaves out.
         masks_needed: Whether an object without a mask is a problem, where masks are read.
     """
+    return _parse(content.items(), with_masks, size_of, masks_needed)
+
+
+def _parse(
+    members: Iterable[tuple[str, Any]], with_masks: bool, size_of: Optional[SizeOf], masks_needed: bool
+) -> CocoFile:
+    """Reads the members in their order; annotations that come before the images wait for those."""
     problems: list[DatasetProblem] = []
-    category_rows = _rows(content, "categories", problems)
+    category_rows: list[dict[str, Any]] = []
+    images: Optional[list[CocoImage]] = None
+    rows: Iterable[dict[str, Any]] = ()
+    objects: Optional[ObjectReader] = None
+    found: list[CocoObject] = []
+    for key, value in members:
+        if key == "categories":
+            category_rows = list(_rows(value, key, problems))
+        elif key == "images":
+            images = _images(_rows(value, key, problems), problems, size_of)
+        elif key == "annotations":
+            if images is None:
+                rows = list(_rows(value, key, problems))
+                continue
+            objects = ObjectReader(images, with_masks=with_masks, masks_needed=masks_needed)
+            found = objects.read_all(_rows(value, key, problems))
+    images = _images((), problems, size_of) if images is None else images
+    if objects is None:
+        objects = ObjectReader(images, with_masks=with_masks, masks_needed=masks_needed)
+        found = objects.read_all(rows)
     categories = _categories(category_rows, problems)
-    images = _images(_rows(content, "images", problems), problems, size_of)
-    ids = {identifier(row.get("id")) for row in category_rows}
-    objects = _Objects(images, ids, with_masks=with_masks, masks_needed=masks_needed)
-    rows = _rows(content, "annotations", problems)
-    found = [item for row in rows for item in (objects.read(row),) if item is not None]
+    found = objects.of_known_categories(found, {identifier(row.get("id")) for row in category_rows})
     problems += objects.problems
-    return CocoFile(_without_roots(categories, category_rows, rows), images, found, problems, with_masks)
+    categories = _without_roots(categories, category_rows, objects.category_ids)
+    return CocoFile(categories, images, found, problems, with_masks)
 
 
 def read_coco_categories(path: Path) -> Categories:
@@ -124,24 +115,31 @@ def read_coco_categories(path: Path) -> Categories:
         DataError: If the file cannot be read, or its categories are not in order.
     """
     problems: list[DatasetProblem] = []
-    content = read_json(path)
-    rows = _rows(content, "categories", problems)
+    rows: list[dict[str, Any]] = []
+    used: set[Optional[Id]] = set()
+    for key, value in stream_json(path):
+        if key == "categories":
+            rows = list(_rows(value, key, problems))
+        elif key == "annotations":
+            used = {identifier(row.get("category_id")) for row in _rows(value, key, [])}
     categories = _categories(rows, problems)
     if problems:
         raise DatasetProblemsError(str(path), problems)
-    return _without_roots(categories, rows, _rows(content, "annotations", []))
+    return _without_roots(categories, rows, used)
 
 
-def _rows(content: Mapping[str, Any], key: str, problems: list[DatasetProblem]) -> list[dict[str, Any]]:
-    rows = content.get(key)
-    if rows is None:
-        return []
-    if not isinstance(rows, list):
-        problems.append(DatasetProblem("list-invalid", f'"{key}" is a {type(rows).__name__}'))
-        return []
-    faulty = [row for row in rows if not isinstance(row, dict)]
-    problems += [DatasetProblem("list-invalid", f'"{key}" contains {shown(row)}') for row in faulty]
-    return [row for row in rows if isinstance(row, dict)] if faulty else rows
+def _rows(value: Any, key: str, problems: list[DatasetProblem]) -> Iterator[dict[str, Any]]:
+    """The objects of a list, one by one; what else is in it is a problem."""
+    if value is None:
+        return
+    if not isinstance(value, (list, Iterator)):
+        problems.append(DatasetProblem("list-invalid", f'"{key}" is a {type(value).__name__}'))
+        return
+    for row in value:
+        if isinstance(row, dict):
+            yield row
+        else:
+            problems.append(DatasetProblem("list-invalid", f'"{key}" contains {shown(row)}'))
 
 
 def _categories(rows: list[dict[str, Any]], problems: list[DatasetProblem]) -> Categories:
@@ -176,11 +174,11 @@ def _categories(rows: list[dict[str, Any]], problems: list[DatasetProblem]) -> C
 
 
 def _without_roots(
-    categories: Categories, rows: list[dict[str, Any]], annotations: list[dict[str, Any]]
+    categories: Categories, rows: list[dict[str, Any]], used: Collection[Optional[Id]]
 ) -> Categories:
     """The table without the class that Roboflow lists first: the project itself, above all others.
 
-    It is the supercategory of another class, its own is "none", and no object is one.
+    It is the supercategory of another class, its own is "none", and no object is one (its id is not `used`).
     """
     above = {row.get("supercategory") for row in rows if isinstance(row.get("supercategory"), str)}
     roots = {
@@ -190,19 +188,19 @@ def _without_roots(
     }
     if not roots:
         return categories
-    roots -= {identifier(row.get("category_id")) for row in annotations}
+    roots.difference_update(used)
     kept = [(name, id_) for name, id_ in zip(categories.names, categories.ids) if id_ not in roots]
     return Categories(tuple(name for name, _ in kept), tuple(id_ for _, id_ in kept))
 
 
 def _images(
-    rows: list[dict[str, Any]], problems: list[DatasetProblem], size_of: Optional[SizeOf]
+    rows: Iterable[dict[str, Any]], problems: list[DatasetProblem], size_of: Optional[SizeOf]
 ) -> list[CocoImage]:
-    if not rows:
-        problems.append(DatasetProblem("no-images", '"images" is missing or empty'))
     images: list[CocoImage] = []
     names: dict[Id, list[str]] = {}
+    empty = True
     for row in rows:
+        empty = False
         id_, name = identifier(row.get("id")), row.get("file_name")
         if id_ is None or not is_text(name) or not name:
             what = f"the id {shown(row.get('id'))}" if id_ is None else f"the file_name {shown(name)}"
@@ -227,142 +225,15 @@ def _images(
         for id_, shared in names.items()
         if len(shared) > 1
     ]
+    if empty:
+        problems.append(DatasetProblem("no-images", '"images" is missing or empty'))
     return images
-
-
-class _Objects:
-    """Reads annotations one by one; `problems` are those of all of them."""
-
-    def __init__(
-        self,
-        images: list[CocoImage],
-        category_ids: set[Optional[Id]],
-        *,
-        with_masks: bool,
-        masks_needed: bool,
-    ) -> None:
-        self._images = images
-        self._row_of = {image.id: row for row, image in enumerate(images)}
-        self._category_ids = category_ids
-        self._with_masks, self._masks_needed = with_masks, masks_needed
-        self._seen: Counter[Any] = Counter()
-        self._boxes = self._beyond = 0
-        self._problems: list[DatasetProblem] = []
-
-    @property
-    def problems(self) -> list[DatasetProblem]:
-        """What is wrong with single annotations, and with all of them together."""
-        problems = list(self._problems)
-        if self._beyond * 2 > self._boxes:
-            text = f"{self._beyond} of {self._boxes} boxes end outside of their image"
-            problems.append(DatasetProblem("box-corners", text))
-        return problems
-
-    def read(self, row: dict[str, Any]) -> Optional[CocoObject]:
-        """The object of an annotation; None if something is wrong with it."""
-        given = row.get("id")
-        name = f"annotation {shown(given)}"
-        own_id = identifier(given)
-        if own_id is not None:
-            self._seen[own_id] += 1
-            if self._seen[own_id] == 2:
-                self._add("annotation-repeated", f"{name} occurs more than once")
-        image_id = identifier(row.get("image_id"))
-        index = None if image_id is None else self._row_of.get(image_id)
-        if index is None:
-            self._add("annotation-image", f"{name} has image_id {shown(row.get('image_id'))}")
-            return None
-        image = self._images[index]
-        name += f" of {image.file_name}"
-        before = len(self._problems)
-        category_id = identifier(row.get("category_id"))
-        if category_id is None or category_id not in self._category_ids:
-            self._add("annotation-category", f"{name} has category_id {shown(row.get('category_id'))}")
-        is_crowd, ignore = (self._flag(row, key, name) for key in ("iscrowd", "ignore"))
-        box = self._box(row.get("bbox"), name, image.size)
-        mask = self._mask(row.get("segmentation"), is_crowd, name, image.size)
-        area = self._area(row.get("area"), name)
-        if len(self._problems) > before or box is None or not isinstance(category_id, int):
-            return None
-        if not area:
-            area = mask_area(mask) or box[2] * box[3]
-        return CocoObject(name, index, category_id, box, area, is_crowd, ignore, mask)
-
-    def _add(self, kind: str, text: str) -> None:
-        self._problems.append(DatasetProblem(kind, text))
-
-    def _flag(self, row: dict[str, Any], key: str, name: str) -> bool:
-        value = row.get(key)
-        if value == 0 or value is None:
-            return False
-        parsed = flag(value)
-        if parsed is None:
-            self._add("flag-invalid", f"{name} has {key} {shown(value)}")
-        return bool(parsed)
-
-    def _area(self, value: Any, name: str) -> float:
-        """The area as written; 0 if the file has none."""
-        parsed = number(value)
-        if parsed is None and isinstance(value, (str, list, dict, bool)) and value != "":
-            self._add("area-invalid", f"{name} has area {shown(value)}")
-        return max(0.0, parsed or 0.0)
-
-    def _box(
-        self, bbox: Any, name: str, size: tuple[int, int]
-    ) -> Optional[tuple[float, float, float, float]]:
-        values = [number(value) for value in bbox] if isinstance(bbox, (list, tuple)) else []
-        numbers = [value for value in values if value is not None and abs(value) <= FARTHEST * 1000]
-        if len(numbers) != 4 or len(values) != 4:
-            self._add("box-invalid", f"{name} has bbox {shown(bbox)}")
-            return None
-        x, y, width, height = numbers
-        if width < 0 or height < 0:
-            self._add("box-inverted", f"{name} has bbox {shown(bbox)}")
-            return None
-        self._boxes += 1
-        self._beyond += leaves(numbers, size)
-        return x, y, width, height
-
-    def _mask(self, segmentation: Any, is_crowd: bool, name: str, size: tuple[int, int]) -> Mask:
-        if not self._with_masks:
-            return ()
-        try:
-            mask = read_mask(segmentation, size)
-        except MaskError as error:
-            self._add("mask-invalid", f"{name} has {error}")
-            return ()
-        if not mask and not is_crowd and self._masks_needed:
-            self._add("mask-missing", f"{name} has no segmentation")
-        return mask
-
-
-def leaves(box: Iterable[float], size: tuple[int, int]) -> bool:
-    """Whether a box x, y, width, height ends right of or below its image of `size` (height, width)."""
-    x, y, width, height = box
-    right, bottom = size[1] or math.inf, size[0] or math.inf
-    return x + width > right + _TOLERANCE or y + height > bottom + _TOLERANCE
 
 
 def remarks_of(parsed: CocoFile) -> Iterator[DatasetProblem]:
     """What is odd about the objects of a file that is in order: no area, outside of or cut by a border."""
     for item in parsed.objects:
-        height, width = parsed.images[item.image].size
-        remark = box_remark(item.name, item.box, (height, width))
-        if remark is not None:
-            yield remark
-
-
-def box_remark(
-    name: str, box: tuple[float, float, float, float], size: tuple[int, int]
-) -> Optional[DatasetProblem]:
-    """What is odd about a box x, y, width, height in an image of `size` (height, width); None if nothing."""
-    x, y, width, height = box
-    right, bottom = size[1] or math.inf, size[0] or math.inf
-    text = f"{name} has bbox {[round(value, 2) for value in box]}"
-    if width <= 0 or height <= 0:
-        return DatasetProblem("box-empty", f"{text}, which has no area")
-    if x >= right or y >= bottom or x + width <= 0 or y + height <= 0:
-        return DatasetProblem("box-outside", f"{text}, its image has {size[1]} x {size[0]} pixels")
-    if x < -_TOLERANCE or y < -_TOLERANCE or leaves(box, size):
-        return DatasetProblem("box-clipped", f"{text}, its image has {size[1]} x {size[0]} pixels")
-    return None
+        size = parsed.images[item.image].size
+        kind = box_kind(item.box, size)
+        if kind is not None:
+            yield box_remark(kind, parsed.name_of(item), item.box, size)

@@ -41,8 +41,8 @@ def read_mask(segmentation: Any, size: tuple[int, int]) -> Mask:
     if not isinstance(segmentation, list):
         raise MaskError(f"{str(segmentation)[:60]!r} is no list of polygons")
     flat = bool(segmentation) and not any(isinstance(part, list) for part in segmentation)
-    parts = [segmentation] if flat else [part for part in segmentation if part != []]
-    return tuple(_read_polygon(part) for part in parts)
+    parts = [segmentation] if flat else segmentation
+    return tuple([_read_polygon(part) for part in parts if part != []])
 
 
 def _read_polygon(part: Any) -> np.ndarray:
@@ -51,9 +51,10 @@ def _read_polygon(part: Any) -> np.ndarray:
     except (TypeError, ValueError, OverflowError):
         polygon = np.zeros(0)
     pairs = polygon.ndim == 1 or (polygon.ndim == 2 and polygon.shape[1] == 2)
-    if not pairs or polygon.size < 6 or polygon.size % 2 or not np.isfinite(polygon).all():
+    farthest = np.abs(polygon).max() if polygon.size else 0.0
+    if not pairs or polygon.size < 6 or polygon.size % 2 or not np.isfinite(farthest):
         raise MaskError(f"the polygon {str(part)[:60]} is not 3 or more x, y pairs")
-    if np.abs(polygon).max() > FARTHEST:
+    if farthest > FARTHEST:
         raise MaskError(f"the polygon {str(part)[:60]} leaves its image by far")
     return polygon.reshape(-1, 2)
 

@@ -21,6 +21,8 @@ _INT64 = range(-(2**63), 2**63)
 
 def number(value: Any) -> Optional[float]:
     """A finite number, also one written as text; None for anything else."""
+    if type(value) is float and math.isfinite(value):  # most of a million values are
+        return value
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         return None
     try:
@@ -45,12 +47,12 @@ def flag(value: Any) -> Optional[bool]:
 
 def identifier(value: Any) -> Optional[Id]:
     """An id as one key: 7, 7.0 and "7" are the same, other text stays text; None for what is no id."""
+    if type(value) is int:  # nearly always
+        return value
     if isinstance(value, bool):
         return None
     if isinstance(value, float):
         return int(value) if value.is_integer() else None
-    if isinstance(value, int):
-        return value
     if not isinstance(value, str) or not value.strip() or not is_text(value):
         return None
     text = value.strip()

@@ -8,6 +8,7 @@ from typing import Any
 
 from ppdet.data.annotation_files import require_folder
 from ppdet.data.formats.coco import CocoFile, read_coco
+from ppdet.data.formats.values import Id
 from ppdet.data.image_files import image_size, resolve_file
 from ppdet.data.problems import DatasetProblem, DatasetProblemsError
 from ppdet.structures import Mask
@@ -57,7 +58,7 @@ class _United:
             ids.append(self._image(file or image.file_name, image.size))
         if missing:
             raise DatasetProblemsError(str(path), missing)
-        names = dict(zip(parsed.categories.ids, parsed.categories.names))
+        names: dict[Id, str] = dict(zip(parsed.categories.ids, parsed.categories.names))
         for name in parsed.categories.names:
             self._class(name)
         for item in parsed.objects:
