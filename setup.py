@@ -11,6 +11,7 @@ HERE = Path(__file__).resolve().parent
 VERSION = re.search(r'__version__ = "(.+?)"', (HERE / "ppdet" / "__init__.py").read_text("utf-8")).group(1)
 #: 2.1.0, the newest, has no build for Python 3.13; without it there is Paddle Inference.
 PADDLE2ONNX = "paddle2onnx>=2.0; python_version < '3.13'"
+SERVE = ["starlette>=0.46", "uvicorn>=0.30", "python-multipart>=0.0.18", "prometheus-client>=0.20"]
 #: The documentation site. MkDocs 2 drops plugins and hooks.
 DOCS = ["mkdocs>=1.6,<2", "mkdocs-material>=9.5,<10", "mkdocstrings[python]>=0.26"]
 
@@ -36,6 +37,7 @@ setup(
         "ppdet": ["py.typed"],
         "ppdet.zoo": ["*.yml"],
         "ppdet.report": ["templates/*.j2", "assets/*"],
+        "ppdet.serve": ["assets/*"],
         "ppdet.configs": ["**/*.yml"],
     },
     # PaddlePaddle (paddlepaddle or paddlepaddle-gpu) and OpenCV (four builds) come in several distributions
@@ -56,6 +58,7 @@ setup(
         "docs": DOCS,
         "logging": ["visualdl>=2.5", "tensorboardX>=2.6"],
         "report": ["jinja2>=3.1", "rich>=13"],
+        "serve": SERVE,
         "wandb": ["wandb>=0.16"],
         "mlflow": ["mlflow-skinny>=2.10", "pillow>=9"],
         "clearml": ["clearml>=1.14"],
@@ -70,6 +73,9 @@ setup(
             "jinja2>=3.1",
             "rich>=13",
             *since_3_10("selenium>=4.20"),
+            # As the extra `serve`, and what tries its interface with requests of all kinds.
+            *SERVE,
+            *since_3_10("schemathesis>=4"),
             # As the extra `export`, whose tests must not be skipped where everything is tested.
             "onnx>=1.15",
             "onnxruntime>=1.17",

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from ppdet.experiment.trained import TrainedDetector, draw
     from ppdet.inference.views import ViewOptions
     from ppdet.metrics.base import Metric
+    from ppdet.serve.limits import ServeLimits
+    from ppdet.serve.server import ServeOptions, serve_detector
     from ppdet.structures import Categories, Detection, Detections, Sample, Target
     from ppdet.utils.errors import UserError
     from ppdet.zoo import load_weights
@@ -48,6 +50,8 @@ _HOME = {
     "Sample": "ppdet.structures",
     "SampleDataset": "ppdet.data.datasets.samples",
     "Target": "ppdet.structures",
+    "ServeLimits": "ppdet.serve.limits",
+    "ServeOptions": "ppdet.serve.server",
     "TrainResult": "ppdet.experiment.train",
     "TrainedDetector": "ppdet.experiment.trained",
     "UserError": "ppdet.utils.errors",
@@ -61,6 +65,7 @@ _HOME = {
     "packaged_configs": "ppdet.config.packaged",
     "predict": "ppdet.experiment.predict",
     "register": "ppdet.config",
+    "serve_detector": "ppdet.serve.server",
     "train": "ppdet.experiment.train",
 }
 #: Names that need neither PaddlePaddle nor OpenCV.
@@ -69,6 +74,7 @@ _LIGHT = {
     "Detection",
     "Detections",
     "Sample",
+    "ServeLimits",
     "Target",
     "UserError",
     "packaged_configs",
@@ -87,6 +93,8 @@ __all__ = [
     "PredictResult",
     "Sample",
     "SampleDataset",
+    "ServeLimits",
+    "ServeOptions",
     "Target",
     "TrainResult",
     "TrainedDetector",
@@ -102,6 +110,7 @@ __all__ = [
     "packaged_configs",
     "predict",
     "register",
+    "serve_detector",
     "train",
 ]
 

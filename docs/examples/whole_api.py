@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import threading
+
 import numpy as np
 
 import ppdet
@@ -59,6 +63,9 @@ written: ppdet.PredictResult = ppdet.predict(detector, [image], "squares", optio
 print(written.files)
 model = ppdet.build_model(cfg)
 print(ppdet.load_weights(model, f"{run.folder}/model_final").table())
+stop = threading.Timer(5, os.kill, (os.getpid(), signal.SIGTERM))  # as `docker stop` does
+stop.start()
+ppdet.serve_detector(detector, ppdet.ServeOptions(port=0, limits=ppdet.ServeLimits(batch_size=2)))
 try:
     detector.export("squares/exported", formats=["paddle"], verify=False)
     ppdet.load_config("no_such_config")

@@ -31,6 +31,7 @@ VERBS = {
     "eval": "measure AP and speed of trained weights on a dataset",
     "infer": "detect objects in images and draw them",
     "export": "write a model for Paddle Inference and ONNX Runtime, and compare them with it",
+    "serve": "answer over HTTP with detections, and show a page to try it",
     "report": "write a page that shows a training or explains detections",
     "compare": "compare trainings or detections: better, or noise?",
     "watch": "show a training in the terminal while it runs",

@@ -104,6 +104,34 @@ class _FileWriter(ResultWriter):
             logger.warning("%s: written up to where the run broke off", partial)
 
 
+def json_row(result: Result, names: Sequence[str]) -> dict[str, Any]:
+    """An image in ``detections.json``.
+
+    Args:
+        result: The image and its detections.
+        names: Class names by label.
+    """
+    row: dict[str, Any] = {"image": result.image}
+    if result.frame is not None:
+        row["frame"] = result.frame
+    return row | {"drawn": result.drawn, "objects": _objects(result.detections, names)}
+
+
+def _objects(found: Detections, names: Sequence[str]) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = []
+    for index in range(len(found)):
+        row: dict[str, Any] = {
+            "name": names[int(found.labels[index])],
+            "label": int(found.labels[index]),
+            "score": round(float(found.scores[index]), 5),
+            "box": [round(float(v), 2) for v in found.boxes[index]],
+        }
+        if found.masks is not None:
+            row["mask"] = rle_as_text(found.masks[index])
+        rows.append(row)
+    return rows
+
+
 class JsonWriter(_FileWriter):
     """A list with a row per image: image, frame (of videos), drawn, objects.
 
@@ -116,26 +144,9 @@ class JsonWriter(_FileWriter):
 
     def write(self, result: Result) -> None:
         """Add an image."""
-        row: dict[str, Any] = {"image": result.image}
-        if result.frame is not None:
-            row["frame"] = result.frame
-        row |= {"drawn": result.drawn, "objects": self._objects(result.detections)}
+        row = json_row(result, self._names)
         self._file.write(self._separator + json.dumps(row, ensure_ascii=False))
         self._separator = ",\n"
-
-    def _objects(self, found: Detections) -> list[dict[str, Any]]:
-        rows: list[dict[str, Any]] = []
-        for index in range(len(found)):
-            row: dict[str, Any] = {
-                "name": self._names[int(found.labels[index])],
-                "label": int(found.labels[index]),
-                "score": round(float(found.scores[index]), 5),
-                "box": [round(float(v), 2) for v in found.boxes[index]],
-            }
-            if found.masks is not None:
-                row["mask"] = rle_as_text(found.masks[index])
-            rows.append(row)
-        return rows
 
     def close(self, *, complete: bool = True) -> None:
         """End the list."""

@@ -125,7 +125,7 @@ class ImageRunner:
                     detections.append(result)
                     views.append(one.view)
                     if one.last:
-                        yield Prediction(one.owner, self._merged(one.owner, detections, views))
+                        yield Prediction(one.owner, self.merged(one.owner, detections, views))
                         detections, views = [], []
 
     def decode(self, sample: Sample) -> Sample:
@@ -136,10 +136,18 @@ class ImageRunner:
 
     def prepare(self, sample: Sample) -> Prepared:
         """The second stage: batches of all views of a decoded image."""
-        views = self.views.of(*sample.original_size)
-        prepared = [self._prepare((sample, view, False)).prepared for view in views]
+        views, prepared = self.inputs(sample)
         batches = [self._batch(some) for some in _grouped(prepared, self.reader.batch_size)]
         return Prepared(sample, views, batches)
+
+    def inputs(self, sample: Sample) -> tuple[list[View], list[Sample]]:
+        """The views of a decoded image, and what each is once it is prepared, for `detect` and `merged`."""
+        views = self.views.of(*sample.original_size)
+        return views, [self._prepare((sample, view, False)).prepared for view in views]
+
+    def detect(self, inputs: list[Sample]) -> list[Detections]:
+        """Detections of prepared views, of one image or several, in one batch."""
+        return self.predictor(self._batch(inputs))
 
     def forward(self, work: Prepared) -> Any:
         """The third stage: the network, once per batch."""
@@ -151,7 +159,7 @@ class ImageRunner:
         detections = [
             one for batch, raw in zip(prepared.batches, raws) for one in self.predictor.finish(batch, raw)
         ]
-        return [self._merged(prepared.sample, detections, prepared.views)]
+        return [self.merged(prepared.sample, detections, prepared.views)]
 
     def _read(self, sample: Sample) -> Optional[Sample]:
         try:
@@ -183,7 +191,8 @@ class ImageRunner:
     def _batch(self, samples: list[Sample]) -> Batch:
         return batch_of(samples, self._batch_steps, self._rng, self._finish)
 
-    def _merged(self, sample: Sample, detections: list[Detections], views: list[View]) -> Detections:
+    def merged(self, sample: Sample, detections: list[Detections], views: list[View]) -> Detections:
+        """The detections of an image, from those of its views."""
         return merge(detections, views, self.views, image_id=sample.image_id, size=sample.original_size)
 
 

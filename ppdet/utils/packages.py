@@ -15,6 +15,10 @@ _CURES = {
     "paddle2onnx": ("paddle2onnx", "pip install 'ppdet[export]'"),
     "hotcoco": ("hotcoco", "pip install 'ppdet[fast]'"),
     "visualdl": ("VisualDL", "pip install 'ppdet[logging]'"),
+    "uvicorn": ("uvicorn", "pip install 'ppdet[serve]'"),
+    "starlette": ("Starlette", "pip install 'ppdet[serve]'"),
+    "python_multipart": ("python-multipart", "pip install 'ppdet[serve]'"),
+    "prometheus_client": ("prometheus-client", "pip install 'ppdet[serve]'"),
     "tensorboardX": ("tensorboardX", "pip install 'ppdet[logging]'"),
 }
 

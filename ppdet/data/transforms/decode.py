@@ -22,6 +22,10 @@ _PROGRESSIVE = b"\xff\xc2"
 _FILLERS = (b"\xb7\x5c\xe3\x9a" * 1000, b"\x4e\xd1\x2b" * 1000)
 
 
+class BrokenImageError(DataError):
+    """Content of an image file that cannot be decoded whole; completes a sentence: the image is ..."""
+
+
 class Decode(Transform[None]):
     """Reads the file of a sample into ``[H, W, 3]`` RGB uint8; a sample that has pixels keeps them.
 
@@ -57,16 +61,27 @@ def read_image(path: str) -> np.ndarray:
         data = np.fromfile(path, np.uint8)
     except OSError as error:
         raise DataError(f"image {path} cannot be read: {error.strerror or error}") from None
-    content = data.tobytes()
+    try:
+        return decode_image(data.tobytes())
+    except BrokenImageError as error:
+        raise DataError(
+            f"image {path} is {error}. Restore it, remove it, or set skip_corrupt: true in the reader"
+        ) from None
+
+
+def decode_image(content: bytes) -> np.ndarray:
+    """The content of an image file as ``[H, W, 3]`` RGB uint8.
+
+    Raises:
+        BrokenImageError: If it is empty, cut short, or no image.
+    """
     reason = cut_short(content)
-    if reason is None:
-        image = _decoded(data, content)
-        if image is not None:
-            return image
-        reason = "no image that can be decoded"
-    raise DataError(
-        f"image {path} is {reason}. Restore it, remove it, or set skip_corrupt: true in the reader"
-    )
+    if reason is not None:
+        raise BrokenImageError(reason)
+    image = _decoded(np.frombuffer(content, np.uint8), content)
+    if image is None:
+        raise BrokenImageError("no image that can be decoded")
+    return image
 
 
 def _decoded(data: np.ndarray, content: bytes) -> Optional[np.ndarray]:
