@@ -72,6 +72,11 @@ class Loader:
         return len(self._sampler)
 
     @property
+    def source(self) -> BatchSource:
+        """What makes a batch of a plan."""
+        return self._source
+
+    @property
     def batch_size(self) -> int:
         """Images per batch on this rank."""
         return self._sampler.batch_size

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import signal
 import traceback
 from collections.abc import MutableSequence
@@ -57,6 +58,17 @@ class BatchSource:
         self._skip_corrupt = skip_corrupt
         self._replace_corrupt = replace_corrupt
 
+    @property
+    def parts(self) -> Parts:
+        """The steps by where they run."""
+        return Parts(self._sample_transforms, self._batch_transforms, self.finish)
+
+    def with_parts(self, parts: Parts) -> BatchSource:
+        """The same source, draws included, with other steps."""
+        other = copy.copy(self)
+        other._sample_transforms, other._batch_transforms, other.finish = parts
+        return other
+
     def path(self, index: int) -> str:
         """File of an image of the dataset."""
         return self._dataset[index].path
@@ -76,6 +88,21 @@ class BatchSource:
             RuntimeError: If a transform fails; names the image.
         """
         skipped: list[str] = []
+        samples = self.samples(plan, skipped, begin)
+        if not samples:
+            return {"skipped": skipped}
+        return {**collate(samples, with_masks=self._with_masks, finish=self.finish), "skipped": skipped}
+
+    def samples(
+        self, plan: BatchPlan, skipped: list[str], begin: Optional[Callable[[int], None]] = None
+    ) -> list[Sample]:
+        """The images of a batch after all steps but the last ones on pixels; errors as of `load`.
+
+        Args:
+            plan: The batch.
+            skipped: Receives the errors that were passed over.
+            begin: As in `load`.
+        """
         samples = []
         for position, index in zip(plan.positions, plan.images):
             if begin is not None:
@@ -83,11 +110,9 @@ class BatchSource:
             sample = self._sample(index, plan.epoch, position, skipped)
             if sample is not None:
                 samples.append(sample)
-        if not samples:
-            return {"skipped": skipped}
         rng = batch_rng(self.seed, plan.epoch, plan.index)
         try:
-            for step in self._batch_transforms:
+            for step in self._batch_transforms if samples else ():
                 samples = step.run(samples, rng)
         except DataError:
             raise
@@ -96,7 +121,7 @@ class BatchSource:
             raise RuntimeError(
                 f"{type(error).__name__} in {type(step).__name__} on {paths}: {error}"
             ) from error
-        return {**collate(samples, with_masks=self._with_masks, finish=self.finish), "skipped": skipped}
+        return samples
 
     def _sample(self, index: int, epoch: int, position: int, skipped: list[str]) -> Optional[Sample]:
         rng = sample_rng(self.seed, epoch, position)

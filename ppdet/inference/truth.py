@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any, NamedTuple, Optional
+from typing import NamedTuple, Optional
 
 import numpy as np
 
 from ppdet.data.annotation_files import read_json
 from ppdet.data.formats.coco import parse_coco
 from ppdet.data.formats.coco_objects import CocoObject
+from ppdet.data.formats.masks import to_runs
 from ppdet.data.formats.values import Id
 from ppdet.data.problems import DatasetProblemsError
-from ppdet.structures import Detections, Mask
+from ppdet.structures import Detections
 from ppdet.utils.errors import DataError
 
 
@@ -95,15 +96,6 @@ class TruthFile:
         masks = None
         # A crowd region may lack a mask in a file that is otherwise in order.
         if objects and self._with_masks and all(item.mask for item in objects):
-            masks = tuple(_runs(item.mask, size) for item in objects)
+            masks = tuple(to_runs(item.mask, size) for item in objects)
         scores = np.ones(len(objects), np.float32)
         return Truth(self._ids[row], Detections(row, boxes, scores, labels, masks))
-
-
-def _runs(mask: Mask, size: tuple[int, int]) -> dict[str, Any]:
-    from pycocotools import mask as coco_mask
-
-    if isinstance(mask, dict):
-        return mask
-    parts: Any = coco_mask.frPyObjects([part.reshape(-1).tolist() for part in mask], *size)
-    return dict(coco_mask.merge(parts))

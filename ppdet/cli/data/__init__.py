@@ -4,6 +4,7 @@ from __future__ import annotations
 
 #: Action -> what it does, in the words of `ppdet data --help`. Its module is `ppdet.cli.data.<action>`.
 ACTIONS = {
+    "browse": "show what a training sees: images before and after the transforms",
     "check": "find everything that is wrong with a dataset",
     "convert": "VOC, YOLO or labelme annotations to COCO's format",
     "merge": "unite COCO annotation files of images in one folder",

@@ -7,7 +7,7 @@ from typing import Any, Optional, Union
 import numpy as np
 
 from ppdet.data.formats.values import FARTHEST, number
-from ppdet.structures import Mask
+from ppdet.structures import Mask, Rle
 
 #: Run lengths of this many pixels take more characters than pycocotools sets aside for them: it would write
 #: beyond its memory.
@@ -132,3 +132,19 @@ def polygon_area(points: np.ndarray) -> float:
     """Area of a polygon ``[V, 2]`` in square pixels (shoelace formula)."""
     x, y = points.astype(np.float64).T
     return abs(float(np.dot(x, np.roll(y, 1)) - np.dot(y, np.roll(x, 1)))) / 2
+
+
+def to_runs(mask: Mask, size: tuple[int, int]) -> Rle:
+    """A mask as compressed run lengths.
+
+    Args:
+        mask: Polygons, or run lengths, which are returned as they are.
+        size: (height, width) of the image.
+    """
+    from pycocotools import mask as coco_mask
+
+    if isinstance(mask, dict):
+        return mask
+    parts: Any = coco_mask.frPyObjects([part.reshape(-1).tolist() for part in mask], *size)
+    merged: Rle = coco_mask.merge(parts)
+    return merged
