@@ -9,9 +9,9 @@ from typing import Any
 
 _EXAMPLES = {
     "/v1/detect": (
-        "curl -F images=@photo.jpg http://HOST/v1/detect?threshold=0.5\n"
+        "curl -F images=@photo.jpg 'http://HOST/v1/detect?threshold=0.5'\n"
         "curl -F images=@a.jpg -F images=@b.png http://HOST/v1/detect\n"
-        "curl -F images=@photo.jpg -o drawn.jpg http://HOST/v1/detect?output=image"
+        "curl -F images=@photo.jpg -o drawn.jpg 'http://HOST/v1/detect?output=image'"
     ),
     "/v1/info": "curl http://HOST/v1/info",
     "/healthz": "curl --fail http://HOST/healthz",

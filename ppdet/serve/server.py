@@ -84,6 +84,8 @@ def serve_detector(detector: TrainedDetector, options: ServeOptions = ServeOptio
         from ppdet.serve.app import detector_app
     except ModuleNotFoundError as error:
         raise missing_package(error) from error
+    # A line for every broken form would let strangers fill the disk.
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)
     limits = options.limits
     with bound_socket(options.host, options.port, _CONNECTIONS * limits.requests) as listening:
         hosts = _LOOPBACK_NAMES if is_loopback(options.host) and not options.token else ()

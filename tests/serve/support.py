@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
+import struct
 import threading
 import time
+import zlib
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple, Optional
 
@@ -174,6 +176,18 @@ def picture(height: int = 48, width: int = 64, red: int = 204, suffix: str = ".p
     done, encoded = cv2.imencode(suffix, pixels)
     assert done
     return encoded.tobytes()
+
+
+def png_bomb(width: int, height: int) -> bytes:
+    """A PNG of a few bytes whose header states a size."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        crc = struct.pack(">I", zlib.crc32(kind + content))
+        return struct.pack(">I", len(content)) + kind + content + crc
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    data = zlib.compress(bytes(1000))
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
 
 
 @contextlib.contextmanager

@@ -17,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 pytest.importorskip("starlette", reason="the service needs pip install 'ppdet[serve]'")
@@ -26,7 +27,7 @@ import ppdet
 from ppdet.cli import serve as verb
 from ppdet.serve.limits import ServeLimits
 from tests.cli.small import assert_told, command, make_project, save_weights
-from tests.serve.support import Client, picture
+from tests.serve.support import Client, picture, service
 from tests.support import ROOT
 
 
@@ -100,6 +101,28 @@ def test_a_killed_service_starts_again_on_its_port(project: Path) -> None:
         _, messages = process.communicate(timeout=20)
         assert process.returncode == 130, messages
         assert "Traceback" not in messages
+
+
+def test_answers_are_those_of_the_detector(project: Path) -> None:
+    """In batches of several requests, by Paddle in a thread of its own: the boxes of one image alone."""
+    files = sorted((project / "data").rglob("*.jpg"))
+    detector = ppdet.load_detector(project / "small.pdparams", runtime="native")
+    with service(detector) as client, ThreadPoolExecutor(8) as pool:
+        asked = [path.read_bytes() for path in files]
+        answers = list(pool.map(lambda one: client.detect(one, query="?threshold=0.1"), asked))
+        batches = client.ask("GET", "/metrics").body.decode()
+    for alone, answer in zip(detector(files, threshold=0.1), answers):
+        (row,) = answer.json()
+        assert [one["name"] for one in row["objects"]] == alone.names and alone.names
+        boxes = np.array([one["box"] for one in row["objects"]])
+        np.testing.assert_allclose(boxes, alone.boxes, atol=0.02)
+        scores = np.array([one["score"] for one in row["objects"]])
+        np.testing.assert_allclose(scores, alone.scores, atol=2e-5)
+    count, single = (
+        float(re.search(rf"ppdet_batch_images_{name} (\S+)", batches).group(1))  # type: ignore[union-attr]
+        for name in ("count", r'bucket{le="1.0"}')
+    )
+    assert count > single, "some shared a batch"
 
 
 def test_what_is_refused_before_weights_are_read(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:

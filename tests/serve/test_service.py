@@ -5,9 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import random
-import struct
 import threading
-import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -20,7 +18,7 @@ pytest.importorskip("uvicorn", reason="the service needs pip install 'ppdet[serv
 import http.client
 
 from ppdet.serve.limits import ServeLimits
-from tests.serve.support import Client, KnownDetector, form, picture, service, wait_until
+from tests.serve.support import Client, KnownDetector, form, picture, png_bomb, service, wait_until
 
 SMALL = ServeLimits(body_bytes=200_000, pixels=10_000, images=3, requests=4, seconds=5.0)
 JSON = {"Content-Type": "application/json"}
@@ -72,18 +70,6 @@ def test_info_says_what_is_accepted_and_no_path(client: Client) -> None:
     assert info["limits"] == {
         "body_bytes": 200_000, "pixels": 10_000, "images": 3, "requests": 4, "seconds": 5.0,
     }  # fmt: skip
-
-
-def png_bomb(width: int, height: int) -> bytes:
-    """A PNG of a few bytes whose header states a size."""
-
-    def chunk(kind: bytes, content: bytes) -> bytes:
-        crc = struct.pack(">I", zlib.crc32(kind + content))
-        return struct.pack(">I", len(content)) + kind + content + crc
-
-    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    data = zlib.compress(bytes(1000))
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 "use strict";
 const $ = (id) => document.getElementById(id);
 const LEAST = 0.05; // lowest score that is fetched; the slider then works without the service
-const STAGES = { decode: "decoding", queue: "queue", network: "network", rest: "upload and drawing" };
+const STAGES = { decode: "decoding", queue: "queue", network: "network", rest: "transfer and the rest" };
 const state = { info: null, token: "", source: null, name: "", rows: [], hidden: new Set(), stream: null, turn: 0 };
 
 function say(text) {
@@ -75,10 +75,10 @@ async function showFile(file) {
   }
   $("busy").hidden = false;
   try {
-    const [picture, found] = await Promise.all([
-      createImageBitmap(file).catch(() => { throw new Error(`${file.name || "The file"} is no image that this browser shows.`); }),
-      detect(file, file.name || "pasted"),
-    ]);
+    const found = await detect(file, file.name || "pasted"); // first: its message says more than the browser's
+    const picture = await createImageBitmap(file).catch(() => {
+      throw new Error(`${file.name || "The file"} is no image that this browser shows.`);
+    });
     if (turn !== state.turn) return; // another one was chosen meanwhile
     show(picture, file.name || "pasted", found);
   } catch (error) {
@@ -132,7 +132,7 @@ function draw() {
     context.strokeRect(x1, y1, x2 - x1, y2 - y1);
   }
   if ($("labels").checked) for (const one of shown) drawLabel(context, one, unit, width);
-  const names = [...new Set(shown.map((one) => one.name))];
+  const names = [...new Set(visible().map((one) => one.name))];
   canvas.setAttribute("aria-label", `${state.name} with ${shown.length} detections: ${names.join(", ") || "none"}`);
 }
 
