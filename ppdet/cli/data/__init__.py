@@ -8,6 +8,7 @@ ACTIONS = {
     "check": "find everything that is wrong with a dataset",
     "convert": "VOC, YOLO or labelme annotations to COCO's format",
     "merge": "unite COCO annotation files of images in one folder",
+    "slice": "cut large images into tiles with their objects, and join the detections of tiles",
     "stats": "count objects by class and size",
     "synth": "write a small dataset of drawn shapes, in COCO format",
 }
