@@ -87,6 +87,7 @@ _READER: Mapping[str, Rule] = {
     "drop_empty": Ignored("allow_empty of the dataset says whether images without objects stay"),
 }
 
+_MASKS_CUT = Ignored("masks are always cut with the image")
 _GRIDS = Ignored("grids follow from the features, whatever their size")
 _SIGMOIDS = Only((True,), "classification uses sigmoids, as published for RT-DETR")
 _NO_DROPOUT = {
@@ -283,7 +284,11 @@ COMPONENT_KEYS: Mapping[str, Mapping[str, Rule]] = {
         "pad_gt": Ignored("objects of a batch are always padded"),
         "use_padded_im_info": Ignored("sizes are those before padding, as the published models have it"),
     },
-    "RandomCrop": {"is_mask_crop": Ignored("masks are always cut with the image")},
+    "RandomCrop": {"is_mask_crop": _MASKS_CUT},
+    "RandomResizeCrop": {
+        "is_mask_crop": _MASKS_CUT,
+        "ioumode": Only(("iou",), "overlap is measured as IoU"),
+    },
     # Targets are made in the model, from the head's own anchors.
     "Gt2YoloTarget": {
         "anchors": Agrees(("YOLOv3Head.anchors",)),

@@ -5,7 +5,8 @@ Letters: G objects, V vertices, H, W image height and width.
 
 from __future__ import annotations
 
-from typing import Any, Callable, Optional
+from collections.abc import Sequence
+from typing import Any, Callable, NamedTuple, Optional
 
 import numpy as np
 
@@ -15,6 +16,8 @@ from ppdet.structures import Mask, Polygons, Rle, Target
 PointMap = Callable[[np.ndarray], np.ndarray]
 #: Moves a binary mask ``[H, W]`` uint8.
 BitmapMap = Callable[[np.ndarray], np.ndarray]
+#: Area in pixels of what cutting can leave of a polygon beyond the border: a bridge along it.
+_SCRAP = 1e-3
 
 
 def decode_runs(mask: Rle) -> np.ndarray:
@@ -142,3 +145,143 @@ def clip_polygon(points: np.ndarray, limits: np.ndarray) -> np.ndarray:
             both = np.stack([entry, points], axis=1).reshape(-1, 2)
             points = both[np.stack([crosses, depth >= 0], axis=1).reshape(-1)]
     return points.astype(np.float32)
+
+
+class Moved(NamedTuple):
+    """Ground truth after a transform that can push objects over the border.
+
+    Attributes:
+        target: Every object, cut to the image.
+        visible: ``[G]`` share of each object's box that is inside of the image, 0..1; 0 if its mask is gone.
+    """
+
+    target: Target
+    visible: np.ndarray
+
+    def kept(self, min_visible: float) -> Target:
+        """The objects of which enough is left to learn from.
+
+        A crowd region stays if anything of it is visible: what it covers must not count as background.
+        """
+        enough = (self.visible >= min_visible) | self.target.is_crowd
+        return self.target.select(enough & (self.visible > 0))
+
+
+def crop_visible(target: Target, offset: tuple[int, int], size: tuple[int, int]) -> Moved:
+    """As `crop_target`, with what is left of each object."""
+    cut = crop_target(target, offset, size)
+    return Moved(cut, _share_left(target.boxes, target.masks, cut))
+
+
+def warp_target(target: Target, matrix: np.ndarray, size: tuple[int, int]) -> Moved:
+    """Map by an affine matrix and cut to an image.
+
+    A box that is turned or sheared becomes the box around what is left of its mask, or around its four
+    corners where there is no mask. A box that is scaled and moved stays itself, cut.
+
+    Args:
+        target: G objects.
+        matrix: ``[2, 3]``; a point (x, y, 1) in pixels becomes ``matrix @ point``.
+        size: (height, width) of the image.
+    """
+    limits = np.array([size[1], size[0]], np.float32)
+    corners = target.boxes[:, [0, 1, 2, 1, 2, 3, 0, 3]].reshape(-1, 4, 2)
+    whole = [_map_points(matrix, points) for points in corners]
+    masks = map_masks(
+        target.masks,
+        lambda part: clip_polygon(_map_points(matrix, part), limits),
+        lambda bitmap: warp_pixels(bitmap, matrix, size, linear=False),
+    )
+    if masks is not None:
+        masks = tuple(_without_scraps(mask) for mask in masks)
+    boxes = np.array([_extent(points) for points in whole], np.float32).reshape(-1, 4)
+    cut = np.clip(boxes, 0, np.tile(limits, 2))
+    if target.masks is not None and masks is not None and (matrix[0, 1] or matrix[1, 0]):
+        for row, (before, after) in enumerate(zip(target.masks, masks)):
+            old, new = mask_outline(before), mask_outline(after)
+            if len(old):
+                boxes[row] = _extent(_map_points(matrix, old))
+                cut[row] = _extent(new) if len(new) else cut[row]
+    moved = target.replace(boxes=cut, masks=masks)
+    return Moved(moved, _share_left(boxes, target.masks, moved))
+
+
+def warp_pixels(
+    image: np.ndarray,
+    matrix: np.ndarray,
+    size: tuple[int, int],
+    *,
+    linear: bool = True,
+    fill: Sequence[float] = (0, 0, 0),
+) -> np.ndarray:
+    """Map an image ``[H, W]`` or ``[H, W, 3]`` as `warp_target` maps points.
+
+    Args:
+        image: The pixels.
+        matrix: ``[2, 3]`` in continuous coordinates: the first pixel reaches from 0 to 1.
+        size: (height, width) of the result.
+        linear: Interpolate; else take the nearest pixel.
+        fill: Colour where there is no image.
+    """
+    import cv2
+
+    # OpenCV counts from the centre of the first pixel.
+    centred = matrix.astype(np.float64).copy()
+    centred[:, 2] += centred[:, :2].sum(axis=1) / 2 - 0.5
+    flags = cv2.INTER_LINEAR if linear else cv2.INTER_NEAREST
+    warped: np.ndarray = cv2.warpAffine(
+        image, centred, (size[1], size[0]), flags=flags, borderValue=tuple(float(value) for value in fill)
+    )
+    return warped
+
+
+def mask_outline(mask: Mask) -> np.ndarray:
+    """Points ``[V, 2]`` of x, y that reach as far as a mask does; V = 0 if it is empty."""
+    if isinstance(mask, tuple):
+        return np.concatenate(mask) if mask else np.zeros((0, 2), np.float32)
+    import cv2
+
+    filled = cv2.findNonZero(decode_runs(mask))
+    if filled is None:
+        return np.zeros((0, 2), np.float32)
+    pixels = cv2.convexHull(filled).reshape(-1, 2)
+    corners = [pixels + np.array(corner) for corner in ((0, 0), (1, 0), (0, 1), (1, 1))]
+    return np.concatenate(corners).astype(np.float32)
+
+
+def mask_area(mask: Mask) -> float:
+    """Pixels that a mask covers."""
+    if not isinstance(mask, tuple):
+        from pycocotools import mask as coco_mask
+
+        return float(coco_mask.area(mask))
+    return sum(_polygon_area(part) for part in mask)
+
+
+def _polygon_area(points: np.ndarray) -> float:
+    x, y = points.astype(np.float64).T
+    return abs(float(x @ np.roll(y, -1) - y @ np.roll(x, -1))) / 2
+
+
+def _map_points(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:
+    mapped: np.ndarray = points @ matrix[:, :2].T + matrix[:, 2]
+    return mapped.astype(np.float32)
+
+
+def _extent(points: np.ndarray) -> np.ndarray:
+    return np.concatenate([points.min(axis=0), points.max(axis=0)])
+
+
+def _without_scraps(mask: Mask) -> Mask:
+    return tuple(p for p in mask if _polygon_area(p) > _SCRAP) if isinstance(mask, tuple) else mask
+
+
+def _share_left(boxes: np.ndarray, masks: Optional[tuple[Mask, ...]], cut: Target) -> np.ndarray:
+    """What a cut target has left of boxes ``[G, 4]`` and their masks, ``[G]`` in 0..1."""
+    areas = (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)
+    left = (cut.boxes[:, 2:] - cut.boxes[:, :2]).prod(axis=1)
+    share: np.ndarray = np.where(areas > 0, left / np.where(areas > 0, areas, 1), 0).clip(0, 1)
+    for row, (before, after) in enumerate(zip(masks or (), cut.masks or ())):
+        if mask_area(after) <= _SCRAP < mask_area(before):
+            share[row] = 0
+    return share

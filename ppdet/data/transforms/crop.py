@@ -96,17 +96,20 @@ class RandomCrop(Transform[Optional[CropParams]]):
 
     def apply(self, sample: Sample, params: Optional[CropParams]) -> Sample:
         """Cut image, boxes and masks; drop objects whose centre is outside."""
-        if params is None:
-            return sample
-        x, y, width, height = params
-        target = sample.target
-        if target is not None:
-            target = crop_target(target.select(centres_inside(target.boxes, params)), (y, x), (height, width))
-        return sample.replace(
-            image=np.ascontiguousarray(pixels_hwc(sample)[y : y + height, x : x + width]),
-            image_size=(float(height), float(width)),
-            target=target,
-        )
+        return sample if params is None else crop(sample, params)
+
+
+def crop(sample: Sample, part: CropParams) -> Sample:
+    """The part of an image, with the objects whose centre is in it."""
+    x, y, width, height = part
+    target = sample.target
+    if target is not None:
+        target = crop_target(target.select(centres_inside(target.boxes, part)), (y, x), (height, width))
+    return sample.replace(
+        image=np.ascontiguousarray(pixels_hwc(sample)[y : y + height, x : x + width]),
+        image_size=(float(height), float(width)),
+        target=target,
+    )
 
 
 def _corners(crop: CropParams) -> np.ndarray:
