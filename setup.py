@@ -76,6 +76,8 @@ setup(
             # As the extra `serve`, and what tries its interface with requests of all kinds.
             *SERVE,
             *since_3_10("schemathesis>=4"),
+            # What detections are converted to; older releases bring an OpenCV of their own.
+            *since_3_10("supervision>=0.31"),
             # As the extra `export`, whose tests must not be skipped where everything is tested.
             "onnx>=1.15",
             "onnxruntime>=1.17",

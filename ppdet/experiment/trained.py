@@ -81,7 +81,12 @@ class TrainedDetector(ABC):
         self.require_names()
         samples = samples_of(images)
         runner = self.runner(len(samples), views=views, skip_corrupt=False)
-        return [found.detections.filter(score=threshold) for found in self.stream(runner, samples)]
+        detections = [found.detections.filter(score=threshold) for found in self.stream(runner, samples)]
+        # Messages call an image in memory by its number; it has no file.
+        return [
+            found if sample.image is None else replace(found, path="")
+            for sample, found in zip(samples, detections)
+        ]
 
     def stream(self, runner: ImageRunner, samples: Iterable[Sample]) -> Iterator[Prediction]:
         """Decoded images with their detections, one after the other, a few in memory at a time.
@@ -91,7 +96,12 @@ class TrainedDetector(ABC):
             samples: Images; asked for as they are needed.
         """
         for found in runner.stream(samples):
-            detections = replace(found.detections, class_names=self.class_names, path=found.sample.path)
+            detections = replace(
+                found.detections,
+                class_names=self.class_names,
+                path=found.sample.path,
+                size=found.sample.original_size,
+            )
             yield Prediction(found.sample, detections)
 
     def runner(

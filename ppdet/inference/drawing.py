@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import colorsys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import cv2
 import numpy as np
 
 from ppdet.structures import Detections
+from ppdet.utils.colours import class_colour
 from ppdet.utils.errors import DataError
 
 #: Images with a shorter side than this, in pixels, are enlarged so that labels stay legible.
@@ -29,13 +29,6 @@ GAP = 8
 FONT = cv2.FONT_HERSHEY_SIMPLEX
 #: OpenCV 5 draws the letters of most alphabets, older ones have strokes for ASCII alone.
 _ASCII_ONLY = int(cv2.__version__.split(".")[0]) < 5
-
-
-def class_colour(label: int) -> tuple[int, int, int]:
-    """RGB colour of a class: the same in every run, and far in hue from those of its neighbours."""
-    hue = (label * 0.61803398875 + 0.05) % 1.0  # steps of the golden ratio never cluster
-    red, green, blue = colorsys.hsv_to_rgb(hue, 0.85, (1.0, 0.8, 0.9)[label % 3])
-    return round(red * 255), round(green * 255), round(blue * 255)
 
 
 def draw_detections(

@@ -14,7 +14,7 @@ import numpy as np
 from ppdet.data.transforms.base import pixels
 from ppdet.data.transforms.pad import PadBatch
 from ppdet.experiment.trained import TrainedDetector
-from ppdet.inference.drawing import class_colour, draw_detections
+from ppdet.inference.drawing import draw_detections
 from ppdet.inference.runner import THREADS
 from ppdet.inference.views import View
 from ppdet.serve.batcher import Batcher
@@ -22,6 +22,7 @@ from ppdet.serve.images import Upload, check_header, decoded
 from ppdet.serve.limits import ServeLimits
 from ppdet.serve.metrics import Metrics
 from ppdet.structures import Detections, Sample
+from ppdet.utils.colours import class_colour
 
 T = TypeVar("T")
 #: About how many images a service sees: enough for `auto` to make a fast export.

@@ -1,21 +1,29 @@
-"""Detections of one image on the host: arrays with class names, and ways to show them.
+"""Detections of one image on the host: arrays with class names, in the forms of others too.
 
 Letters: D detections, K classes.
 """
 
 from __future__ import annotations
 
+import base64
 import html
+import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple, Optional
+from pathlib import PurePath
+from typing import Any, NamedTuple, Optional, Union
 
 import numpy as np
 
 from ppdet.structures.checks import check_shape
+from ppdet.structures.notebook import picture, table
+from ppdet.structures.sample import rle_as_text
+from ppdet.utils.packages import require_packages
 
 #: Rows that a notebook shows of one image.
 _SHOWN_ROWS = 20
+#: Version of labelme's format that is written.
+_LABELME = "5.3.0"
 
 
 class Detection(NamedTuple):
@@ -51,6 +59,7 @@ class Detections:
         masks: D COCO run-length masks of the original image's size, or None.
         class_names: K names by label; empty where they are unknown.
         path: File of the image; empty where there is none.
+        size: (height, width) of the image in pixels; None where unknown.
     """
 
     image_id: int
@@ -60,6 +69,7 @@ class Detections:
     masks: Optional[tuple[dict[str, Any], ...]] = None
     class_names: tuple[str, ...] = field(default=(), repr=False)
     path: str = ""
+    size: Optional[tuple[int, int]] = None
 
     def __post_init__(self) -> None:
         check_shape("boxes", self.boxes, (None, 4))
@@ -121,16 +131,159 @@ class Detections:
             kept &= np.isin(self.labels, [self.class_names.index(name) for name in classes])
         return self[kept]
 
+    def to_coco(
+        self,
+        *,
+        image_id: Union[int, str, None] = None,
+        category_ids: Optional[Sequence[int]] = None,
+    ) -> list[dict[str, Any]]:
+        """The detections in COCO's results format, ready for `json.dump` and pycocotools' ``loadRes``.
+
+        Args:
+            image_id: Id of the image in the annotation file; None for `image_id`.
+            category_ids: Ids by label in the annotation file; None for label + 1.
+
+        Returns:
+            Per detection ``image_id``, ``category_id``, ``bbox`` (x, y, width, height in pixels), ``score``,
+            and with masks ``segmentation`` (run lengths as text).
+        """
+        own = self.image_id if image_id is None else image_id
+        rows: list[dict[str, Any]] = []
+        for one in self:
+            x1, y1, x2, y2 = one.box.tolist()
+            category = one.label + 1 if category_ids is None else category_ids[one.label]
+            row = {"image_id": own, "category_id": category, "bbox": [x1, y1, x2 - x1, y2 - y1]}
+            masks = {} if one.mask is None else {"segmentation": rle_as_text(one.mask)}
+            rows.append({**row, "score": one.score, **masks})
+        return rows
+
+    def to_labelme(self, *, image_path: Optional[str] = None) -> dict[str, Any]:
+        """The content of a labelme file, for correcting the detections by hand.
+
+        A detection with a mask becomes a shape ``mask`` (labelme 5.3 and newer), another one a
+        ``rectangle``. Each has its score under the key ``score``, which labelme keeps.
+
+        Args:
+            image_path: Where the image is, relative to the file; None for the image's name, so that the
+                file belongs beside it.
+
+        Raises:
+            ValueError: If the image's size or name is not known.
+        """
+        height, width = self._known_size()
+        place = PurePath(self.path).name if image_path is None else image_path
+        if not place:
+            raise ValueError("these detections have no image file; name one (image_path)")
+        return {
+            "version": _LABELME,
+            "flags": {},
+            "shapes": [_labelme_shape(one) for one in self],
+            "imagePath": place,
+            "imageData": None,
+            "imageHeight": height,
+            "imageWidth": width,
+        }
+
+    def to_supervision(self) -> Any:
+        """A ``supervision.Detections``: pixels, masks as bitmaps, names under ``data["class_name"]``.
+
+        Raises:
+            MissingPackageError: If the package supervision is not installed.
+        """
+        require_packages("supervision")
+        import supervision
+
+        return supervision.Detections(
+            xyxy=self.boxes,
+            mask=np.stack([_bitmap(mask) for mask in self.masks]) if self.masks else None,
+            confidence=self.scores,
+            class_id=self.labels,
+            data={"class_name": np.array(self.names, dtype=str)},
+        )
+
+    def to_fiftyone(self) -> Any:
+        """A ``fiftyone.Detections`` label for a field of a sample: ``sample["ppdet"] = found.to_fiftyone()``.
+
+        Boxes are x, y, width, height as shares of the image's sides; masks are cut to their boxes.
+
+        Raises:
+            MissingPackageError: If the package fiftyone is not installed.
+            ValueError: If the image's size is not known.
+        """
+        require_packages("fiftyone")
+        import fiftyone
+
+        height, width = self._known_size()
+        labels = []
+        for one in self:
+            x1, y1, x2, y2 = one.box.tolist()
+            labels.append(
+                fiftyone.Detection(
+                    label=one.name,
+                    bounding_box=[x1 / width, y1 / height, (x2 - x1) / width, (y2 - y1) / height],
+                    confidence=one.score,
+                    mask=None if one.mask is None else _cut(_bitmap(one.mask), one.box),
+                )
+            )
+        return fiftyone.Detections(detections=labels)
+
+    def _known_size(self) -> tuple[int, int]:
+        if self.size is not None:
+            return self.size
+        if self.masks:
+            height, width = self.masks[0]["size"]
+            return int(height), int(width)
+        raise ValueError(
+            "the size of the image is not known; add it: dataclasses.replace(found, size=(height, width))"
+        )
+
     def _repr_html_(self) -> str:
-        """A table for notebooks."""
-        head = "<tr><th>class</th><th>score</th><th>x1</th><th>y1</th><th>x2</th><th>y2</th></tr>"
-        rows = [
-            f"<tr><td>{html.escape(one.name)}</td><td>{one.score:.3f}</td>"
-            + "".join(f"<td>{value:.1f}</td>" for value in one.box.tolist())
-            + "</tr>"
-            for one in self[:_SHOWN_ROWS]
-        ]
-        rest = len(self) - len(rows)
-        more = f"<tr><td colspan='6'>and {rest} more</td></tr>" if rest > 0 else ""
+        """The image with its boxes where its file is known, and a table, for notebooks."""
+        shown = self[:_SHOWN_ROWS]
+        texts = [f"{one.name} {one.score:.2f}" for one in shown]
         title = html.escape(self.path or f"image {self.image_id}")
-        return f"<p>{title}: {len(self)} detections</p><table>{head}{''.join(rows)}{more}</table>"
+        rows = [[one.name, f"{one.score:.3f}", *(f"{v:.1f}" for v in one.box.tolist())] for one in shown]
+        return (
+            f"<p>{title}: {len(self)} detections</p>"
+            + picture(self.path, self.size, shown.boxes, shown.labels, texts, shown.masks)
+            + table(("class", "score", "x1", "y1", "x2", "y2"), rows, len(self) - len(rows))
+        )
+
+
+def _bitmap(mask: dict[str, Any]) -> np.ndarray:
+    """A run-length mask as ``[H, W]`` bool."""
+    from pycocotools import mask as coco_mask
+
+    bitmap: np.ndarray = coco_mask.decode(mask).astype(bool)
+    return bitmap
+
+
+def _cut(bitmap: np.ndarray, box: np.ndarray) -> np.ndarray:
+    """The part of a bitmap inside of a box: the pixels whose edges are nearest to it, at least one."""
+    height, width = bitmap.shape
+    x1, y1, x2, y2 = (round(value) for value in box.tolist())
+    left, top = min(max(x1, 0), width - 1), min(max(y1, 0), height - 1)
+    return bitmap[top : max(y2, top + 1), left : max(x2, left + 1)]
+
+
+def _labelme_shape(one: Detection) -> dict[str, Any]:
+    """A shape; a mask is a PNG in base64 of the part of the image between its two points, both included."""
+    from PIL import Image
+
+    shape: dict[str, Any] = {
+        "label": one.name,
+        "score": one.score,
+        "group_id": None,
+        "description": "",
+        "flags": {},
+    }
+    bitmap = None if one.mask is None else _bitmap(one.mask)
+    if bitmap is None or not bitmap.any():  # a mask that no pixel passed the threshold of
+        x1, y1, x2, y2 = one.box.tolist()
+        return {**shape, "shape_type": "rectangle", "points": [[x1, y1], [x2, y2]]}
+    rows, columns = (np.flatnonzero(bitmap.any(axis=axis)) for axis in (1, 0))
+    top, bottom, left, right = (int(v) for v in (rows[0], rows[-1], columns[0], columns[-1]))
+    buffer = io.BytesIO()
+    Image.fromarray(bitmap[top : bottom + 1, left : right + 1].astype(np.uint8)).save(buffer, "PNG")
+    encoded = base64.b64encode(buffer.getvalue()).decode("ascii")
+    return {**shape, "shape_type": "mask", "points": [[left, top], [right, bottom]], "mask": encoded}

@@ -19,6 +19,9 @@ _CURES = {
     "starlette": ("Starlette", "pip install 'ppdet[serve]'"),
     "python_multipart": ("python-multipart", "pip install 'ppdet[serve]'"),
     "prometheus_client": ("prometheus-client", "pip install 'ppdet[serve]'"),
+    "supervision": ("supervision", "pip install supervision"),
+    "fiftyone": ("FiftyOne", "pip install fiftyone"),
+    "huggingface_hub": ("the package huggingface_hub", "pip install 'ppdet[hub]'"),
     "tensorboardX": ("tensorboardX", "pip install 'ppdet[logging]'"),
 }
 

@@ -20,8 +20,9 @@ from ppdet.data.transforms.decode import Decode
 from ppdet.experiment.build import build_dataset, build_training, train_settings
 from ppdet.experiment.evaluate import training_evaluation
 from ppdet.experiment.run import PICTURE_THRESHOLD, Pictures, build_hooks, build_trainer
-from ppdet.inference.drawing import class_colour, draw_detections
+from ppdet.inference.drawing import draw_detections
 from ppdet.structures import Detections
+from ppdet.utils.colours import class_colour
 from ppdet.utils.errors import TrainingError
 from ppdet.utils.scores import flatten
 from tests.cli.small import assert_told, command, make_project

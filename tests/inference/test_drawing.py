@@ -14,12 +14,12 @@ from ppdet.inference.drawing import (
     GAP,
     MAX_SIDE,
     MIN_SIDE,
-    class_colour,
     draw_detections,
     save_picture,
     side_by_side,
 )
 from ppdet.structures import Detections
+from ppdet.utils.colours import class_colour
 from ppdet.utils.errors import DataError
 
 NAMES = ("cat", "dog", "狗")
