@@ -88,6 +88,7 @@ _READER: Mapping[str, Rule] = {
 }
 
 _MASKS_CUT = Ignored("masks are always cut with the image")
+_MIXING = ("mixup_epoch", "mosaic_epoch")
 _GRIDS = Ignored("grids follow from the features, whatever their size")
 _SIGMOIDS = Only((True,), "classification uses sigmoids, as published for RT-DETR")
 _NO_DROPOUT = {
@@ -111,8 +112,8 @@ _NO_BOX_LOSS = "another box loss is not provided for this head"
 #: Component -> key -> rule. Of a key that the constructor takes, only `Agrees` has a meaning.
 COMPONENT_KEYS: Mapping[str, Mapping[str, Rule]] = {
     "TrainReader": {**_READER},
-    "EvalReader": {**_READER, "mixup_epoch": Ignored("evaluation mixes nothing")},
-    "TestReader": {**_READER, "mixup_epoch": Ignored("inference mixes nothing")},
+    "EvalReader": {**_READER, **dict.fromkeys(_MIXING, Ignored("evaluation mixes nothing"))},
+    "TestReader": {**_READER, **dict.fromkeys(_MIXING, Ignored("inference mixes nothing"))},
     "ResNet": {
         "ch_in": Ignored("the stem's width follows from the variant"),
         "groups": Only((1,), _NO_OTHER_BLOCKS),

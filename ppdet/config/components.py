@@ -25,6 +25,8 @@ COMPONENTS: dict[str, str] = {
     "RandomDistort": "ppdet.data.transforms.color:RandomDistort",
     "RandomExpand": "ppdet.data.transforms.expand:RandomExpand",
     "RandomCrop": "ppdet.data.transforms.crop:RandomCrop",
+    "Mosaic": "ppdet.data.transforms.mosaic:Mosaic",
+    "CopyPaste": "ppdet.data.transforms.copy_paste:CopyPaste",
     "RandomAffine": "ppdet.data.transforms.affine:RandomAffine",
     "RandomScaledCrop": "ppdet.data.transforms.scaled_crop:RandomScaledCrop",
     "RandomResizeCrop": "ppdet.data.transforms.scaled_crop:RandomResizeCrop",

@@ -203,9 +203,11 @@ class Resolver:
     def _argument(
         self, parameter: Parameter, block: Block, default: Optional[Spec[Any]], name: str, unused: bool
     ) -> tuple[Any, Optional[Place]]:
-        """Value and place of one argument; `REQUIRED` as the value where the parent will give it."""
+        """Value and place of one argument; `REQUIRED` as the value where it has none yet."""
         node = block.items.get(parameter.name)
         fallback = parameter.default
+        if parameter.attribute and node is None:
+            return REQUIRED, None
         if default is not None and parameter.name in default.arguments:
             fallback = default.arguments[parameter.name]
         if parameter.shared and not unused:

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Callable, Literal, Union
 
 from ppdet.config.errors import ConfigError, Place, Problem
 from ppdet.config.ranges import Range
-from ppdet.config.spec import COMMON, DERIVED, SHARED, Spec
+from ppdet.config.spec import COMMON, DERIVED, SHARED, YAML_ATTRIBUTES, Spec
 
 #: Default of a parameter that has none.
 REQUIRED = inspect.Parameter.empty
@@ -41,6 +41,7 @@ class Parameter:
         shared: A fact of the top level (`ppdet.config.spec.Shared`).
         common: A choice of the top level that a block may make otherwise (`ppdet.config.spec.Common`).
         derived: Handed over by the parent (`ppdet.config.spec.Derived`).
+        attribute: Not of the constructor, but set afterwards where it is given (``yaml_attributes``).
     """
 
     name: str
@@ -49,6 +50,7 @@ class Parameter:
     shared: bool
     common: bool
     derived: bool
+    attribute: bool = False
 
 
 @cache
@@ -82,6 +84,8 @@ def schema_of(component: Callable[..., Any]) -> dict[str, Parameter]:
             )
     if problems:
         raise ConfigError(problems)
+    for name, annotation in getattr(component, YAML_ATTRIBUTES, {}).items():
+        found.setdefault(name, Parameter(name, annotation, None, False, False, False, attribute=True))
     return found
 
 

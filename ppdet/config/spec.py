@@ -38,6 +38,9 @@ T_co = TypeVar("T_co", covariant=True)
 SHARED = object()
 DERIVED = object()
 COMMON = object()
+#: Class attribute of a base class: what any component of its kind takes beside the arguments of its
+#: constructor, YAML key -> type. Each is set on the component after it is built, if it is given.
+YAML_ATTRIBUTES = "yaml_attributes"
 
 Shared = Annotated[T, SHARED]
 Derived = Annotated[T, DERIVED]
@@ -108,8 +111,13 @@ class Spec(Generic[T_co]):
         """
         # Copies: what a component does to its lists must not reach the next one built from here.
         arguments = {name: _copied(value) for name, value in self.arguments.items()}
+        settable = set(getattr(self.component, YAML_ATTRIBUTES, ())) & set(arguments)
+        attributes = {name: arguments.pop(name) for name in settable - _own_arguments(self.component)}
         try:
-            return self.component(**{**arguments, **self._checked(derived)})
+            made = self.component(**{**arguments, **self._checked(derived)})
+            for name, value in attributes.items():
+                setattr(made, name, value)
+            return made
         except ValueError as error:
             if self.origin is None:
                 raise
@@ -138,6 +146,10 @@ class Spec(Generic[T_co]):
         if error.argument in self.origins:  # a problem begins with the path of its place
             return ConfigError([Problem(self.origins[error.argument], error.message)])
         return ConfigError([Problem(origin, str(error))])
+
+
+def _own_arguments(component: Callable[..., Any]) -> set[str]:
+    return set(inspect.signature(component).parameters)
 
 
 def _agree(written: Any, derived: Any) -> bool:

@@ -113,8 +113,8 @@ def parts_of(samples: Sequence[Transform], batch: Sequence[Step]) -> Parts:
     """Take the last steps on pixels off a reader's transforms, if they are the usual ones.
 
     They are where `NormalizeImage` and then `Permute` are followed by nothing that touches pixels but
-    `PadBatch`. A reader that has them in another place, or twice, or other classes after them, runs as it is
-    written.
+    `PadBatch`. A reader that has them in another place, or twice, or not in every epoch, or other classes
+    after them, runs as it is written.
     """
     steps = [*samples, *batch]
     kinds = [type(step) for step in steps]
@@ -124,6 +124,8 @@ def parts_of(samples: Sequence[Transform], batch: Sequence[Step]) -> Parts:
     first = kinds.index(NormalizeImage)
     after = [step for step in steps[first + 1 :] if not isinstance(step, TargetStep)]
     if [type(step) for step in after] not in ([Permute], [Permute, PadBatch]):
+        return plain
+    if any(step.limited for step in (steps[first], *after)):
         return plain
     normalize, pad = steps[first], after[1] if len(after) > 1 else None
     taken = {id(normalize), *(id(step) for step in after)}

@@ -10,6 +10,7 @@ from typing import Any, Callable, NamedTuple, Optional
 
 import numpy as np
 
+from ppdet.data.formats.masks import mask_area, polygon_area
 from ppdet.structures import Mask, Polygons, Rle, Target
 
 #: Moves points ``[..., 2]`` of x, y.
@@ -147,6 +148,34 @@ def clip_polygon(points: np.ndarray, limits: np.ndarray) -> np.ndarray:
     return points.astype(np.float32)
 
 
+def join_targets(targets: Sequence[Target]) -> Target:
+    """The objects of one or more targets as those of one image.
+
+    What only some of them have is filled in: no object of the others is difficult, and their weights are 1.
+    Masks stay only if all that have objects have them.
+    """
+    counts = [len(target) for target in targets]
+
+    def joined(name: str, filler: Any) -> Optional[np.ndarray]:
+        arrays = [getattr(target, name) for target in targets]
+        if all(array is None for array in arrays):
+            return None
+        return np.concatenate(
+            [np.full(n, filler) if array is None else array for n, array in zip(counts, arrays)]
+        )
+
+    missing = [target.masks is None for target in targets]
+    without_masks = all(missing) or any(none and n for none, n in zip(missing, counts))
+    return Target(
+        boxes=np.concatenate([target.boxes for target in targets]),
+        labels=np.concatenate([target.labels for target in targets]),
+        is_crowd=np.concatenate([target.is_crowd for target in targets]),
+        difficult=joined("difficult", False),
+        masks=None if without_masks else tuple(mask for target in targets for mask in target.masks or ()),
+        weights=joined("weights", np.float32(1)),
+    )
+
+
 class Moved(NamedTuple):
     """Ground truth after a transform that can push objects over the border.
 
@@ -249,20 +278,6 @@ def mask_outline(mask: Mask) -> np.ndarray:
     return np.concatenate(corners).astype(np.float32)
 
 
-def mask_area(mask: Mask) -> float:
-    """Pixels that a mask covers."""
-    if not isinstance(mask, tuple):
-        from pycocotools import mask as coco_mask
-
-        return float(coco_mask.area(mask))
-    return sum(_polygon_area(part) for part in mask)
-
-
-def _polygon_area(points: np.ndarray) -> float:
-    x, y = points.astype(np.float64).T
-    return abs(float(x @ np.roll(y, -1) - y @ np.roll(x, -1))) / 2
-
-
 def _map_points(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:
     mapped: np.ndarray = points @ matrix[:, :2].T + matrix[:, 2]
     return mapped.astype(np.float32)
@@ -273,7 +288,7 @@ def _extent(points: np.ndarray) -> np.ndarray:
 
 
 def _without_scraps(mask: Mask) -> Mask:
-    return tuple(p for p in mask if _polygon_area(p) > _SCRAP) if isinstance(mask, tuple) else mask
+    return tuple(p for p in mask if polygon_area(p) > _SCRAP) if isinstance(mask, tuple) else mask
 
 
 def _share_left(boxes: np.ndarray, masks: Optional[tuple[Mask, ...]], cut: Target) -> np.ndarray:

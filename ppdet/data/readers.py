@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Optional, TypeVar
 
 import numpy as np
 
+from ppdet.config.errors import ArgumentError
 from ppdet.config.ranges import IntFromMinusOne, PositiveInt
 from ppdet.config.spec import Spec
 from ppdet.data.datasets.base import Dataset
@@ -15,6 +16,8 @@ from ppdet.data.loader import Loader
 from ppdet.data.sampler import Sampler
 from ppdet.data.source import BatchSource
 from ppdet.data.transforms.base import Step, Transform
+from ppdet.data.transforms.mixup import Mixup
+from ppdet.data.transforms.mosaic import Mosaic
 from ppdet.utils.errors import DataError
 
 S = TypeVar("S", bound=Step)
@@ -54,7 +57,8 @@ class Reader:
         self._shuffle = shuffle
         self._drop_last = drop_last
         self.skips_corrupt = skip_corrupt
-        self._mixup_epoch = -1
+        if not self._training:
+            _without_epochs([*self.sample_transforms, *self.batch_transforms])
         self._by_aspect_ratio = False
 
     @property
@@ -119,7 +123,6 @@ class Reader:
             parts=self.parts,
             seed=seed,
             with_masks=with_masks,
-            mixup_epoch=self._mixup_epoch,
             skip_corrupt=self.skips_corrupt,
             replace_corrupt=self._training,
         )
@@ -136,7 +139,9 @@ class TrainReader(Reader):
         shuffle: As in `Reader`.
         drop_last: As in `Reader`.
         skip_corrupt: As in `Reader`.
-        mixup_epoch: Images come in pairs for `Mixup` in the first so many epochs; 0 for always, -1 for never.
+        mixup_epoch: `Mixup` runs in the first so many epochs; 0 for always, -1 for never. The key `epochs` of
+            the transform says the same.
+        mosaic_epoch: The same of `Mosaic`.
         group_by_aspect_ratio: Put wide images into batches of their own, and tall ones too, so that less of a
             batch is padding. Changes which images meet in a batch.
     """
@@ -153,6 +158,7 @@ class TrainReader(Reader):
         drop_last: bool = True,
         skip_corrupt: bool = False,
         mixup_epoch: IntFromMinusOne = -1,
+        mosaic_epoch: IntFromMinusOne = 0,
         group_by_aspect_ratio: bool = False,
     ) -> None:
         super().__init__(
@@ -163,7 +169,10 @@ class TrainReader(Reader):
             drop_last=drop_last,
             skip_corrupt=skip_corrupt,
         )
-        self._mixup_epoch = mixup_epoch
+        for mixup in self.find(Mixup):
+            _limit(mixup, mixup_epoch, "mixup_epoch", default=-1)
+        for mosaic in self.find(Mosaic):
+            _limit(mosaic, mosaic_epoch, "mosaic_epoch", default=0)
         self._by_aspect_ratio = group_by_aspect_ratio
 
 
@@ -175,6 +184,25 @@ class TestReader(Reader):
     """Batches for inference. Keys as in `Reader`."""
 
     __test__ = False  # pytest takes every class named Test... for a test
+
+
+def _limit(step: Step, epochs: int, key: str, *, default: int) -> None:
+    """Give a step the limit that a key of its reader states in the manner of 2.x."""
+    if step.limited:
+        if epochs != default:
+            raise ArgumentError(key, f"{type(step).__name__} has the key epochs too; remove one of them")
+    elif epochs != 0:
+        step.epochs = (0, max(epochs, 0))
+
+
+def _without_epochs(steps: Sequence[Step]) -> None:
+    """Check the steps of a reader that knows no epochs and gives no partners."""
+    for step in steps:
+        if step.limited:
+            name = type(step).__name__
+            raise DataError(f"{name} has the key epochs, which only a TrainReader counts; remove it")
+        if step.needs_partners:
+            step.epochs = (0, 0)
 
 
 def orientations(dataset: Dataset) -> np.ndarray:

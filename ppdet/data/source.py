@@ -34,7 +34,6 @@ class BatchSource:
         parts: Steps on each image, steps on the batch, and those that are left for `to_batch`.
         seed: Seed of all draws.
         with_masks: Collate masks.
-        mixup_epoch: As in `TrainReader`.
         skip_corrupt: Do without files that cannot be read.
         replace_corrupt: And take another image in their place.
     """
@@ -46,7 +45,6 @@ class BatchSource:
         parts: Parts,
         seed: int,
         with_masks: bool,
-        mixup_epoch: int,
         skip_corrupt: bool,
         replace_corrupt: bool,
     ) -> None:
@@ -54,7 +52,8 @@ class BatchSource:
         self._sample_transforms, self._batch_transforms, self.finish = parts
         self.seed = seed
         self._with_masks = with_masks
-        self._mixup_epoch = mixup_epoch
+        # Of all steps, whichever of them `with_parts` leaves: draws stay the same.
+        self._joining = [step for step in (*parts.samples, *parts.batch) if step.needs_partners]
         self._skip_corrupt = skip_corrupt
         self._replace_corrupt = replace_corrupt
 
@@ -113,7 +112,8 @@ class BatchSource:
         rng = batch_rng(self.seed, plan.epoch, plan.index)
         try:
             for step in self._batch_transforms if samples else ():
-                samples = step.run(samples, rng)
+                if step.runs_in(plan.epoch):
+                    samples = step.run(samples, rng)
         except DataError:
             raise
         except Exception as error:
@@ -139,11 +139,13 @@ class BatchSource:
 
     def _transformed(self, index: int, epoch: int, rng: np.random.Generator) -> Sample:
         sample = self._dataset[index]
-        if self._mixup_epoch == 0 or epoch < self._mixup_epoch:
-            sample = sample.replace(mixup_with=self._dataset[int(rng.integers(len(self._dataset)))])
+        count = sum(step.needs_partners for step in self._joining if step.runs_in(epoch))
+        others = [int(rng.integers(len(self._dataset))) for _ in range(count)]
+        sample = sample.replace(partners=tuple(self._dataset[other] for other in others))
         for transform in self._sample_transforms:
             try:
-                sample = transform(sample, rng)
+                if transform.runs_in(epoch):
+                    sample = transform(sample, rng)
             except DataError:
                 raise
             except Exception as error:

@@ -107,7 +107,8 @@ class Sample:
         image_size: (height, width) of the content now, without padding.
         scale_factor: (y, x): image_size / original_size.
         target: Ground truth, or None at inference.
-        mixup_with: Second image of a mixup pair, until the mixup transform has run.
+        partners: Further images for the transforms that join several, in their order; each takes its own from
+            the front.
         given_id: Id as the annotation file has it, where that is text or does not fit 64 bits; results give
             it back.
     """
@@ -119,7 +120,7 @@ class Sample:
     image_size: tuple[float, float] = (0.0, 0.0)
     scale_factor: tuple[float, float] = (1.0, 1.0)
     target: Optional[Target] = None
-    mixup_with: Optional[Sample] = None
+    partners: tuple[Sample, ...] = ()
     given_id: Union[int, str, None] = None
 
     def __post_init__(self) -> None:

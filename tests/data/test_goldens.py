@@ -260,7 +260,7 @@ def sample_with(target: Target) -> Sample:
 def mixed() -> Sample:
     """The pair of the goldens, blended with a share of 0.4."""
     first, second = (sample(name) for name in golden()[1]["train_files"][:2])
-    return Mixup().apply(first.replace(mixup_with=second), 0.4)
+    return Mixup().apply(first.replace(partners=(second,)), 0.4)
 
 
 def test_mixup() -> None:

@@ -260,7 +260,7 @@ def test_cover_all_box_asks_for_the_worst_object() -> None:
 def test_mixup_weights_and_edges() -> None:
     first = sample_of(np.full((4, 6, 3), 100, np.uint8), target_of([[0, 0, 1, 1]]))
     second = sample_of(np.full((6, 4, 3), 200, np.uint8), target_of([[0, 0, 2, 2], [1, 1, 3, 3]]))
-    pair = first.replace(mixup_with=second)
+    pair = first.replace(partners=(second,))
     mixed = Mixup().apply(pair, 0.25)
     assert mixed.image is not None
     assert mixed.target is not None
@@ -269,20 +269,20 @@ def test_mixup_weights_and_edges() -> None:
     assert mixed.image[0, 0, 0] == 175
     assert mixed.image[5, 5, 0] == 0
     np.testing.assert_array_equal(mixed.target.weights, np.float32([0.25, 0.75, 0.75]))
-    assert mixed.mixup_with is None
-    assert Mixup().apply(pair, 0.0) is second
+    assert mixed.partners == ()
+    assert Mixup().apply(pair, 0.0).image is second.image
     assert Mixup().apply(pair, 1.0).image is first.image
     assert Mixup().draw(first, rng) == 1.0
 
 
 def test_partner_of_a_pair_is_transformed_with_a_draw_of_its_own() -> None:
     image = rng.integers(0, 255, (8, 8, 3), np.uint8)
-    pair = sample_of(image).replace(mixup_with=sample_of(image))
+    pair = sample_of(image).replace(partners=(sample_of(image),))
     states = set()
     for seed in range(40):
         done = RandomFlip()(pair, np.random.default_rng(seed))
-        assert done.mixup_with is not None
-        states.add((np.array_equal(done.image, image), np.array_equal(done.mixup_with.image, image)))
+        (partner,) = done.partners
+        states.add((np.array_equal(done.image, image), np.array_equal(partner.image, image)))
     assert len(states) == 4
 
 

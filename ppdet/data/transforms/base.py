@@ -7,11 +7,15 @@ pixels.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
-from typing import Generic, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Generic, Optional, TypeVar, Union
 
 import numpy as np
 
+from ppdet.config.errors import ArgumentError
+from ppdet.config.ranges import NonNegativeInt, PositiveInt
 from ppdet.structures import Sample
 from ppdet.utils.errors import DataError
 
@@ -19,7 +23,46 @@ P = TypeVar("P")
 
 
 class Step(ABC):
-    """Anything that may stand among the batch transforms."""
+    """Anything that may stand among the batch transforms.
+
+    Attributes:
+        epochs: (first, end) of the epochs from 0 in which it runs, `end` excluded. In a YAML, where any step
+            takes the key, and when it is set, also one number: it runs in the first so many epochs.
+        limited: Whether `epochs` was set.
+        needs_partners: Number of further images that it takes from `Sample.partners`.
+    """
+
+    yaml_attributes: ClassVar[Mapping[str, Any]] = {
+        "epochs": Union[PositiveInt, list[NonNegativeInt], None],
+    }
+    needs_partners: int = 0
+    _epochs: Optional[tuple[int, float]] = None
+
+    @property
+    def epochs(self) -> tuple[int, float]:
+        """As above."""
+        return self._epochs or (0, math.inf)
+
+    @epochs.setter
+    def epochs(self, value: Union[int, Sequence[int], None]) -> None:
+        if value is None:
+            return
+        limits = (0, value) if isinstance(value, int) else tuple(value)
+        if len(limits) != 2 or not 0 <= limits[0] <= limits[1]:
+            raise ArgumentError(
+                "epochs", f"expected a number of epochs, or [first, end] counted from 0, got {value}"
+            )
+        self._epochs = limits
+
+    @property
+    def limited(self) -> bool:
+        """As above."""
+        return self._epochs is not None
+
+    def runs_in(self, epoch: int) -> bool:
+        """Whether it runs in an epoch, from 0."""
+        first, end = self.epochs
+        return first <= epoch < end
 
     @abstractmethod
     def run(self, samples: list[Sample], rng: np.random.Generator) -> list[Sample]:
@@ -39,10 +82,10 @@ class Transform(Step, Generic[P]):
         """Apply parameters to image, boxes and masks. Deterministic; leaves `sample` as it is."""
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
-        """Draw and apply. The second image of a mixup pair is transformed too, with a draw of its own."""
+        """Draw and apply. Partners that are left are transformed too, each with a draw of its own."""
         done = self.apply(sample, self.draw(sample, rng))
-        if sample.mixup_with is not None and done.mixup_with is not None:
-            done = done.replace(mixup_with=self(sample.mixup_with, rng))
+        if done.partners:
+            done = done.replace(partners=tuple(self(partner, rng) for partner in done.partners))
         return done
 
     def run(self, samples: list[Sample], rng: np.random.Generator) -> list[Sample]:
