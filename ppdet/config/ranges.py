@@ -64,6 +64,8 @@ Colour = Annotated[float, Range(0, 255)]
 Interpolation = Annotated[int, Range(0, 4)]
 #: -1 switches a threshold off.
 FractionOrMinusOne = Annotated[float, Range(-1, 1)]
+#: Strength of an operation of an augmentation policy.
+Level = Annotated[float, Range(0, 10)]
 AboveOne = Annotated[float, Range(1, open_least=True)]
 #: Seeds that NumPy and Paddle take.
 Seed = Annotated[int, Range(0, 2**32 - 1)]
