@@ -12,6 +12,8 @@ VERSION = re.search(r'__version__ = "(.+?)"', (HERE / "ppdet" / "__init__.py").r
 #: 2.1.0, the newest, has no build for Python 3.13; without it there is Paddle Inference.
 PADDLE2ONNX = "paddle2onnx>=2.0; python_version < '3.13'"
 SERVE = ["starlette>=0.46", "uvicorn>=0.30", "python-multipart>=0.0.18", "prometheus-client>=0.20"]
+#: The last version under the MIT licence; its successor is under the AGPL.
+ALBUMENTATIONS = "albumentations>=2.0,<2.1"
 #: The documentation site. MkDocs 2 drops plugins and hooks.
 DOCS = ["mkdocs>=1.6,<2", "mkdocs-material>=9.5,<10", "mkdocstrings[python]>=0.26"]
 
@@ -55,6 +57,7 @@ setup(
         "cpu": ["paddlepaddle>=3.2", "opencv-python-headless>=4.5"],
         "export": ["onnx>=1.15", "onnxruntime>=1.17", PADDLE2ONNX],
         "fast": ["hotcoco>=1.0"],
+        "albumentations": [ALBUMENTATIONS],
         "docs": DOCS,
         "logging": ["visualdl>=2.5", "tensorboardX>=2.6"],
         "report": ["jinja2>=3.1", "rich>=13"],
@@ -68,6 +71,7 @@ setup(
             "mypy==2.4.1; python_version >= '3.10'",
             "mypy; python_version < '3.10'",
             "hotcoco>=1.0",
+            ALBUMENTATIONS,
             "tensorboardX>=2.6",
             # As the extra `report`, and what drives a browser for its tests.
             "jinja2>=3.1",

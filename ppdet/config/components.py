@@ -38,6 +38,7 @@ COMPONENTS: dict[str, str] = {
     "AutoAugment": "ppdet.data.transforms.policies:AutoAugment",
     "RandAugment": "ppdet.data.transforms.policies:RandAugment",
     "TrivialAugment": "ppdet.data.transforms.policies:TrivialAugment",
+    "Albumentations": "ppdet.data.transforms.albumentations:Albumentations",
     "NormalizeBox": "ppdet.data.transforms.yolo_format:NormalizeBox",
     "BboxXYXY2XYWH": "ppdet.data.transforms.yolo_format:BboxXYXY2XYWH",
     "PadGT": "ppdet.data.transforms.yolo_format:PadGT",
