@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Optional
 
 from ppdet.utils.errors import UserError
 
@@ -23,15 +23,17 @@ class CommandError(UserError):
     """A command line whose parts do not make sense together."""
 
 
-def add_config_arguments(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
-    """``-c`` and ``-o``."""
+def add_config_arguments(
+    parser: argparse.ArgumentParser, *, required: bool = True, help: Optional[str] = None
+) -> None:
+    """``-c`` and ``-o``; `help` in place of what is said of ``-c`` elsewhere."""
     default = "" if required else "; default: the one that the weights carry"
     parser.add_argument(
         "-c",
         "--config",
         required=required,
         metavar="FILE|NAME",
-        help="YAML of the experiment, or one of `ppdet configs list`" + default,
+        help=help or "YAML of the experiment, or one of `ppdet configs list`" + default,
     )
     parser.add_argument(
         "-o",

@@ -113,15 +113,20 @@ def read_xml(path: Path) -> ElementTree.Element:
     """The root of an XML file, in the encoding that it declares.
 
     Raises:
-        DataError: If it is missing, empty or no XML.
+        DataError: If it is missing, empty or no XML; or if it defines entities, which no annotation needs
+            and which can grow without end.
     """
     data = read_bytes(path)
     declared = _DECLARED.match(data)
     try:
         if declared is None or any(data.startswith(mark) for mark, _ in _MARKS):
-            return ElementTree.fromstring(data)
-        # Expat knows few encodings; Python knows them all.
-        return ElementTree.fromstring(data.decode(declared.group(1).decode("ascii")))
+            text = data.replace(b"\0", b"").decode("latin-1")  # what is searched below, also in UTF-16
+            source: Any = data
+        else:  # Expat knows few encodings; Python knows them all.
+            source = text = data.decode(declared.group(1).decode("ascii"))
+        if "<!ENTITY" in text:
+            raise DataError(f"{path}: it defines XML entities; remove its DOCTYPE")
+        return ElementTree.fromstring(source)
     except ElementTree.ParseError as error:
         hint = '; a file that is not UTF-8 declares it: <?xml version="1.0" encoding="ISO-8859-1"?>'
         raise DataError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Callable, Optional
+from typing import Any, Callable, Optional
 
 from ppdet.data.annotation_files import read_lines, read_text
 from ppdet.data.formats.coco import read_coco_categories
@@ -50,6 +50,15 @@ def _names_of_yaml(path: Path) -> list[str]:
         content = yaml.safe_load(read_text(path))
     except yaml.YAMLError as error:
         raise DataError(f"{path}: not valid YAML: {error}") from None
+    return names_of_yaml(content, path)
+
+
+def names_of_yaml(content: Any, path: Path) -> list[str]:
+    """The class names of a parsed YAML file.
+
+    Raises:
+        DataError: If it has none.
+    """
     names = content.get("names") if isinstance(content, dict) else None
     if isinstance(names, dict) and all(isinstance(key, int) for key in names):
         if sorted(names) != list(range(len(names))):

@@ -1,14 +1,116 @@
-"""Which dataset an action works on."""
+"""Which dataset an action works on: a path, the datasets of a configuration, or the paths of one."""
 
 from __future__ import annotations
 
 import argparse
-from typing import Optional
+from pathlib import Path
+from typing import Any, Optional
 
-from ppdet.data.datasets.base import AnnotatedDataset
+from ppdet.cli.common import CommandError, add_config_arguments
+from ppdet.config.spec import Spec
+from ppdet.data.category_tables import read_categories
+from ppdet.data.datasets.base import AnnotatedDataset, Dataset
 from ppdet.data.datasets.coco import COCODataSet
 from ppdet.data.datasets.voc import VOCDataSet
+from ppdet.data.formats.dataset import LabelledDataset, ReadOptions, united
+from ppdet.data.formats.registry import FORMATS, read_parts
 from ppdet.structures import Categories
+from ppdet.utils.files import expanded
+
+#: Part of a dataset -> the block of a configuration that names it.
+_BLOCKS = {"train": "TrainDataset", "val": "EvalDataset"}
+
+
+def add_source_arguments(parser: argparse.ArgumentParser) -> None:
+    """The ways to name a dataset: ``SRC``, ``-c CONFIG``, or ``--dataset_dir`` and ``--anno_path``."""
+    parser.add_argument(
+        "source",
+        nargs="?",
+        type=expanded,
+        metavar="SRC",
+        help="the dataset: a folder, an annotation file, or data.yaml",
+    )
+    parser.add_argument(
+        "--from",
+        dest="kind",
+        default="auto",
+        choices=["auto", *FORMATS],
+        help="format of SRC; auto (default) recognises it",
+    )
+    add_config_arguments(parser, required=False, help="in place of SRC: the datasets of a config, FILE|NAME")
+    parser.add_argument("--dataset_dir", type=expanded, metavar="DIR", help="folder that paths are inside of")
+    parser.add_argument("--anno_path", metavar="FILE", help="in place of SRC: annotation file in dataset_dir")
+    parser.add_argument("--image_dir", metavar="DIR", help="folder of the images, if it is not found")
+    parser.add_argument(
+        "--label_list",
+        metavar="FILE",
+        help="class names in order, one a line, for YOLO files without a table",
+    )
+
+
+def source_of(args: argparse.Namespace) -> LabelledDataset:
+    """The dataset that the arguments name, its parts united.
+
+    Raises:
+        CommandError: If they name none, or two.
+        DataError: If it cannot be read.
+    """
+    parts = source_parts(args)
+    return united(parts, source_root(args))
+
+
+def source_parts(args: argparse.Namespace) -> dict[str, LabelledDataset]:
+    """The dataset that the arguments name, by its parts; one under ``""`` where there are none.
+
+    Raises:
+        CommandError: If they name none, or two.
+        DataError: If it cannot be read.
+    """
+    given = [value for value in (args.source, args.config, args.anno_path) if value is not None]
+    if len(given) != 1:
+        raise CommandError("name one dataset: SRC, -c CONFIG, or --dataset_dir DIR --anno_path FILE")
+    if args.config is not None:
+        return _of_config(args.config, args.opt)
+    options = ReadOptions(
+        None if args.image_dir is None else _inside(args, args.image_dir),
+        None if args.label_list is None else read_categories(_inside(args, args.label_list)).names,
+    )
+    source = args.source if args.source is not None else _inside(args, args.anno_path)
+    return read_parts(source, args.kind, options)
+
+
+def source_root(args: argparse.Namespace) -> Path:
+    """The folder that the names of united parts are relative to."""
+    source: Path = args.source if args.source is not None else args.dataset_dir or Path()
+    return source.parent if source.is_file() else source
+
+
+def _inside(args: argparse.Namespace, path: str) -> Path:
+    """A path in ``--dataset_dir``, if that is given."""
+    return expanded(path) if args.dataset_dir is None else args.dataset_dir / expanded(path)
+
+
+def _of_config(config: str, overrides: list[str]) -> dict[str, LabelledDataset]:
+    from ppdet.experiment.config import load_config
+
+    experiment = load_config(config, overrides)
+    parts = {}
+    for part, block in _BLOCKS.items():
+        spec = getattr(experiment, block)
+        if isinstance(spec, Spec) and spec.arguments.get("anno_path"):
+            parts[part] = _of_block(spec)
+    if not parts:
+        raise CommandError(f"{config}: neither TrainDataset nor EvalDataset names annotations (anno_path)")
+    return parts
+
+
+def _of_block(spec: Spec[Dataset]) -> LabelledDataset:
+    arguments: dict[str, Any] = dict(spec.arguments)
+    root = expanded(arguments.get("dataset_dir") or "")
+    label_list = arguments.get("label_list")
+    names = read_categories(root / expanded(label_list)).names if label_list else None
+    options = ReadOptions(root / expanded(arguments.get("image_dir") or ""), names)
+    return united(read_parts(root / expanded(arguments["anno_path"]), "auto", options), root)
 
 
 def add_dataset_arguments(parser: argparse.ArgumentParser) -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Optional
 
 import numpy as np
 
@@ -15,18 +15,25 @@ from ppdet.utils.errors import DataError
 
 @dataclass(frozen=True)
 class Labelled:
-    """One object: class name, x1 y1 x2 y2 in pixels, and a mask if it has one."""
+    """One object: class name, x1 y1 x2 y2 in pixels, a mask if it has one, and what else is said of it.
+
+    `extra` goes into the row of the annotation: ``iscrowd``, ``difficult``, ``truncated``, ``occluded``,
+    ``score``, ``attributes``.
+    """
 
     name: str
     box: tuple[float, float, float, float]
     mask: Mask = ()
+    extra: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def from_parts(cls, name: str, parts: Sequence[np.ndarray]) -> Labelled:
+    def from_parts(
+        cls, name: str, parts: Sequence[np.ndarray], extra: Optional[Mapping[str, Any]] = None
+    ) -> Labelled:
         """An object whose outline is one or more polygons ``[V, 2]``."""
         points = np.concatenate(parts)
         (x1, y1), (x2, y2) = points.min(axis=0).tolist(), points.max(axis=0).tolist()
-        return cls(name, (x1, y1, x2, y2), tuple(parts))
+        return cls(name, (x1, y1, x2, y2), tuple(parts), extra or {})
 
 
 @dataclass(frozen=True)
@@ -83,4 +90,5 @@ def _annotation(item: Labelled, category: int) -> dict[str, Any]:
         "area": mask_area(item.mask) if item.mask else (x2 - x1) * (y2 - y1),
         "iscrowd": 0,
         "segmentation": segmentation,
+        **item.extra,
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import math
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple, Union
@@ -12,6 +13,7 @@ from typing import Any, NamedTuple, Union
 import numpy as np
 
 from ppdet.data.annotation_files import read_json
+from ppdet.data.formats.attributes import with_attributes
 from ppdet.data.formats.labelled import Labelled
 from ppdet.data.formats.values import FARTHEST, side
 from ppdet.data.geometry import encode_runs
@@ -22,6 +24,8 @@ from ppdet.utils.errors import DataError
 _CIRCLE_CORNERS = 48
 #: Labels that labelme's own tools leave out.
 _NO_CLASSES = frozenset({"__ignore__", "_background_"})
+#: Shapes that are no objects.
+_NO_AREA = frozenset({"point", "points", "line", "linestrip"})
 
 
 class LabelmeFile(NamedTuple):
@@ -53,10 +57,10 @@ def read_labelme_file(path: Path) -> LabelmeFile:
 
 
 class Shapes(NamedTuple):
-    """Objects of a file, and how many shapes labelme's own labels for nothing left out."""
+    """Objects of a file, and the shapes that were left out by their kind."""
 
     objects: tuple[Labelled, ...]
-    left_out: int
+    left_out: Counter[str]
 
 
 def objects_of(shapes: Iterable[Any], size: tuple[int, int], path: Path) -> Shapes:
@@ -68,34 +72,49 @@ def objects_of(shapes: Iterable[Any], size: tuple[int, int], path: Path) -> Shap
         path: The file, for errors.
 
     Raises:
-        DataError: If a shape has no area or cannot be read; names it.
+        DataError: If a shape cannot be read; names it.
     """
     groups: dict[Any, list[Union[np.ndarray, Rle]]] = {}
-    left_out = 0
+    said: dict[Any, dict[str, Any]] = {}
+    left_out: Counter[str] = Counter()
     for index, shape in enumerate(shapes):
         where = f"{path}: shape {index}"
         label = shape.get("label") if isinstance(shape, dict) else None
         if not isinstance(label, (str, int, float)) or not str(label).strip():
             raise DataError(f"{where}: it needs a label")
         if str(label) in _NO_CLASSES:
-            left_out += 1
+            left_out["shapes labelled __ignore__ or _background_ left out"] += 1
+            continue
+        if shape.get("shape_type") in _NO_AREA:
+            left_out[f"shapes without area left out ({shape['shape_type']})"] += 1
             continue
         group = shape.get("group_id")
         key = (str(label), index if group is None else f"group {group}")
         groups.setdefault(key, []).append(_outline(shape, size, where))
-    return Shapes(tuple(_united(key[0], parts, size) for key, parts in groups.items()), left_out)
+        said.setdefault(key, {}).update(_said(shape))
+    return Shapes(tuple(_united(key[0], parts, size, said[key]) for key, parts in groups.items()), left_out)
 
 
-def _united(name: str, parts: list[Union[np.ndarray, Rle]], size: tuple[int, int]) -> Labelled:
+def _said(shape: dict[str, Any]) -> dict[str, Any]:
+    """Flags, and what AnyLabeling adds to shapes."""
+    flags = shape.get("flags")
+    attributes = {str(name): value for name, value in flags.items()} if isinstance(flags, dict) else {}
+    attributes |= {name: True for name in ("difficult",) if shape.get(name) is True}
+    return with_attributes({}, attributes)
+
+
+def _united(
+    name: str, parts: list[Union[np.ndarray, Rle]], size: tuple[int, int], extra: dict[str, Any]
+) -> Labelled:
     polygons = [part for part in parts if isinstance(part, np.ndarray)]
     if len(polygons) == len(parts):
-        return Labelled.from_parts(name, polygons)
+        return Labelled.from_parts(name, polygons, extra)
     from pycocotools import mask as coco_mask
 
     drawn = coco_mask.frPyObjects([part.reshape(-1).tolist() for part in polygons], *size) if polygons else []
     runs = coco_mask.merge([part for part in parts if isinstance(part, dict)] + list(drawn))
     x, y, width, height = coco_mask.toBbox(runs).tolist()
-    return Labelled(name, (x, y, x + width, y + height), dict(runs))
+    return Labelled(name, (x, y, x + width, y + height), dict(runs), extra)
 
 
 def _outline(shape: dict[str, Any], size: tuple[int, int], where: str) -> Union[np.ndarray, Rle]:
@@ -115,7 +134,7 @@ def _outline(shape: dict[str, Any], size: tuple[int, int], where: str) -> Union[
         angles = np.linspace(0, 2 * np.pi, _CIRCLE_CORNERS, endpoint=False)
         radius = math.dist(points[0], points[1])
         return points[0] + radius * np.stack([np.cos(angles), np.sin(angles)], axis=1)
-    if kind == "polygon" and len(points) >= 3:
+    if kind in ("polygon", "oriented_rectangle", "rotation") and len(points) >= 3:
         return points
     raise DataError(
         f"{where}: a {kind} of {len(points)} points has no area; use polygons, rectangles, circles or masks"

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple, Optional, Union
+from types import MappingProxyType
+from typing import Any, NamedTuple, Optional, Union
 from xml.etree.ElementTree import Element
 
 from ppdet.data.annotation_files import read_lines, read_xml
+from ppdet.data.formats.attributes import typed, with_attributes
 from ppdet.data.formats.values import FARTHEST, flag, number, side
 from ppdet.data.image_files import IMAGE_SUFFIXES
 from ppdet.data.problems import DatasetProblem
@@ -17,11 +20,19 @@ _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
 
 class VocObject(NamedTuple):
-    """One object of an XML file; box is x1, y1, x2, y2 in pixels, as written."""
+    """One object of an XML file.
+
+    Attributes:
+        name: Its class.
+        box: x1, y1, x2, y2 in pixels, as written.
+        difficult: Whether evaluation ignores it.
+        extra: What else is said of it, as `Labelled.extra`; has `difficult` too where it is set.
+    """
 
     name: str
     box: tuple[float, float, float, float]
     difficult: bool
+    extra: Mapping[str, Any] = MappingProxyType({})
 
 
 class VocImage(NamedTuple):
@@ -77,7 +88,23 @@ def _read_object(item: Element, where: str) -> Union[VocObject, DatasetProblem]:
     difficult = flag(item.findtext("difficult"))
     if difficult is None:
         return DatasetProblem("flag-invalid", f"{where} has difficult {item.findtext('difficult')!r}")
-    return VocObject(name, (corners[0], corners[1], corners[2], corners[3]), difficult)
+    box = (corners[0], corners[1], corners[2], corners[3])
+    return VocObject(name, box, difficult, _extra(item, difficult))
+
+
+def _extra(item: Element, difficult: bool) -> dict[str, Any]:
+    extra: dict[str, Any] = {"difficult": 1} if difficult else {}
+    # "Unspecified" and the like are no flag: nothing is said then.
+    extra |= {key: 1 for key in ("truncated", "occluded") if flag(item.findtext(key))}
+    attributes = {
+        (pair.findtext("name") or "").strip(): typed(pair.findtext("value") or "")
+        for pair in item.iterfind("attributes/attribute")
+    }
+    attributes.pop("", None)
+    pose = (item.findtext("pose") or "").strip()
+    if pose and pose.lower() != "unspecified":
+        attributes["pose"] = pose
+    return with_attributes(extra, attributes)
 
 
 def read_pairs(path: Path) -> list[tuple[str, str]]:

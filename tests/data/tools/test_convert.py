@@ -133,8 +133,8 @@ def test_nothing_is_lost_in_silence(images: Path) -> None:
         convert("yolo", images / "labels", images / "images", None)
     with pytest.raises(DataError, match="no JSON files"):
         convert("labelme", images / "labels", images / "images", None)
-    with pytest.raises(DataError, match=r"shape 0: a line of 2 points has no area"):
-        labelme(images, {"label": "x", "shape_type": "line", "points": [[0, 0], [1, 1]]})
+    with pytest.raises(DataError, match=r"shape 0: a polygon of 2 points has no area"):
+        labelme(images, {"label": "x", "points": [[0, 0], [1, 1]]})
     write_voc(images / "labels")
     with pytest.raises(DataError, match="not in the list: dog"):
         convert("voc", images / "labels", images / "images", ["cat"])

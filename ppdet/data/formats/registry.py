@@ -1,0 +1,93 @@
+"""The table of formats: which there are, which one a dataset has, and how each is read and written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Optional
+
+from ppdet.data.formats import coco_dataset, labelme_dataset, voc_dataset, yolo_dataset
+from ppdet.data.formats.dataset import FEATURES, Format, LabelledDataset, ReadOptions, united
+from ppdet.data.problems import DatasetProblem, DatasetProblemsError
+from ppdet.utils.errors import DataError
+
+_ALL = frozenset(FEATURES)
+
+#: Formats by the name that commands use. The first that recognises a dataset reads it.
+FORMATS = {
+    "coco": Format("COCO", _ALL, coco_dataset.recognise, coco_dataset.read),
+    "yolo": Format(
+        "YOLO", frozenset({"outline", "empty", "unused"}), yolo_dataset.recognise, yolo_dataset.read
+    ),
+    "voc": Format(
+        "PASCAL VOC",
+        _ALL - {"outline", "parts", "runs", "own_box", "unused"},
+        voc_dataset.recognise,
+        voc_dataset.read,
+    ),
+    "labelme": Format(
+        "labelme",
+        _ALL - {"own_box", "unused", "score", "attributes"},
+        labelme_dataset.recognise,
+        labelme_dataset.read,
+    ),
+}
+
+
+def recognise(source: Path) -> str:
+    """The format of a dataset, by what is in its files.
+
+    Args:
+        source: A folder or a file.
+
+    Returns:
+        A key of `FORMATS`.
+
+    Raises:
+        DataError: If it has none of them, or does not exist.
+    """
+    if not source.exists():
+        near = next((parent for parent in source.absolute().parents if parent.is_dir()), None)
+        raise DataError(f"dataset {source} does not exist{f'; {near} does' if near else ''}")
+    for kind, row in FORMATS.items():
+        if row.recognise(source):
+            return kind
+    titles = ", ".join(row.title for row in FORMATS.values())
+    raise DataError(
+        f"{source}: its format is not recognised ({titles}); name the folder or file with the "
+        "annotations, and the format with --from"
+    )
+
+
+def read_parts(
+    source: Path, kind: str = "auto", options: Optional[ReadOptions] = None
+) -> dict[str, LabelledDataset]:
+    """Read a dataset of any format, its parts apart.
+
+    Args:
+        source: A folder or a file.
+        kind: A key of `FORMATS`, or ``auto``.
+        options: What the dataset leaves open.
+
+    Returns:
+        A dataset for each part, by name (``train``, ``val``, ``test``, or the name of its folder or file);
+        one under ``""`` where there are no parts.
+
+    Raises:
+        DataError: If it cannot be read, or has no object at all; names file and line or object.
+    """
+    if kind == "auto":
+        kind = recognise(source)
+    elif kind not in FORMATS:
+        raise DataError(f"no format is named {kind!r}; there are {', '.join(FORMATS)}")
+    parts = FORMATS[kind].read(source, options or ReadOptions())
+    if not any(part.content["annotations"] for part in parts.values()):
+        images = sum(len(part.content["images"]) for part in parts.values())
+        text = f"{source}: no object for any of {images} images, read as {FORMATS[kind].title}"
+        raise DatasetProblemsError(str(source), [DatasetProblem("no-objects", text)])
+    return parts
+
+
+def read_any(source: Path, kind: str = "auto", options: Optional[ReadOptions] = None) -> LabelledDataset:
+    """Read a dataset of any format, its parts united; arguments and errors as of `read_parts`."""
+    parts = read_parts(source, kind, options)
+    return united(parts, source if source.is_dir() else source.parent)
