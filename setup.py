@@ -14,6 +14,7 @@ PADDLE2ONNX = "paddle2onnx>=2.0; python_version < '3.13'"
 SERVE = ["starlette>=0.46", "uvicorn>=0.30", "python-multipart>=0.0.18", "prometheus-client>=0.20"]
 #: The last version under the MIT licence; its successor is under the AGPL.
 ALBUMENTATIONS = "albumentations>=2.0,<2.1"
+HUB = ["huggingface_hub>=0.25"]
 #: The documentation site. MkDocs 2 drops plugins and hooks.
 DOCS = ["mkdocs>=1.6,<2", "mkdocs-material>=9.5,<10", "mkdocstrings[python]>=0.26"]
 
@@ -62,6 +63,7 @@ setup(
         "logging": ["visualdl>=2.5", "tensorboardX>=2.6"],
         "report": ["jinja2>=3.1", "rich>=13"],
         "serve": SERVE,
+        "hub": HUB,
         "wandb": ["wandb>=0.16"],
         "mlflow": ["mlflow-skinny>=2.10", "pillow>=9"],
         "clearml": ["clearml>=1.14"],
@@ -80,6 +82,8 @@ setup(
             # As the extra `serve`, and what tries its interface with requests of all kinds.
             *SERVE,
             *since_3_10("schemathesis>=4"),
+            # As the extra `hub`; its server is a stand-in on the same machine.
+            *HUB,
             # What detections are converted to; older releases bring an OpenCV of their own.
             *since_3_10("supervision>=0.31"),
             # As the extra `export`, whose tests must not be skipped where everything is tested.

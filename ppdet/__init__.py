@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ppdet.experiment.config import Experiment, load_config
     from ppdet.experiment.evaluate import EvalResult, evaluate
     from ppdet.experiment.predict import PredictOptions, PredictResult, predict
+    from ppdet.experiment.sharing import PushOptions, PushResult, push_weights
     from ppdet.experiment.sources import load_detector
     from ppdet.experiment.train import TrainResult, train
     from ppdet.experiment.trained import TrainedDetector, draw
@@ -47,6 +48,8 @@ _HOME = {
     "Metric": "ppdet.metrics.base",
     "PredictOptions": "ppdet.experiment.predict",
     "PredictResult": "ppdet.experiment.predict",
+    "PushOptions": "ppdet.experiment.sharing",
+    "PushResult": "ppdet.experiment.sharing",
     "Sample": "ppdet.structures",
     "SampleDataset": "ppdet.data.datasets.samples",
     "Target": "ppdet.structures",
@@ -64,6 +67,7 @@ _HOME = {
     "load_weights": "ppdet.zoo",
     "packaged_configs": "ppdet.config.packaged",
     "predict": "ppdet.experiment.predict",
+    "push_weights": "ppdet.experiment.sharing",
     "register": "ppdet.config",
     "serve_detector": "ppdet.serve.server",
     "train": "ppdet.experiment.train",
@@ -91,6 +95,8 @@ __all__ = [
     "Metric",
     "PredictOptions",
     "PredictResult",
+    "PushOptions",
+    "PushResult",
     "Sample",
     "SampleDataset",
     "ServeLimits",
@@ -109,6 +115,7 @@ __all__ = [
     "load_weights",
     "packaged_configs",
     "predict",
+    "push_weights",
     "register",
     "serve_detector",
     "train",

@@ -38,7 +38,7 @@ VERBS = {
     "config": "print a resolved config with the origin of every value",
     "configs": "list, show and copy the configs that come with ppdet",
     "data": "make, check, count and convert datasets",
-    "weights": "list, download, convert and check weights",
+    "weights": "list, download, convert, check and share weights",
 }
 
 #: Verbs that need neither PaddlePaddle nor OpenCV.

@@ -1,4 +1,4 @@
-"""Published weights and weight files: list, show, download, convert, check."""
+"""Published weights and weight files: list, show, download, convert, check, push to the Hugging Face Hub."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Callable
 
+from ppdet.cli.common import add_classes_argument, add_config_arguments, load_experiment
 from ppdet.utils.errors import WeightsError
 from ppdet.utils.tables import text_table
 from ppdet.zoo.class_names import parse_classes
@@ -19,7 +20,7 @@ from ppdet.zoo.weight_file import WeightFile, read_weights
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the five actions."""
+    """Declare the six actions."""
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     listing = actions.add_parser("list", help="all published weights, or those whose name contains a word")
     listing.add_argument("word", nargs="?", default="", help="part of a name")
@@ -38,6 +39,41 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "check", help="read weights completely, and compare checksums where there are any"
     )
     check.add_argument("source", nargs="*", help="zoo names, URLs or paths; default: all of the cache")
+    _add_push_arguments(actions)
+
+
+def _add_push_arguments(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    push = actions.add_parser("push", help="share a checkpoint on the Hugging Face Hub, with a model card")
+    push.add_argument("weights", metavar="FILE|NAME|URL", help="a checkpoint, e.g. output/x/best_model")
+    push.add_argument("repository", metavar="OWNER/NAME", help="where to; made if there is none")
+    push.add_argument(
+        "--licence",
+        "--license",
+        required=True,
+        metavar="ID",
+        help="licence that you give the weights, as the hub spells it: apache-2.0, mit, cc-by-4.0, other",
+    )
+    push.add_argument(
+        "--dataset",
+        metavar="WORDS",
+        help="what the AP was measured on (default: the name of the evaluation's annotation file)",
+    )
+    push.add_argument(
+        "--metrics",
+        type=Path,
+        metavar="FILE",
+        help="numbers of `ppdet eval --json FILE` (default: those that the checkpoint recorded)",
+    )
+    push.add_argument(
+        "--report",
+        type=Path,
+        metavar="FILE",
+        help="page of `ppdet eval --report FILE` to share too; it shows images of the dataset",
+    )
+    push.add_argument("--private", action="store_true", help="make a new repository visible to you only")
+    push.add_argument("--dry-run", action="store_true", help="print the model card and send nothing")
+    add_config_arguments(push, required=False)
+    add_classes_argument(push)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -48,6 +84,7 @@ def run(args: argparse.Namespace) -> int:
         "download": _download,
         "convert": _convert,
         "check": _check,
+        "push": _push,
     }
     return actions[args.action](args)
 
@@ -169,3 +206,34 @@ def _read_checked(path: Path, entry: object) -> WeightFile:
     if expected is not None and sha256_of(path) != expected:
         raise WeightsError(f"{path}: its sha256 is not {expected}; remove it and download it again")
     return read_weights(path)
+
+
+def _push(args: argparse.Namespace) -> int:
+    from ppdet.experiment.sharing import PushOptions, push_weights
+    from ppdet.experiment.sources import load_detector
+    from ppdet.zoo.hub import require_repository
+
+    require_repository(args.repository)
+    options = PushOptions(
+        licence=args.licence,
+        dataset=args.dataset,
+        metrics=args.metrics,
+        report=args.report,
+        private=args.private,
+    )
+    config = load_experiment(args) if args.config else None
+    overrides = args.opt if config is None else ()
+    detector = load_detector(
+        args.weights, config=config, overrides=overrides, classes=args.classes, device="cpu"
+    )
+    result = push_weights(detector, args.repository, options, dry_run=args.dry_run)
+    if args.dry_run:
+        print(result.card)
+    print(text_table([[name, f"{size / 1e3:,.0f} kB"] for name, size in result.files.items()], align="<>"))
+    if args.dry_run:
+        print("dry run: nothing was sent")
+        return 0
+    if result.card_kept:
+        print("the repository's README.md was written by hand and stays as it is")
+    print(f"{result.url}: others load it as hf://{require_repository(args.repository)}")
+    return 0

@@ -1,4 +1,4 @@
-"""From a checkpoint, an export, a zoo name or a URL to a trained detector."""
+"""From a checkpoint, an export, a zoo name, a URL or the hub to a trained detector."""
 
 from __future__ import annotations
 
@@ -36,7 +36,8 @@ def load_detector(
 
     Args:
         source: A checkpoint (``output/x/best_model``, with or without its ending), the folder of an export,
-            the name of published weights (`ppdet weights list`), or a URL.
+            the name of published weights (`ppdet weights list`), a URL, or ``hf://owner/name`` for the
+            Hugging Face Hub (maybe with ``@revision`` and ``/file``).
         config: Configuration to use in place of the one that the checkpoint carries: for weights of other
             programs, which carry none. Published weights have one in the zoo table.
         overrides: Changes to the configuration, as in `ppdet.load_config`.

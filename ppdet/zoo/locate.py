@@ -12,6 +12,7 @@ from urllib.parse import unquote, urlsplit
 from ppdet.utils.errors import WeightsError
 from ppdet.utils.files import cache_folder, expanded
 from ppdet.zoo.download import Options, fetch, sha256_of
+from ppdet.zoo.hub import PREFIX, fetch_from_hub, parse_address
 from ppdet.zoo.table import ZooEntry, canonical_url, entries, find, nearest
 from ppdet.zoo.weight_file import SUFFIXES, WeightFile, find_file, read_weights
 
@@ -65,10 +66,11 @@ def locate(source: Union[str, Path], *, download: bool = True, options: Optional
 
     In this order: an existing file, with or without its suffix; a zoo name or the URL of an entry; any
     other http or https URL.  For the latter two: a file of that name in ``PPDET_WEIGHTS_DIR``; the cache;
-    the network.
+    the network. ``hf://owner/name`` is left to the hub's client and its cache.
 
     Args:
-        source: Path, zoo name or URL. ``ppdet://models/...`` is understood as in PaddleDetection.
+        source: Path, zoo name, URL, or ``hf://owner/name[@revision][/file]``. ``ppdet://models/...`` is
+            understood as in PaddleDetection.
         download: Whether the network may be used.
         options: How hard to try.
 
@@ -79,6 +81,8 @@ def locate(source: Union[str, Path], *, download: bool = True, options: Optional
     existing = find_file(text) if "://" not in text else None
     if existing is not None:
         return _recognise(existing)
+    if text.startswith(PREFIX):
+        return Located(fetch_from_hub(text, download=download))
     entry = find(text)
     url = entry.url if entry is not None else canonical_url(text)
     if entry is None and not url.startswith(("http://", "https://")):
@@ -104,6 +108,13 @@ def is_remote(source: Union[str, Path]) -> bool:
     text = os.fspath(source)
     if "://" not in text and find_file(text) is not None:
         return False
+    if text.startswith(PREFIX):
+        parse_address(text)
+        try:
+            fetch_from_hub(text, download=False)
+        except WeightsError:
+            return True
+        return False
     entry = find(text)
     url = entry.url if entry is not None else canonical_url(text)
     if not url.startswith(("http://", "https://")):
@@ -114,7 +125,7 @@ def is_remote(source: Union[str, Path]) -> bool:
 
 def _not_found(text: str) -> str:
     if "://" in text:
-        return f"{text}: only http and https addresses can be fetched"
+        return f"{text}: only http, https and hf addresses can be fetched"
     if "/" in text or "\\" in text or Path(text).suffix in SUFFIXES:
         return f"{text}: there is no such file, nor with one of {', '.join(SUFFIXES)} added"
     return f"{text}: neither a file nor the name of published weights; {nearest(text)}"
