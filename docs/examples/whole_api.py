@@ -61,6 +61,10 @@ print(best, ppdet.draw(image, detections[:3]).shape)
 options = ppdet.PredictOptions(threshold=0.0, formats=("json", "csv"))
 written: ppdet.PredictResult = ppdet.predict(detector, [image], "squares", options)
 print(written.files)
+shared: ppdet.PushResult = ppdet.push_weights(
+    f"{run.folder}/model_final", "me/squares", ppdet.PushOptions("apache-2.0"), dry_run=True
+)
+print(shared.files)
 model = ppdet.build_model(cfg)
 print(ppdet.load_weights(model, f"{run.folder}/model_final").table())
 stop = threading.Timer(5, os.kill, (os.getpid(), signal.SIGTERM))  # as `docker stop` does

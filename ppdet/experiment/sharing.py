@@ -97,7 +97,8 @@ def push_weights(
         MissingPackageError: If huggingface_hub is not installed.
     """
     place = require_repository(repository)
-    require_packages("huggingface_hub")
+    if not dry_run:
+        require_packages("huggingface_hub")
     detector = source if isinstance(source, TrainedDetector) else load_detector(source)
     if not isinstance(detector, CheckpointDetector):
         raise SourceError(f"{detector.source} is an export; share the checkpoint it was made from")
