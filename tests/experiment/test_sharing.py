@@ -33,7 +33,7 @@ METRICS = {
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = make_project(tmp_path_factory.mktemp("sharing"))
     config = ppdet.load_config(
-        folder / "small.yml", {"EvalDataset.dataset_dir": "/mnt/ann/secret/data", "save_dir": "~/runs"}
+        folder / "small.yml", {"EvalDataset.dataset_dir": "/srv/ann/secret/data", "save_dir": "~/runs"}
     )
     save_weights(folder, "best.pdparams", config={"yaml": config.to_yaml()})
     save_weights(folder, "foreign.pdparams", class_names=())
@@ -74,7 +74,7 @@ def test_what_is_pushed_loads_from_the_hub_as_the_same_detector(hub: Hub, projec
 def test_nothing_that_is_sent_names_a_folder_of_the_machine(hub: Hub, project: Path) -> None:
     ppdet.push_weights(project / "best.pdparams", "me/fruit", ppdet.PushOptions("mit"))
     for name, content in hub.repositories["me/fruit"].files.items():
-        for private in (b"/mnt/ann", b"secret", b"~/runs", str(project).encode()):
+        for private in (b"/srv/ann", b"secret", b"~/runs", str(project).encode()):
             assert private not in content, name
     experiment = ppdet.load_detector("hf://me/fruit").experiment
     assert experiment is not None
