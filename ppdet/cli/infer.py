@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Union
 
 from ppdet.cli.common import (
     CommandError,
@@ -80,7 +81,7 @@ def run(args: argparse.Namespace) -> int:
     """Detect, draw, save."""
     from ppdet.engine import distributed
     from ppdet.experiment.predict import PredictOptions, predict
-    from ppdet.inference.images import samples_of
+    from ppdet.inference.images import ImageList, list_images
     from ppdet.inference.video import Video
     from ppdet.utils.files import expanded
 
@@ -97,10 +98,11 @@ def run(args: argparse.Namespace) -> int:
         draw=draw,
         views=views_from(args),
     )
-    source = Video(args.video_file) if args.video_file else images[0] if len(images) == 1 else images
-    if not isinstance(source, Video):
-        # A missing folder is reported before the weights are loaded.
-        samples_of(source, leave_out=expanded(args.output_dir))
+    if args.video_file:
+        source: Union[Video, ImageList] = Video(args.video_file)
+    else:  # a missing folder is reported before the weights are loaded
+        named = images[0] if len(images) == 1 else images
+        source = list_images(named, leave_out=expanded(args.output_dir))
     result = predict(load_trained(args), source, args.output_dir, options)
     if not distributed.is_main():
         return 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import Any, Optional, Union
 
 from ppdet.config.overrides import Overrides
-from ppdet.data.datasets.base import Dataset
+from ppdet.data.datasets.base import AnnotatedDataset, Dataset
 from ppdet.data.datasets.samples import as_dataset
 from ppdet.data.loader import Loader
 from ppdet.data.readers import Reader
@@ -36,6 +37,8 @@ from ppdet.report.evaluation import evaluation_page, summary
 from ppdet.report.page import finite
 from ppdet.structures import Categories, Detections, GroundTruth, Sample
 from ppdet.utils.files import write_json, write_text
+
+logger = logging.getLogger(__name__)
 
 #: What `evaluate` takes as data.
 EvalData = Union[Dataset, Sequence[Sample], Experiment, str, "os.PathLike[str]", None]
@@ -195,6 +198,8 @@ def evaluate(
             allow_partial=allow_partial,
         )
     evaluation = _evaluation_of(detector, dataset, views)
+    if distributed.is_main():
+        compare_sizes({"evaluation": evaluation.dataset})
     metrics = evaluation.score_and_time()
     names = evaluation.dataset.categories.names
     if evaluation.speed is None:
@@ -210,6 +215,27 @@ def evaluate(
         truth=evaluation.metric.truth,
         image_paths={sample.image_id: sample.path for sample in samples},
     )
+
+
+def compare_sizes(datasets: Mapping[str, Optional[Dataset]]) -> None:
+    """Warn of annotations that give another size than their image has; boxes may then be wrong too.
+
+    Args:
+        datasets: By what messages call their images.
+    """
+    for name, dataset in datasets.items():
+        if not isinstance(dataset, AnnotatedDataset):
+            continue
+        problems, compared = dataset.wrong_sizes()
+        if problems:
+            logger.warning(
+                "%d of %d %s images compared have another size than their annotation says: %s. The image's "
+                "size is used; check the boxes (ppdet data check names every such image)",
+                len(problems),
+                compared,
+                name,
+                problems[0].text,
+            )
 
 
 def weights_of(experiment: Experiment, weights: Optional[str]) -> str:

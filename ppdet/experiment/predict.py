@@ -15,7 +15,7 @@ from ppdet.data.transforms.base import pixels
 from ppdet.engine import distributed
 from ppdet.experiment.trained import TrainedDetector
 from ppdet.inference.drawing import WRITTEN, draw_detections, save_picture, side_by_side
-from ppdet.inference.images import Image, samples_of
+from ppdet.inference.images import Image, ImageList, list_images
 from ppdet.inference.results import (
     CocoWriter,
     CsvWriter,
@@ -95,7 +95,7 @@ class PredictResult:
 
 def predict(
     detector: TrainedDetector,
-    source: Union[Image, Iterable[Image], Video],
+    source: Union[Image, Iterable[Image], ImageList, Video],
     output_dir: Union[str, os.PathLike[str]] = "output",
     options: PredictOptions = PredictOptions(),
 ) -> PredictResult:
@@ -106,7 +106,7 @@ def predict(
 
     Args:
         detector: From `load_detector`.
-        source: As for `TrainedDetector.__call__`, or a video file.
+        source: As for `TrainedDetector.__call__`, or a video file. An `ImageList` is not looked up again.
         output_dir: Where pictures and files go; made if absent.
         options: What is written.
 
@@ -123,10 +123,12 @@ def predict(
     if options.annotations is not None:
         truth = TruthFile(expanded(options.annotations), detector.class_names)
     job = _Job(detector, writable_folder(expanded(output_dir)), options, truth)
+    writers = list(job.writers())  # refused before the first image is read
     results = job.video(source) if isinstance(source, Video) else _gathered(job.images(source))
     count = objects = 0
     with contextlib.ExitStack() as stack:
-        writers = [stack.enter_context(writer) for writer in job.writers()]
+        for writer in writers:
+            stack.enter_context(writer)
         for result in results:
             count += 1
             objects += int((result.detections.scores >= options.threshold).sum())
@@ -164,15 +166,15 @@ class _Job:
             else:
                 yield (CsvWriter if name == "csv" else YoloWriter)(path, names)
 
-    def images(self, source: Union[Image, Iterable[Image]]) -> Iterator[Result]:
+    def images(self, source: Union[Image, Iterable[Image], ImageList]) -> Iterator[Result]:
         """Results of this process's share of the images, in their order; each is drawn as it comes.
 
         Raises:
             UserError: If there are no images, or an output would replace one of them.
         """
-        samples = samples_of(source, leave_out=self.folder)
-        root = expanded(source) if isinstance(source, (str, os.PathLike)) else None
-        places = drawn_names([sample.path for sample in samples], root)
+        images = source if isinstance(source, ImageList) else list_images(source, leave_out=self.folder)
+        samples = images.samples
+        places = drawn_names([sample.path for sample in samples], images.root)
         self._require_new_files([sample.path for sample in samples], places.values())
         self.runner = self._detector.runner(len(samples), views=self._options.views, skip_corrupt=True)
         return self._drawn_images(samples[distributed.rank() :: distributed.world_size()], places)

@@ -12,7 +12,7 @@ from typing import Optional, Union
 
 from ppdet import __version__
 from ppdet.config import ConfigError
-from ppdet.data.datasets.base import AnnotatedDataset, Dataset
+from ppdet.data.datasets.base import Dataset
 from ppdet.data.datasets.samples import as_dataset
 from ppdet.engine import distributed
 from ppdet.engine.checkpoint import BEST, FINAL
@@ -20,7 +20,7 @@ from ppdet.engine.hooks import Hook
 from ppdet.engine.trainer import Trainer
 from ppdet.experiment.build import Training, build_dataset, build_training, set_device
 from ppdet.experiment.config import Experiment, as_experiment, load_config_text
-from ppdet.experiment.evaluate import Evaluation, training_evaluation
+from ppdet.experiment.evaluate import Evaluation, compare_sizes, training_evaluation
 from ppdet.experiment.run import build_trainer
 from ppdet.structures import Categories, Sample
 from ppdet.utils.errors import TrainingError
@@ -99,6 +99,10 @@ def train(
         evaluate=evaluate,
         device=device,
     )
+    if distributed.is_main():
+        # A plan with a warning is told to those too who silenced the rest.
+        level = logging.WARNING if plan.warnings else logging.INFO
+        logger.log(level, "this training:\n%s", plan.summary())
     return plan.run()
 
 
@@ -151,6 +155,11 @@ class TrainingPlan:
             stopped=report.stopped,
         )
 
+    @property
+    def warnings(self) -> list[str]:
+        """What in the schedule cannot be meant, with the values that would fit."""
+        return self.parts.schedule.misfits(self.trainer.last_step)
+
     def summary(self, *, evaluates: bool = True) -> str:
         """What the training will do, as a table for people.
 
@@ -185,7 +194,7 @@ class TrainingPlan:
             ("output", self.folder.as_posix()),
             *(("replaced", text) for text in experiment.replacements),
             *(("differs", line) for line in self.changes),
-            *(("warning", text) for text in parts.schedule.misfits(steps)),
+            *(("warning", text) for text in self.warnings),
         ]
         return text_table(rows, align="<")
 
@@ -250,7 +259,7 @@ def plan_training(
         _load_pretrained(parts, start, classes_from=classes_from, allow_partial=allow_partial)
     validation, evaluation = _validation(experiment, parts, datasets) if evaluate else (None, None)
     if distributed.is_main():
-        _compare_sizes({"training": parts.dataset, "validation": validation})
+        compare_sizes({"training": parts.dataset, "validation": validation})
     metadata = _metadata(experiment, parts)
     trainer = build_trainer(
         experiment, parts, folder, evaluation=evaluation, metadata=metadata, hooks=hooks, profile=profile
@@ -288,23 +297,6 @@ def _validation(
     if dataset is None:
         dataset = build_dataset(experiment, "EvalDataset", categories)
     return dataset, training_evaluation(experiment, parts.model, dataset)
-
-
-def _compare_sizes(datasets: Mapping[str, Optional[Dataset]]) -> None:
-    """Warn of annotations that give another size than their image has; boxes may then be wrong too."""
-    for name, dataset in datasets.items():
-        if not isinstance(dataset, AnnotatedDataset):
-            continue
-        problems, compared = dataset.wrong_sizes()
-        if problems:
-            logger.warning(
-                "%d of %d %s images compared have another size than their annotation says: %s. The image's "
-                "size is used; check the boxes (ppdet data check names every such image)",
-                len(problems),
-                compared,
-                name,
-                problems[0].text,
-            )
 
 
 def _load_pretrained(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import os
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional, Union
 
@@ -20,6 +21,25 @@ if TYPE_CHECKING:
 
 #: A file, a folder (searched recursively), a pattern with ``*``; ``[H, W, 3]`` uint8 RGB; a PIL image.
 Image = Union[str, "os.PathLike[str]", np.ndarray, "PilImage"]
+
+
+@dataclass(frozen=True)
+class ImageList:
+    """Images that were looked up once, for `ppdet.predict`.
+
+    Attributes:
+        samples: As of `samples_of`.
+        root: The folder, if they are those of one.
+    """
+
+    samples: Sequence[Sample]
+    root: Optional[Path]
+
+
+def list_images(images: Union[Image, Iterable[Image]], *, leave_out: Optional[Path] = None) -> ImageList:
+    """Look up images; arguments and errors as of `samples_of`."""
+    root = expanded(images) if isinstance(images, (str, os.PathLike)) else None
+    return ImageList(samples_of(images, leave_out=leave_out), root)
 
 
 def samples_of(images: Union[Image, Iterable[Image]], *, leave_out: Optional[Path] = None) -> list[Sample]:

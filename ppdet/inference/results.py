@@ -15,7 +15,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple, Optional, Union
+from typing import Any, NamedTuple, Optional, TextIO, Union
 
 from ppdet.structures import Detections
 from ppdet.structures.sample import rle_as_text
@@ -50,7 +50,7 @@ class Result(NamedTuple):
 
 
 class ResultWriter(ABC):
-    """Writes results one after the other.
+    """Writes results one after the other, inside of its ``with`` block; nothing is written before that.
 
     Args:
         path: File, or folder of files, to write.
@@ -91,7 +91,15 @@ class _FileWriter(ResultWriter):
     def __init__(self, path: Path, names: Sequence[str]) -> None:
         super().__init__(path, names)
         self._unfinished = path.with_name(f".{path.name}.tmp")
+        self._file: TextIO
+
+    def __enter__(self) -> ResultWriter:
         self._file = self._unfinished.open("w", encoding="utf-8", newline="")
+        self._begin()
+        return self
+
+    def _begin(self) -> None:
+        """Write what comes before the first result; the default is nothing."""
 
     def close(self, *, complete: bool = True) -> None:
         """Close the file and put it in its place."""
@@ -173,11 +181,13 @@ class CocoWriter(_FileWriter):
         first_id: int = 1,
     ) -> None:
         super().__init__(path, names)
-        self._file.write('{"annotations": [')
         self._images: list[dict[str, Any]] = []
         self._ids = list(range(1, len(names) + 1)) if category_ids is None else list(category_ids)
         self._count = 0
         self._next_id = first_id
+
+    def _begin(self) -> None:
+        self._file.write('{"annotations": [')
 
     def write(self, result: Result) -> None:
         """Add an image."""
@@ -217,8 +227,7 @@ class CocoWriter(_FileWriter):
 class CsvWriter(_FileWriter):
     """A row per object: image, frame (of videos), label, name, score, x1, y1, x2, y2."""
 
-    def __init__(self, path: Path, names: Sequence[str]) -> None:
-        super().__init__(path, names)
+    def _begin(self) -> None:
         self._rows = csv.writer(self._file)
         self._rows.writerow(["image", "frame", "label", "name", "score", "x1", "y1", "x2", "y2"])
 
@@ -246,8 +255,11 @@ class YoloWriter(ResultWriter):
         super().__init__(path, names)
         _require_no_annotations(path)
         self._unfinished = path.with_name(f".{path.name}.tmp")
+
+    def __enter__(self) -> ResultWriter:
         shutil.rmtree(self._unfinished, ignore_errors=True)
         self._unfinished.mkdir(parents=True)
+        return self
 
     def write(self, result: Result) -> None:
         """Write the file of an image."""

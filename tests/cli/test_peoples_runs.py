@@ -1,0 +1,131 @@
+"""Protects whole runs as people start them: refusals come early, and warnings reach every door."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import ppdet
+from ppdet.data.image_files import find_images, forget_listings
+from ppdet.inference import images
+from tests.cli.small import assert_told, command, make_project, save_weights
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = make_project(tmp_path_factory.mktemp("runs"))
+    config = ppdet.load_config(folder / "small.yml")
+    save_weights(folder, "weights.pdparams", config={"yaml": config.to_yaml()})
+    return folder
+
+
+@pytest.fixture
+def project(made: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A dataset, a config and weights that carry it; the current folder."""
+    monkeypatch.chdir(made)
+    monkeypatch.setattr(os, "environ", dict(os.environ))
+    forget_listings()
+    return made
+
+
+INFER = ("infer", "--weights", "weights.pdparams", "--runtime", "native", "--device", "cpu", "--no_draw")
+
+
+def test_a_folder_of_annotations_is_refused_before_anything_is_written(project: Path, tmp_path: Path) -> None:
+    """Results of an earlier run stay, and no unfinished file is left beside them."""
+    words = (*INFER, "--infer_dir", "data/val2017", "--output_dir", str(tmp_path / "out"))
+    assert command(*words, "--formats", "json", cwd=project).returncode == 0
+    before = (tmp_path / "out" / "detections.json").read_bytes()
+    (tmp_path / "out" / "labels").mkdir()
+    (tmp_path / "out" / "labels" / "a.txt").write_text("0 0.5 0.5 0.1 0.1\n")
+    formats = ("--formats", "json", "coco", "csv", "yolo")
+    done = command(*words, *formats, cwd=project)
+    assert_told(done, "a.txt: has 5 columns", "--output_dir")
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["detections.json", "labels"]
+    assert (tmp_path / "out" / "detections.json").read_bytes() == before
+    (tmp_path / "out" / "labels" / "a.txt").unlink()
+    assert command(*words, *formats, cwd=project).returncode == 0
+
+
+def test_a_folder_is_listed_once(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    listed: list[Path] = []
+
+    def counted(folder: Path, **options: object) -> list[str]:
+        listed.append(folder)
+        return find_images(folder, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(images, "find_images", counted)
+    (tmp_path / "in").mkdir()
+    for path in Path("data/val2017").iterdir():
+        (tmp_path / "in" / path.name).write_bytes(path.read_bytes())
+    (tmp_path / "in" / "notes.txt").write_text("left out")
+    words = ("--infer_dir", str(tmp_path / "in"), "--output_dir", str(tmp_path / "in" / "out"))
+    done = command(*INFER, *words, cwd=project)
+    assert done.returncode == 0, done.stderr
+    assert listed == [tmp_path / "in"]
+    rows = json.loads((tmp_path / "in" / "out" / "detections.json").read_text("utf-8"))
+    assert [Path(row["image"]).name for row in rows] == sorted(
+        path.name for path in Path("data/val2017").iterdir()
+    )
+    listed.clear()
+    ppdet.predict(ppdet.load_detector("weights.pdparams"), tmp_path / "in", tmp_path / "other")
+    assert listed == [tmp_path / "in"]
+
+
+def with_wrong_width(source: Path, target: Path) -> int:
+    """A copy of an annotation file whose first image is said to be wider; how many images it has."""
+    content = json.loads(source.read_text("utf-8"))
+    content["images"][0]["width"] += 7
+    target.write_text(json.dumps(content), "utf-8")
+    return len(content["images"])
+
+
+@pytest.mark.parametrize(
+    "run",
+    [
+        lambda option: command("eval", "--weights", "weights.pdparams", "-o", option, cwd=Path()).stderr,
+        lambda option: ppdet.evaluate(ppdet.load_detector("weights.pdparams", overrides=[option])),
+    ],
+    ids=["command", "python"],
+)
+def test_an_evaluation_warns_of_sizes_that_are_not_those_of_the_images(
+    project: Path, tmp_path: Path, run: Callable[[str], object], caplog: pytest.LogCaptureFixture
+) -> None:
+    source = Path("data/annotations/instances_val2017.json")
+    run(f"EvalDataset.anno_path={source.resolve()}")
+    assert "another size" not in caplog.text
+    count = with_wrong_width(source, tmp_path / "wrong.json")
+    run(f"EvalDataset.anno_path={tmp_path / 'wrong.json'}")
+    (record,) = [record for record in caplog.records if "another size" in record.getMessage()]
+    assert record.levelname == "WARNING"
+    assert record.getMessage().startswith(f"1 of {count} evaluation images compared have another size")
+
+
+def test_a_training_from_python_says_what_it_will_do(
+    project: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """In the words of the command line; with a warning where the schedule cannot be meant."""
+    caplog.set_level(logging.INFO)
+    good = {"save_dir": str(tmp_path), "epoch": 2, "max_iters": 4}
+    ppdet.train(ppdet.load_config("small.yml", good), evaluate=False, device="cpu")
+    (plan,) = [record for record in caplog.records if record.getMessage().startswith("this training:\n")]
+    assert plan.levelname == "INFO"
+    for row in ("model          FasterRCNN", "starts from    random weights", "4 steps in all"):
+        assert row in plan.getMessage()
+    caplog.clear()
+    weights = ppdet.load_config("small.yml", {**good, "epoch": 1, "max_iters": 2})
+    ppdet.train(weights, weights="weights.pdparams", evaluate=False, device="cpu")
+    (plan,) = [record for record in caplog.records if record.getMessage().startswith("this training:\n")]
+    assert plan.levelname == "WARNING"
+    for row in (
+        "starts from    weights.pdparams",
+        "warning        the warm-up lasts 2 steps, the training 2",
+        "PiecewiseDecay.milestones: [] fits",
+    ):
+        assert row in plan.getMessage()
+    assert "73 loaded" in caplog.text  # what transfers
