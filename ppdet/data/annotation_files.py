@@ -21,6 +21,8 @@ _MARKS = (
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
 _DECLARED = re.compile(rb"\s*<\?xml[^>]*?encoding\s*=\s*[\"']([A-Za-z0-9._-]+)[\"']")
+#: Characters that an XML file may not have.
+_NOT_IN_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
 
 
 def require_folder(path: Path, what: str) -> None:
@@ -134,3 +136,10 @@ def read_xml(path: Path) -> ElementTree.Element:
         ) from None
     except (LookupError, ValueError) as error:
         raise DataError(f"{path}: not text in the encoding that it declares: {error}") from None
+
+
+def xml_text(root: ElementTree.Element) -> str:
+    """The text of an XML file in UTF-8, indented; characters that XML cannot hold become question marks."""
+    ElementTree.indent(root)
+    text = ElementTree.tostring(root, encoding="unicode")
+    return '<?xml version="1.0" encoding="utf-8"?>\n' + _NOT_IN_XML.sub("?", text) + "\n"

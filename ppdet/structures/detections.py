@@ -267,9 +267,7 @@ def _cut(bitmap: np.ndarray, box: np.ndarray) -> np.ndarray:
 
 
 def _labelme_shape(one: Detection) -> dict[str, Any]:
-    """A shape; a mask is a PNG in base64 of the part of the image between its two points, both included."""
-    from PIL import Image
-
+    """A shape; a mask is a PNG in base64."""
     shape: dict[str, Any] = {
         "label": one.name,
         "score": one.score,
@@ -281,9 +279,19 @@ def _labelme_shape(one: Detection) -> dict[str, Any]:
     if bitmap is None or not bitmap.any():  # a mask that no pixel passed the threshold of
         x1, y1, x2, y2 = one.box.tolist()
         return {**shape, "shape_type": "rectangle", "points": [[x1, y1], [x2, y2]]}
+    return {**shape, **labelme_mask(bitmap)}
+
+
+def labelme_mask(bitmap: np.ndarray) -> dict[str, Any]:
+    """What labelme's shape says of a mask ``[H, W]``, a PNG of the part between two points, both included.
+
+    The bitmap has at least one pixel that is set.
+    """
+    from PIL import Image
+
     rows, columns = (np.flatnonzero(bitmap.any(axis=axis)) for axis in (1, 0))
     top, bottom, left, right = (int(v) for v in (rows[0], rows[-1], columns[0], columns[-1]))
     buffer = io.BytesIO()
     Image.fromarray(bitmap[top : bottom + 1, left : right + 1].astype(np.uint8)).save(buffer, "PNG")
     encoded = base64.b64encode(buffer.getvalue()).decode("ascii")
-    return {**shape, "shape_type": "mask", "points": [[left, top], [right, bottom]], "mask": encoded}
+    return {"shape_type": "mask", "points": [[left, top], [right, bottom]], "mask": encoded}

@@ -6,7 +6,7 @@ from __future__ import annotations
 ACTIONS = {
     "browse": "show what a training sees: images before and after the transforms",
     "check": "find everything that is wrong with a dataset",
-    "convert": "VOC, YOLO or labelme annotations to COCO's format",
+    "convert": "convert a dataset from one format to another",
     "merge": "unite COCO annotation files of images in one folder",
     "slice": "cut large images into tiles with their objects, and join the detections of tiles",
     "stats": "count objects by class and size",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any, Optional, Union
 
 from ppdet.cli.common import CommandError, add_config_arguments
 from ppdet.config.spec import Spec
@@ -40,11 +40,17 @@ def add_source_arguments(parser: argparse.ArgumentParser) -> None:
     add_config_arguments(parser, required=False, help="in place of SRC: the datasets of a config, FILE|NAME")
     parser.add_argument("--dataset_dir", type=expanded, metavar="DIR", help="folder that paths are inside of")
     parser.add_argument("--anno_path", metavar="FILE", help="in place of SRC: annotation file in dataset_dir")
-    parser.add_argument("--image_dir", metavar="DIR", help="folder of the images, if it is not found")
     parser.add_argument(
-        "--label_list",
+        *("--image_dir", "--image_input_dir"),
+        type=expanded,
+        metavar="DIR",
+        help="folder of the images, if it is not found",
+    )
+    parser.add_argument(
+        *("--label_list", "--voc_label_list"),
+        type=expanded,
         metavar="FILE",
-        help="class names in order, one a line, for YOLO files without a table",
+        help="class names in order, one a line or data.yaml, for YOLO files without a table",
     )
 
 
@@ -85,9 +91,10 @@ def source_root(args: argparse.Namespace) -> Path:
     return source.parent if source.is_file() else source
 
 
-def _inside(args: argparse.Namespace, path: str) -> Path:
+def _inside(args: argparse.Namespace, path: Union[str, Path]) -> Path:
     """A path in ``--dataset_dir``, if that is given."""
-    return expanded(path) if args.dataset_dir is None else args.dataset_dir / expanded(path)
+    root: Optional[Path] = args.dataset_dir
+    return expanded(path) if root is None else root / expanded(path)
 
 
 def _of_config(config: str, overrides: list[str]) -> dict[str, LabelledDataset]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from ppdet.data.annotation_files import open_bytes
 from ppdet.data.formats.coco import parse_coco
@@ -17,11 +19,12 @@ from ppdet.data.formats.dataset import (
     part_name,
     places_near,
 )
+from ppdet.data.formats.fit import Part
 from ppdet.data.image_files import resolve_file
 from ppdet.data.json_stream import stream_json
 from ppdet.data.problems import DatasetProblemsError
 from ppdet.utils.errors import DataError
-from ppdet.utils.files import write_json
+from ppdet.utils.files import replacing
 
 #: Bytes at the start and the end of a file that tell whether it is one.
 _SNIFFED = 1 << 16
@@ -47,11 +50,27 @@ def read(source: Path, options: ReadOptions) -> dict[str, LabelledDataset]:
     return by_part([(name, _read_file(path, name, options)) for name, path in named])
 
 
-def write(dataset: LabelledDataset, target: Path, part: str) -> None:
-    """Write an annotation file: `target` itself if it is named ``.json``, else ``instances_<part>.json``."""
-    one = target.suffix.lower() == ".json"
-    path = target if one else target / "annotations" / f"instances_{part or 'all'}.json"
-    write_json(path, dataset.content)
+def write(parts: Mapping[str, Part], folder: Path) -> None:
+    """Write ``annotations/instances_<part>.json``, with everything that the dataset says."""
+    for name, part in parts.items():
+        content = part.dataset.content
+        images = ({**row, "file_name": part.file_names[row["id"]]} for row in content["images"])
+        write_file(folder / "annotations" / f"instances_{name or 'all'}.json", {**content, "images": images})
+
+
+def write_file(path: Path, content: Mapping[str, Any]) -> None:
+    """Write an annotation file row by row, so that its text is never whole in memory."""
+    with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+        for number, (key, value) in enumerate(content.items()):
+            file.write(f"{', ' if number else '{'}{json.dumps(key)}: ")
+            if isinstance(value, (list, Iterator)):
+                file.write("[")
+                for index, row in enumerate(value):
+                    file.write((", " if index else "") + json.dumps(row, ensure_ascii=False))
+                file.write("]")
+            else:
+                file.write(json.dumps(value, ensure_ascii=False))
+        file.write("}")
 
 
 def is_annotation_file(path: Path) -> bool:

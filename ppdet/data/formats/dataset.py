@@ -56,8 +56,8 @@ class ReadOptions:
 
 #: Reads a source: a dataset for each part (train, val, test), or one under "".
 Reader = Callable[[Path, ReadOptions], dict[str, LabelledDataset]]
-#: Writes the annotations of the parts of a dataset, which hold nothing that the format cannot, into a folder.
-Writer = Callable[[Mapping[str, LabelledDataset], Path], None]
+#: Writes the annotations of the parts of a dataset (`ppdet.data.formats.fit.Part`) into a folder.
+Writer = Callable[[Mapping[str, Any], Path], None]
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,9 @@ class Format:
         recognise: Whether a path is a dataset of this format; reads little of it.
         read: Its reader.
         write: Its writer; None for one that is only read.
-        images: Where its writer expects the images of a part in the folder, e.g. ``images/{part}``.
+        images: Folder of the images of a part in a written dataset, e.g. ``images/{part}``.
+        only_part: What its writer calls the part of a dataset without parts.
+        file_per_image: Whether each image has an annotation file of its name.
     """
 
     title: str
@@ -78,14 +80,16 @@ class Format:
     recognise: Callable[[Path], bool]
     read: Reader
     write: Optional[Writer] = None
-    images: str = "images"
+    images: str = "images/{part}"
+    only_part: str = ""
+    file_per_image: bool = False
 
 
 #: What a format may hold beside classes and boxes, and what is counted where it cannot.
 FEATURES = {
-    "outline": "outlines (the box is kept)",
+    "outline": "outlines (their box is kept)",
     "parts": "outlines of several parts (joined by lines to one)",
-    "runs": "masks of pixels (drawn as outlines)",
+    "runs": "masks of pixels (their outline is kept where there are outlines)",
     "own_box": "boxes that are not the bounds of their outline (the outline is kept)",
     "iscrowd": "crowd regions (left out)",
     "difficult": "difficult flags",

@@ -14,6 +14,7 @@ from typing import NamedTuple, Optional
 from tqdm import tqdm
 
 from ppdet.data.annotation_files import read_lines, require_folder
+from ppdet.data.formats.fit import is_rectangle
 from ppdet.data.formats.labelled import Labelled, LabelledImage
 from ppdet.data.formats.labelme import objects_of, read_labelme_file
 from ppdet.data.formats.voc import ordered, parse_voc, split_pair
@@ -24,6 +25,8 @@ from ppdet.utils.errors import DataError
 
 #: Files of the annotations of one image.
 _SUFFIXES = {"voc": ".xml", "yolo": ".txt", "labelme": ".json"}
+#: What counts say of images beside those of a list.
+UNLISTED = "images that the list does not name left out"
 _TITLES = {"voc": "VOC", "yolo": "YOLO", "labelme": "labelme"}
 
 
@@ -107,11 +110,10 @@ def read_images(
         written = size
         if annotation is not None and kind == "yolo":
             objects = read_labels(annotation, size, names)
-            counts["objects of four corners (oriented boxes): upright boxes around them, corners kept"] += (
-                sum(
-                    isinstance(item.mask, tuple) and len(item.mask) == 1 and len(item.mask[0]) == 4
-                    for item in objects
-                )
+            counts["oriented boxes (four corners): upright boxes around them, corners kept"] += sum(
+                len(item.mask) == 1 and len(item.mask[0]) == 4 and not is_rectangle(item.mask, item.box)
+                for item in objects
+                if isinstance(item.mask, tuple)
             )
         elif annotation is not None and kind == "voc":
             parsed = parse_voc(annotation)
@@ -129,6 +131,12 @@ def read_images(
         if 0 not in written and written != size:
             counts["annotation files that give another size than their image has, which counts"] += 1
         yield LabelledImage(image, size, objects)
+
+
+def write_plain(path: Path, text: str) -> None:
+    """Write a file of a new folder that is not at its place yet, so that it need not replace anything."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, "utf-8")
 
 
 def _pairs_by_name(kind: str, annotation_dir: Path, image_dir: Path, counts: Counter[str]) -> list[Pair]:
@@ -221,7 +229,7 @@ def _listed(pairs: list[Pair], only: Path, counts: Counter[str]) -> list[Pair]:
             both = f"{matches[0].image} or {matches[1].image}"
             raise DataError(f"{only}:{index}: {text!r} is {both}; write its folder too")
         chosen[matches[0].image] = matches[0]
-    counts["images that the list does not name left out"] += len(pairs) - len(chosen)
+    counts[UNLISTED] += len(pairs) - len(chosen)
     counts["listed images without annotation file, taken as images without objects"] += sum(
         pair.annotation is None for pair in chosen.values()
     )

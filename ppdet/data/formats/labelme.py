@@ -15,7 +15,7 @@ import numpy as np
 from ppdet.data.annotation_files import read_json
 from ppdet.data.formats.attributes import with_attributes
 from ppdet.data.formats.labelled import Labelled
-from ppdet.data.formats.values import FARTHEST, side
+from ppdet.data.formats.values import FARTHEST, number, side
 from ppdet.data.geometry import encode_runs
 from ppdet.structures import Rle
 from ppdet.utils.errors import DataError
@@ -100,7 +100,8 @@ def _said(shape: dict[str, Any]) -> dict[str, Any]:
     flags = shape.get("flags")
     attributes = {str(name): value for name, value in flags.items()} if isinstance(flags, dict) else {}
     attributes |= {name: True for name in ("difficult",) if shape.get(name) is True}
-    return with_attributes({}, attributes)
+    score = number(shape.get("score"))
+    return with_attributes({} if score is None else {"score": score}, attributes)
 
 
 def _united(

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from ppdet.data.annotation_files import open_bytes
+from ppdet.data.formats.attributes import attributes_of
 from ppdet.data.formats.dataset import (
     LabelledDataset,
     ReadOptions,
@@ -14,10 +18,16 @@ from ppdet.data.formats.dataset import (
     image_folder,
     places_near,
 )
-from ppdet.data.formats.folders import read_folder
+from ppdet.data.formats.fit import Part
+from ppdet.data.formats.folders import read_folder, write_plain
+from ppdet.data.formats.labelled import Labelled
 from ppdet.data.formats.labelme import read_labelme_file
+from ppdet.data.geometry import decode_runs
+from ppdet.structures.detections import labelme_mask
 from ppdet.utils.errors import DataError
 
+#: Version of labelme whose files these are.
+_VERSION = "5.4.1"
 #: Bytes at the start and at the end of a file that tell what it is; the picture in it may be between.
 _SNIFFED = 1 << 16
 
@@ -37,6 +47,39 @@ def read(source: Path, options: ReadOptions) -> dict[str, LabelledDataset]:
     if not folders:
         raise DataError(f"{source}: no JSON files of labelme")
     return by_part([(folder.name, _read_folder(folder, options)) for folder in folders])
+
+
+def write(parts: Mapping[str, Part], folder: Path) -> None:
+    """Write a JSON file beside the place of each image."""
+    for name, part in parts.items():
+        for image in part.images:
+            path = folder / name / image.file_name
+            content: dict[str, Any] = {
+                "version": _VERSION,
+                "flags": {},
+                "shapes": [shape for k, item in enumerate(image.objects) for shape in _shapes(item, k)],
+                "imagePath": path.name,
+                "imageData": None,
+                "imageHeight": image.size[0],
+                "imageWidth": image.size[1],
+            }
+            write_plain(path.with_suffix(".json"), json.dumps(content, ensure_ascii=False, indent=1))
+
+
+def _shapes(item: Labelled, number: int) -> list[dict[str, Any]]:
+    """The shapes of an object; those of several parts share its number as group_id."""
+    attributes = attributes_of(item.extra, ("score",))
+    flags = {name: value for name, value in attributes.items() if isinstance(value, bool)}
+    score = {"score": item.extra["score"]} if "score" in item.extra else {}
+    common = {"label": item.name, **score, "group_id": None, "description": "", "flags": flags}
+    x1, y1, x2, y2 = item.box
+    rectangle = {**common, "shape_type": "rectangle", "points": [[x1, y1], [x2, y2]]}
+    if isinstance(item.mask, dict):
+        bitmap = decode_runs(item.mask)
+        return [{**common, **labelme_mask(bitmap)}] if bitmap.any() else [rectangle]
+    group = number if len(item.mask) > 1 else None
+    outlines = ({"shape_type": "polygon", "points": part.tolist()} for part in item.mask)
+    return [{**common, "group_id": group, **outline} for outline in outlines] or [rectangle]
 
 
 def _read_folder(folder: Path, options: ReadOptions) -> LabelledDataset:

@@ -2,33 +2,50 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Optional
 
 from ppdet.data.formats import coco_dataset, labelme_dataset, voc_dataset, yolo_dataset
 from ppdet.data.formats.dataset import FEATURES, Format, LabelledDataset, ReadOptions, united
+from ppdet.data.formats.writing import Written, write_parts
 from ppdet.data.problems import DatasetProblem, DatasetProblemsError
 from ppdet.utils.errors import DataError
 
 _ALL = frozenset(FEATURES)
+#: What attributes can say, where a format has them.
+_SAID = frozenset({"iscrowd", "difficult", "truncated", "occluded", "score", "yes_no", "attributes"})
 
 #: Formats by the name that commands use. The first that recognises a dataset reads it.
 FORMATS = {
-    "coco": Format("COCO", _ALL, coco_dataset.recognise, coco_dataset.read),
+    "coco": Format("COCO", _ALL, coco_dataset.recognise, coco_dataset.read, coco_dataset.write),
     "yolo": Format(
-        "YOLO", frozenset({"outline", "empty", "unused"}), yolo_dataset.recognise, yolo_dataset.read
+        "YOLO",
+        frozenset({"outline", "empty", "unused"}),
+        yolo_dataset.recognise,
+        yolo_dataset.read,
+        yolo_dataset.write,
+        only_part="train",
+        file_per_image=True,
     ),
     "voc": Format(
         "PASCAL VOC",
-        _ALL - {"outline", "parts", "runs", "own_box", "unused"},
+        _SAID | {"empty", "unused"},
         voc_dataset.recognise,
         voc_dataset.read,
+        voc_dataset.write,
+        images="JPEGImages",
+        only_part="trainval",
+        file_per_image=True,
     ),
     "labelme": Format(
         "labelme",
-        _ALL - {"own_box", "unused", "score", "attributes"},
+        _SAID - {"attributes"} | {"outline", "parts", "runs", "empty"},
         labelme_dataset.recognise,
         labelme_dataset.read,
+        labelme_dataset.write,
+        images="{part}",
+        file_per_image=True,
     ),
 }
 
@@ -77,9 +94,7 @@ def read_parts(
     """
     if kind == "auto":
         kind = recognise(source)
-    elif kind not in FORMATS:
-        raise DataError(f"no format is named {kind!r}; there are {', '.join(FORMATS)}")
-    parts = FORMATS[kind].read(source, options or ReadOptions())
+    parts = _format(kind).read(source, options or ReadOptions())
     if not any(part.content["annotations"] for part in parts.values()):
         images = sum(len(part.content["images"]) for part in parts.values())
         text = f"{source}: no object for any of {images} images, read as {FORMATS[kind].title}"
@@ -91,3 +106,16 @@ def read_any(source: Path, kind: str = "auto", options: Optional[ReadOptions] = 
     """Read a dataset of any format, its parts united; arguments and errors as of `read_parts`."""
     parts = read_parts(source, kind, options)
     return united(parts, source if source.is_dir() else source.parent)
+
+
+def write_any(
+    parts: Mapping[str, LabelledDataset], target: Path, kind: str, *, images: str = "link"
+) -> Written:
+    """Write the parts of a dataset in a format, by its key of `FORMATS`; the rest as of `write_parts`."""
+    return write_parts(parts, target, _format(kind), images=images)
+
+
+def _format(kind: str) -> Format:
+    if kind not in FORMATS:
+        raise DataError(f"no format is named {kind!r}; there are {', '.join(FORMATS)}")
+    return FORMATS[kind]

@@ -6,9 +6,10 @@ the image is called ``images``, or beside the image.
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Optional
 
@@ -22,7 +23,9 @@ from ppdet.data.formats.dataset import (
     by_part,
     from_images,
 )
-from ppdet.data.formats.folders import Pair, read_images
+from ppdet.data.formats.fit import Part
+from ppdet.data.formats.folders import Pair, read_images, write_plain
+from ppdet.data.formats.labelled import Labelled
 from ppdet.data.formats.yolo import is_label_file
 from ppdet.data.image_files import find_images, is_hidden, nearest_file, resolve_file
 from ppdet.utils.errors import DataError
@@ -83,6 +86,36 @@ def read(source: Path, options: ReadOptions) -> dict[str, LabelledDataset]:
     )
 
 
+def write(parts: Mapping[str, Part], folder: Path) -> None:
+    """Write ``data.yaml`` and ``labels/<part>``.
+
+    Objects of an image have boxes, or all of them outlines: readers take a line by the others of its file.
+    """
+    content: dict[str, Any] = {part: f"images/{part}" for part in parts}
+    names = next(iter(parts.values())).names
+    content |= {"nc": len(names), "names": dict(enumerate(names))}
+    label_of = {name: label for label, name in enumerate(names)}
+    for name, part in parts.items():
+        for image in part.images:
+            path = folder / "labels" / name / image.file_name
+            outlines = any(item.mask for item in image.objects)
+            lines = (_line(item, label_of[item.name], image.size, outlines) for item in image.objects)
+            write_plain(path.with_suffix(".txt"), "".join(lines))
+    write_plain(folder / "data.yaml", yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
+
+
+def _line(item: Labelled, label: int, size: tuple[int, int], outline: bool) -> str:
+    height, width = size
+    x1, y1, x2, y2 = item.box
+    if outline:
+        parts = item.mask if isinstance(item.mask, tuple) else ()
+        points = parts[0].reshape(-1).tolist() if parts else [x1, y1, x2, y1, x2, y2, x1, y2]
+        shares = [value / side for value, side in zip(points, itertools.cycle((width, height)))]
+    else:
+        shares = [(x1 + x2) / 2 / width, (y1 + y2) / 2 / height, (x2 - x1) / width, (y2 - y1) / height]
+    return f"{label} {' '.join(f'{share:.10g}' for share in shares)}\n"
+
+
 def yaml_of(source: Path) -> Optional[Path]:
     """The ``data.yaml`` that a path is, or that a folder has; None if there is none."""
     if source.suffix.lower() in (".yaml", ".yml"):
@@ -131,7 +164,10 @@ def images_of(file: YoloFile, part: str) -> YoloImages:
     paths = [path for item in file.parts[part] for path in _listed(file, part, item)]
     if not paths:
         raise DataError(f"{file.path}: {part} has no images")
-    folders = {path.parent for path in paths}
+    places = [_existing(file, item) for item in file.parts[part]]
+    folders = {place for place in places if place is not None and place.is_dir()}
+    if len(folders) < len(file.parts[part]):  # a list names images of any folder
+        folders |= {path.parent for path in paths}
     root = Path(os.path.commonpath([str(folder) for folder in folders]))
     return _paired(root, paths)
 
