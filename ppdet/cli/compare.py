@@ -7,7 +7,8 @@ ppdet compare a.json b.json --anno_path instances_val.json
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
+
+from ppdet.utils.files import expanded
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -15,17 +16,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "sources",
         nargs="+",
+        type=expanded,
         metavar="RUN|DETECTIONS.json",
         help="folders of trainings, or detections as COCO results; others are compared with the first",
     )
     parser.add_argument(
         "--anno_path",
+        type=expanded,
         metavar="FILE",
         help="COCO annotations; differences of AP get intervals. A RUN then needs its detections.json, from "
         "ppdet eval --save_results RUN/detections.json",
     )
     parser.add_argument(
-        "--output", default="comparison.html", metavar="FILE.html", help="the page; default: comparison.html"
+        "--output",
+        default=expanded("comparison.html"),
+        type=expanded,
+        metavar="FILE.html",
+        help="the page; default: comparison.html",
     )
 
 
@@ -33,8 +40,6 @@ def run(args: argparse.Namespace) -> int:
     """Write the page; print the verdict and where the page is."""
     from ppdet.report.comparison import compare
 
-    target = Path(args.output)
-    annotations = Path(args.anno_path) if args.anno_path else None
-    print(compare([Path(source) for source in args.sources], target, annotations))
-    print(f"report: {target}")
+    print(compare(args.sources, args.output, args.anno_path))
+    print(f"report: {args.output}")
     return 0

@@ -6,13 +6,16 @@ The output is YAML without `_BASE_` that loads as the same experiment.
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
+
+from ppdet.utils.files import expanded
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of ``ppdet config``."""
-    parser.add_argument("file", nargs="?", metavar="FILE", help="the YAML")
-    parser.add_argument("-c", "--config", metavar="FILE", help="the same, as other verbs spell it")
+    parser.add_argument("file", nargs="?", type=expanded, metavar="FILE", help="the YAML")
+    parser.add_argument(
+        "-c", "--config", type=expanded, metavar="FILE", help="the same, as other verbs spell it"
+    )
     parser.add_argument(
         "-o",
         "--opt",
@@ -32,6 +35,6 @@ def run(args: argparse.Namespace) -> int:
 
     if (args.file is None) == (args.config is None):
         raise UserError("name one YAML: ppdet config FILE")
-    experiment = load_config(Path(args.file or args.config), args.opt)
+    experiment = load_config(args.file or args.config, args.opt)
     print(experiment.to_yaml(origins=not args.no_origins), end="")
     return 0

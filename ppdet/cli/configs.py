@@ -8,10 +8,10 @@ ppdet configs copy NAME [FILE]      copy it to change it; its _BASE_ files are s
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from ppdet.cli.common import CommandError
 from ppdet.config.packaged import config_path, copy_config, packaged_configs, title_of
+from ppdet.utils.files import expanded
 from ppdet.utils.tables import text_table
 
 
@@ -24,7 +24,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     show.add_argument("name", help="name of a configuration")
     copy = actions.add_parser("copy", help="copy a configuration, to change it")
     copy.add_argument("name", help="name of a configuration")
-    copy.add_argument("target", nargs="?", default=".", help="file or folder to write (default: here)")
+    copy.add_argument(
+        "target",
+        nargs="?",
+        type=expanded,
+        default=expanded("."),
+        help="file or folder to write (default: here)",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -39,5 +45,5 @@ def run(args: argparse.Namespace) -> int:
     elif args.action == "show":
         print(config_path(args.name).read_text("utf-8"), end="")
     else:
-        print(copy_config(args.name, Path(args.target)))
+        print(copy_config(args.name, args.target))
     return 0

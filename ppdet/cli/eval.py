@@ -22,6 +22,7 @@ from ppdet.cli.common import (
     load_trained,
     views_from,
 )
+from ppdet.utils.files import expanded
 from ppdet.utils.tables import text_table
 
 if TYPE_CHECKING:
@@ -32,12 +33,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of ``ppdet eval``."""
     add_config_arguments(parser, required=False)
     add_weights_argument(parser, "evaluate")
-    parser.add_argument("--json", metavar="FILE", help="write every metric and the speed to FILE")
     parser.add_argument(
-        "--save_results", metavar="FILE", help="write the detections in COCO's results format"
+        "--json", type=expanded, metavar="FILE", help="write every metric and the speed to FILE"
+    )
+    parser.add_argument(
+        "--save_results", type=expanded, metavar="FILE", help="write the detections in COCO's results format"
     )
     parser.add_argument(
         "--report",
+        type=expanded,
         metavar="FILE.html",
         help="write a page that explains the evaluation; for a model with masks, FILE_masks.html too",
     )
@@ -60,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
 
     for target in (args.json, args.save_results, args.report):
         if target:
-            writable_folder(Path(target).parent)  # now, and not after an hour of work
+            writable_folder(target.parent)  # now, and not after an hour of work
     if args.report:
         jinja2()  # likewise
     distributed.start()

@@ -16,6 +16,7 @@ from ppdet.cli.common import (
     add_weights_argument,
     load_model,
 )
+from ppdet.utils.files import expanded
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -23,7 +24,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_config_arguments(parser, required=False)
     add_weights_argument(parser, "export")
     parser.add_argument(
-        "--output_dir", metavar="DIR", help="where to (default: output_inference/<name of the config>)"
+        "--output_dir",
+        type=expanded,
+        metavar="DIR",
+        help="where to (default: output_inference/<name of the config>)",
     )
     parser.add_argument(
         "--formats",
@@ -39,7 +43,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="take [N, H, W, 3] uint8 RGB images and normalise them inside the graph",
     )
     parser.add_argument(
-        "--verify_dir", metavar="DIR", help="compare on images of this folder; default: generated images"
+        "--verify_dir",
+        type=expanded,
+        metavar="DIR",
+        help="compare on images of this folder; default: generated images",
     )
     parser.add_argument(
         "--verify_ap",
@@ -63,7 +70,7 @@ def run(args: argparse.Namespace) -> int:
     if args.verify_dir:
         samples_of(args.verify_dir)  # a missing folder is reported before the weights are loaded
     detector = load_model(args)
-    folder = Path(args.output_dir or Path("output_inference") / detector.experiment.name)
+    folder = args.output_dir or Path("output_inference") / detector.experiment.name
     result = detector.export(
         folder, formats=args.formats, uint8=args.uint8, verify=not args.no_verify, images=args.verify_dir
     )

@@ -6,7 +6,6 @@ ppdet infer --weights output/x/best_model --infer_dir photos
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import Union
 
 from ppdet.cli.common import (
@@ -20,6 +19,7 @@ from ppdet.cli.common import (
     load_trained,
     views_from,
 )
+from ppdet.utils.files import expanded
 
 #: Choices of ``--formats``; those of `ppdet.experiment.predict`, which would take seconds to import here.
 FORMATS = ("json", "coco", "csv", "yolo")
@@ -29,11 +29,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of ``ppdet infer``."""
     add_config_arguments(parser, required=False)
     add_weights_argument(parser, "run")
-    parser.add_argument("--infer_img", metavar="FILE", help="one image, or a pattern such as 'photos/*.jpg'")
-    parser.add_argument("--infer_dir", metavar="DIR", help="all images of a folder and below")
-    parser.add_argument("--video_file", metavar="FILE", help="all frames of a video; drawn as a video")
     parser.add_argument(
-        "--output_dir", default="output", metavar="DIR", help="where drawn images go (default: output)"
+        "--infer_img", type=expanded, metavar="FILE", help="one image, or a pattern such as 'photos/*.jpg'"
+    )
+    parser.add_argument("--infer_dir", type=expanded, metavar="DIR", help="all images of a folder and below")
+    parser.add_argument(
+        "--video_file", type=expanded, metavar="FILE", help="all frames of a video; drawn as a video"
+    )
+    parser.add_argument(
+        "--output_dir",
+        default=expanded("output"),
+        type=expanded,
+        metavar="DIR",
+        help="where drawn images go (default: output)",
     )
     parser.add_argument(
         "--draw_threshold",
@@ -51,6 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--anno_path",
+        type=expanded,
         metavar="FILE",
         help="COCO annotation file: its objects are drawn beside the detections, and its image ids go into "
         "COCO's JSON",
@@ -70,7 +79,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SCORE",
         help="lowest score that is saved (default: 0, all detections of the model)",
     )
-    parser.add_argument("--save_results", metavar="FILE", help="where the JSON goes instead")
+    parser.add_argument("--save_results", type=expanded, metavar="FILE", help="where the JSON goes instead")
     add_classes_argument(parser)
     add_view_arguments(parser)
     add_runtime_argument(parser)
@@ -83,7 +92,6 @@ def run(args: argparse.Namespace) -> int:
     from ppdet.experiment.predict import PredictOptions, predict
     from ppdet.inference.images import ImageList, list_images
     from ppdet.inference.video import Video
-    from ppdet.utils.files import expanded
 
     images = [path for path in (args.infer_img, args.infer_dir) if path]
     if bool(images) == bool(args.video_file):
@@ -93,16 +101,16 @@ def run(args: argparse.Namespace) -> int:
         threshold=args.draw_threshold,
         save_threshold=args.save_threshold,
         formats=tuple(args.formats),
-        json_path=Path(args.save_results) if args.save_results else None,
-        annotations=Path(args.anno_path) if args.anno_path else None,
+        json_path=args.save_results,
+        annotations=args.anno_path,
         draw=draw,
         views=views_from(args),
     )
     if args.video_file:
-        source: Union[Video, ImageList] = Video(args.video_file)
+        source: Union[Video, ImageList] = Video(str(args.video_file))
     else:  # a missing folder is reported before the weights are loaded
         named = images[0] if len(images) == 1 else images
-        source = list_images(named, leave_out=expanded(args.output_dir))
+        source = list_images(named, leave_out=args.output_dir)
     result = predict(load_trained(args), source, args.output_dir, options)
     if not distributed.is_main():
         return 0

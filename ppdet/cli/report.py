@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Optional
 
 from ppdet.cli.common import CommandError
+from ppdet.utils.files import expanded
 
 if TYPE_CHECKING:
     from ppdet.metrics.analysis.analysis import Analysis
@@ -19,13 +20,20 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of ``ppdet report``."""
     parser.add_argument(
-        "source", metavar="RUN|DETECTIONS.json", help="folder of a training, or detections as COCO results"
+        "source",
+        type=expanded,
+        metavar="RUN|DETECTIONS.json",
+        help="folder of a training, or detections as COCO results",
     )
     parser.add_argument(
-        "--anno_path", metavar="FILE", help="COCO annotations that the detections are scored on"
+        "--anno_path",
+        type=expanded,
+        metavar="FILE",
+        help="COCO annotations that the detections are scored on",
     )
     parser.add_argument(
         "--image_dir",
+        type=expanded,
         metavar="DIR",
         help="folder of the images; without it boxes are drawn on an empty ground",
     )
@@ -34,16 +42,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--output",
+        type=expanded,
         metavar="FILE.html",
         help="the page; default: report.html in RUN, or beside DETECTIONS.json",
     )
-    parser.add_argument("--json", metavar="FILE", help="write the numbers of the page to FILE too")
-    parser.add_argument("--csv", metavar="FILE", help="write the table of classes to FILE too")
+    parser.add_argument(
+        "--json", type=expanded, metavar="FILE", help="write the numbers of the page to FILE too"
+    )
+    parser.add_argument("--csv", type=expanded, metavar="FILE", help="write the table of classes to FILE too")
 
 
 def run(args: argparse.Namespace) -> int:
     """Write the page and print where it is."""
-    source = Path(args.source)
+    source: Path = args.source
     if source.suffix != ".json":
         if args.anno_path or args.json or args.csv or args.masks or args.image_dir:
             raise CommandError(
@@ -51,8 +62,7 @@ def run(args: argparse.Namespace) -> int:
             )
         from ppdet.report.training import write_training_report
 
-        target = Path(args.output) if args.output else None
-        print(f"report: {write_training_report(source, target)}")
+        print(f"report: {write_training_report(source, args.output)}")
         return 0
     if not args.anno_path:
         raise CommandError(f"{source}: which annotations? Add --anno_path FILE")
@@ -60,10 +70,9 @@ def run(args: argparse.Namespace) -> int:
     from ppdet.report.evaluation import evaluation_page
     from ppdet.utils.files import write_text
 
-    target = Path(args.output) if args.output else source.with_suffix(".html")
-    analysis = analysis_of_files(source, Path(args.anno_path), masks=args.masks or None)
-    images = Path(args.image_dir) if args.image_dir else None
-    page = evaluation_page(analysis, title=source.stem, facts=[Path(args.anno_path).name], images=images)
+    target = args.output or source.with_suffix(".html")
+    analysis = analysis_of_files(source, args.anno_path, masks=args.masks or None)
+    page = evaluation_page(analysis, title=source.stem, facts=[args.anno_path.name], images=args.image_dir)
     write_text(target, page)
     write_numbers(analysis, args.json, args.csv)
     if analysis.predictions.left_out:
@@ -72,13 +81,13 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def write_numbers(analysis: Analysis, json_file: Optional[str], csv_file: Optional[str]) -> None:
+def write_numbers(analysis: Analysis, json_file: Optional[Path], csv_file: Optional[Path]) -> None:
     """The numbers of the page as files."""
     from ppdet.report.evaluation import classes_csv, summary
     from ppdet.report.page import finite
     from ppdet.utils.files import write_json, write_text
 
     if json_file:
-        write_json(Path(json_file), finite(summary(analysis)), indent=1)
+        write_json(json_file, finite(summary(analysis)), indent=1)
     if csv_file:
-        write_text(Path(csv_file), classes_csv(analysis))
+        write_text(csv_file, classes_csv(analysis))

@@ -19,6 +19,7 @@ from ppdet.cli.common import (
     add_runtime_argument,
     load_trained,
 )
+from ppdet.utils.files import expanded
 
 if TYPE_CHECKING:
     from ppdet.serve.limits import ServeLimits
@@ -58,6 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     where.add_argument("--port", type=int, default=8000, help="port (default: 8000); 0 for any that is free")
     where.add_argument(
         "--token_file",
+        type=expanded,
         metavar="FILE",
         help=f"file with the token that clients must send; default: the environment variable {TOKEN}",
     )
@@ -98,7 +100,7 @@ def limits_from(args: argparse.Namespace) -> ServeLimits:
     )
 
 
-def token_from(path: str | None) -> str:
+def token_from(path: Path | None) -> str:
     """The token in a file, or of the environment; empty for none.
 
     Raises:
@@ -107,7 +109,7 @@ def token_from(path: str | None) -> str:
     if path is None:
         return os.environ.get(TOKEN, "").strip()
     try:
-        token = Path(path).read_text("utf-8").strip()
+        token = path.read_text("utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
         raise CommandError(f"--token_file {path}: cannot be read: {error}") from None
     if not token:

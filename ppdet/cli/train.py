@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 import logging
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ppdet.cli.common import add_config_arguments, add_device_argument, load_experiment
+from ppdet.utils.files import expanded
 
 if TYPE_CHECKING:
     pass
@@ -45,6 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--replay",
+        type=expanded,
         metavar="FILE",
         help="run the step again that a training kept in FILE because its losses were not finite",
     )
@@ -72,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
     switches = tuple(f"{name}=true" for name in ("amp", "deterministic") if getattr(args, name))
     experiment = load_experiment(args, extra=(*switches, *short_forms(args)))
     if args.replay is not None:
-        print(describe_replay(run_replay(experiment, Path(args.replay), device=args.device)))
+        print(describe_replay(run_replay(experiment, args.replay, device=args.device)))
         return 0
     plan = plan_training(
         experiment,

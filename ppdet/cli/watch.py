@@ -10,10 +10,12 @@ import argparse
 import sys
 from pathlib import Path
 
+from ppdet.utils.files import expanded
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of ``ppdet watch``."""
-    parser.add_argument("run", metavar="RUN", help="folder of the training")
+    parser.add_argument("run", type=expanded, metavar="RUN", help="folder of the training")
     parser.add_argument("--once", action="store_true", help="print one line and stop")
     parser.add_argument(
         "--interval", type=float, default=2.0, metavar="SECONDS", help="how often to look; default: 2"
@@ -25,7 +27,7 @@ def run(args: argparse.Namespace) -> int:
     from ppdet.report.runs import read_run
     from ppdet.report.watch import follow, summary_line, watch_in_terminal
 
-    folder = Path(args.run)
+    folder: Path = args.run
     if args.once:
         print(summary_line(read_run(folder)))
         return 0

@@ -9,6 +9,7 @@ from typing import Callable
 
 from ppdet.cli.common import add_classes_argument, add_config_arguments, load_experiment
 from ppdet.utils.errors import WeightsError
+from ppdet.utils.files import expanded
 from ppdet.utils.tables import text_table
 from ppdet.zoo.class_names import parse_classes
 from ppdet.zoo.download import sha256_of
@@ -31,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     download.add_argument("source", nargs="+", help="zoo names or URLs")
     convert = actions.add_parser("convert", help="write weights in another format")
     convert.add_argument("source", help="zoo name, URL, or path")
-    convert.add_argument("target", type=Path, help="file to write: .pdparams, .safetensors or .weights")
+    convert.add_argument("target", type=expanded, help="file to write: .pdparams, .safetensors or .weights")
     convert.add_argument(
         "--classes", help="class names to put in: a file, a list a,b,c, or a data set's name"
     )
@@ -60,13 +61,13 @@ def _add_push_arguments(actions: argparse._SubParsersAction[argparse.ArgumentPar
     )
     push.add_argument(
         "--metrics",
-        type=Path,
+        type=expanded,
         metavar="FILE",
         help="numbers of `ppdet eval --json FILE` (default: those that the checkpoint recorded)",
     )
     push.add_argument(
         "--report",
-        type=Path,
+        type=expanded,
         metavar="FILE",
         help="page of `ppdet eval --report FILE` to share too; it shows images of the dataset",
     )

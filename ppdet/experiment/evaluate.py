@@ -36,7 +36,7 @@ from ppdet.modeling.interfaces import Detector
 from ppdet.report.evaluation import evaluation_page, summary
 from ppdet.report.page import finite
 from ppdet.structures import Categories, Detections, GroundTruth, Sample
-from ppdet.utils.files import write_json, write_text
+from ppdet.utils.files import expanded, write_json, write_text
 
 logger = logging.getLogger(__name__)
 
@@ -127,7 +127,7 @@ class EvalResult:
 
     def save(self, path: Union[str, os.PathLike[str]], *, with_analysis: bool = False) -> None:
         """Write `to_dict` as JSON."""
-        write_json(Path(path), self.to_dict(with_analysis=with_analysis), indent=1)
+        write_json(expanded(path), self.to_dict(with_analysis=with_analysis), indent=1)
 
     def save_report(self, path: Union[str, os.PathLike[str]], *, title: str = "evaluation") -> list[Path]:
         """Write the page that explains the evaluation, and ``<name>_masks.html`` where there are masks.
@@ -142,7 +142,7 @@ class EvalResult:
         Raises:
             ReportError: If Jinja2 is not installed.
         """
-        target = Path(path)
+        target = expanded(path)
         pages = {target: self.analysis}
         if self.has_masks:
             pages[target.with_name(f"{target.stem}_masks{target.suffix}")] = self.analyse(masks=True)
@@ -152,7 +152,7 @@ class EvalResult:
 
     def save_results(self, path: Union[str, os.PathLike[str]]) -> None:
         """Write the detections in COCO's results format."""
-        write_json(Path(path), list(self.results))
+        write_json(expanded(path), list(self.results))
 
 
 def evaluate(

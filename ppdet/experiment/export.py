@@ -19,7 +19,7 @@ from ppdet.export.onnx import obstacle
 from ppdet.export.runtime import Runtime
 from ppdet.export.verify import Comparison
 from ppdet.inference.images import Image, samples_of
-from ppdet.utils.files import require_new_place
+from ppdet.utils.files import expanded, require_new_place
 
 logger = logging.getLogger(__name__)
 
@@ -60,7 +60,7 @@ def require_other_files(folder: Union[str, os.PathLike[str]], sources: Sequence[
     for source in sources:
         if source.suffix in _SUFFIXES:
             read += map(source.with_suffix, _SUFFIXES)
-    for place in (Path(folder), Path(folder) / paddle2x.FOLDER):
+    for place in (expanded(folder), expanded(folder) / paddle2x.FOLDER):
         for name in FILES:
             require_new_place(place / name, [file for file in read if file.is_file()])
 

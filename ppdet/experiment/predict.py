@@ -237,7 +237,7 @@ class _Job:
             UserError: If one is.
         """
         annotations = self._options.annotations
-        read = [*map(Path, inputs), *([] if annotations is None else [annotations])]
+        read = [*map(Path, inputs), *([] if annotations is None else [expanded(annotations)])]
         pictures = [self.folder / place for place in drawn] if self._options.draw else []
         written = [*pictures, *self._options.files(self.folder).values()]
         known = {_identity(path) for path in read if path.is_file()}

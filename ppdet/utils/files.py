@@ -154,7 +154,7 @@ def writable_folder(folder: Union[str, os.PathLike[str]]) -> Path:
     Raises:
         UserError: If it cannot be.
     """
-    path = Path(folder)
+    path = expanded(folder)
     try:
         path.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 import pytest
 
@@ -82,7 +83,11 @@ def test_spellings_of_2x_are_understood() -> None:
     args = parser.parse_args(
         ["-c", "a.yml", "-o", "weights=b", "use_gpu=false", "--infer_img=c.jpg", "--draw_threshold=0.3"]
     )
-    assert (args.opt, args.infer_img, args.draw_threshold) == (["weights=b", "use_gpu=false"], "c.jpg", 0.3)
+    assert (args.opt, args.infer_img, args.draw_threshold) == (
+        ["weights=b", "use_gpu=false"],
+        Path("c.jpg"),
+        0.3,
+    )
 
 
 @pytest.mark.parametrize(

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import logging
 import os
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 
 import ppdet
+from ppdet.cli import VERBS, make_parser
 from ppdet.data.image_files import find_images, forget_listings
 from ppdet.inference import images
 from tests.cli.small import assert_told, command, make_project, save_weights
@@ -33,6 +37,7 @@ def project(made: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return made
 
 
+VAL = "data/annotations/instances_val2017.json"
 INFER = ("infer", "--weights", "weights.pdparams", "--runtime", "native", "--device", "cpu", "--no_draw")
 
 
@@ -75,6 +80,54 @@ def test_a_folder_is_listed_once(project: Path, tmp_path: Path, monkeypatch: pyt
     listed.clear()
     ppdet.predict(ppdet.load_detector("weights.pdparams"), tmp_path / "in", tmp_path / "other")
     assert listed == [tmp_path / "in"]
+
+
+#: What names a file or folder and nothing else, in the help of options.
+PATHS = re.compile(r"(RUN|DIR|FILE(\.html)?|DETECTIONS\.json)(\|(RUN|DIR|FILE|DETECTIONS\.json))*")
+
+
+def path_options(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:
+    """Options and arguments that are paths, those of actions within the parser too."""
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for inner in action.choices.values():
+                yield from path_options(inner)
+        elif PATHS.fullmatch(str(action.metavar)) or action.type is Path:
+            yield action
+
+
+def test_every_path_of_every_verb_is_expanded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A shell leaves ``--json=~/x`` to the program."""
+    monkeypatch.setenv("HOME", "/nowhere/home")
+    checked = 0
+    for verb in VERBS:
+        actions = getattr(import_module(f"ppdet.cli.{verb}"), "ACTIONS", {None: ""})
+        for action in actions:
+            for option in path_options(make_parser(verb, action)):
+                name = f"{verb} {action or ''} {option.option_strings or option.dest}"
+                assert option.type is not None, name
+                assert option.type("~/x") == Path("/nowhere/home/x"), name  # type: ignore[operator]
+                checked += 1
+    assert checked > 30
+
+
+def test_home_in_paths_of_python(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    detector = ppdet.load_detector("weights.pdparams")
+    result = ppdet.evaluate(detector)
+    result.save("~/a/metrics.json")
+    result.save_results("~/a/results.json")
+    result.save_report("~/a/page.html")
+    detector.export("~/exported", formats=["paddle"], verify=False)
+    words = ("--json=~/b.json", "--save_results=$HOME/c.json", "--report=~/d.html")
+    assert command("eval", "--weights", "weights.pdparams", *words, cwd=project).returncode == 0
+    assert command("report", "~/c.json", "--anno_path", VAL, "--output=~/e.html", cwd=project).returncode == 0
+    assert command("config", "-c", "small.yml", cwd=project).returncode == 0
+    for name in ("a/metrics.json", "a/results.json", "a/page.html", "exported/export.json"):
+        assert (tmp_path / name).is_file(), name
+    for name in ("b.json", "c.json", "d.html", "e.html"):
+        assert (tmp_path / name).is_file(), name
+    assert not Path("~").exists()
 
 
 def with_wrong_width(source: Path, target: Path) -> int:

@@ -39,7 +39,9 @@ def add_source_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_config_arguments(parser, required=False, help="in place of SRC: the datasets of a config, FILE|NAME")
     parser.add_argument("--dataset_dir", type=expanded, metavar="DIR", help="folder that paths are inside of")
-    parser.add_argument("--anno_path", metavar="FILE", help="in place of SRC: annotation file in dataset_dir")
+    parser.add_argument(
+        "--anno_path", type=expanded, metavar="FILE", help="in place of SRC: annotation file in dataset_dir"
+    )
     parser.add_argument(
         *("--image_dir", "--image_input_dir"),
         type=expanded,
