@@ -137,6 +137,8 @@ def clip_polygon(points: np.ndarray, limits: np.ndarray) -> np.ndarray:
                 return points
             # Inside is where depth >= 0.
             depth = sign * points[:, axis] - bound
+            if depth.min() >= 0:
+                continue
             previous, before = np.roll(points, 1, axis=0), np.roll(depth, 1)
             crosses = (depth >= 0) != (before >= 0)
             share = np.where(crosses, before / np.where(crosses, before - depth, 1), 0)[:, None]

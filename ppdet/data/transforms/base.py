@@ -110,6 +110,14 @@ class BatchTransform(Step, Generic[P]):
         return self.apply(samples, self.draw(samples, rng))
 
 
+def filled(size: tuple[int, int], colour: Sequence[float], dtype: Any) -> np.ndarray:
+    """An image ``[H, W, 3]`` of one colour; fractions are cut off where `dtype` has none."""
+    # Filled row by row: a colour at a time is ten times as slow.
+    canvas = np.empty((*size, 3), dtype)
+    canvas.reshape(size[0], -1)[:] = np.tile(np.asarray(colour, np.float32).astype(dtype), size[1])
+    return canvas
+
+
 def pixels(sample: Sample) -> np.ndarray:
     """The image of a sample.
 

@@ -10,7 +10,7 @@ import numpy as np
 from ppdet.config.errors import ArgumentError
 from ppdet.config.ranges import AboveOne, Colour, Fraction
 from ppdet.data.geometry import paste_target
-from ppdet.data.transforms.base import Transform, pixels_hwc
+from ppdet.data.transforms.base import Transform, filled, pixels_hwc
 from ppdet.structures import Sample
 
 
@@ -45,7 +45,7 @@ class RandomExpand(Transform[Optional[ExpandParams]]):
             raise ArgumentError("fill_value", f"expected a colour (R, G, B), got {list(fill_value)}")
         self.ratio = ratio
         self.prob = prob
-        self.fill_value = np.array(fill_value, np.float32)
+        self.fill_value = fill_value
 
     def draw(self, sample: Sample, rng: np.random.Generator) -> Optional[ExpandParams]:
         """Draw canvas and place; None to leave the image as it is."""
@@ -64,9 +64,7 @@ class RandomExpand(Transform[Optional[ExpandParams]]):
             return sample
         image = pixels_hwc(sample)
         (height, width), (y, x) = params.size, params.offset
-        # Filled row by row: a colour at a time is ten times as slow.
-        canvas = np.empty((height, width, 3), np.float32)
-        canvas.reshape(height, -1)[:] = np.tile(self.fill_value, width)
+        canvas = filled((height, width), self.fill_value, np.float32)
         canvas[y : y + image.shape[0], x : x + image.shape[1]] = image
         target = sample.target
         return sample.replace(

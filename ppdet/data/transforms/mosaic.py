@@ -22,7 +22,7 @@ from ppdet.data.geometry import (
     warp_target,
 )
 from ppdet.data.transforms.affine import AffineParams, AffineRanges
-from ppdet.data.transforms.base import Transform, pixels_hwc
+from ppdet.data.transforms.base import Transform, filled, pixels_hwc
 from ppdet.data.transforms.resize import ResizeParams, Size, as_size, resize
 from ppdet.data.transforms.scaled_crop import RandomScaledCrop, ScaledCropParams
 from ppdet.structures import Sample, Target
@@ -131,8 +131,7 @@ class Mosaic(Transform[Optional[MosaicParams]]):
     def _joined(self, samples: Sequence[Sample], params: MosaicParams) -> Sample:
         size = (2 * self.size[0], 2 * self.size[1])
         dtype = np.result_type(*(pixels_hwc(sample) for sample in samples))
-        canvas = np.empty((*size, 3), dtype)
-        canvas[:] = np.asarray(self.fill_value).astype(dtype)
+        canvas = filled(size, self.fill_value, dtype)
         cells = []
         for sample, right, below in zip(samples, (0, 1, 0, 1), (0, 0, 1, 1)):
             cells.append(_paste(sample, canvas, params.centre, (below, right), self.size))

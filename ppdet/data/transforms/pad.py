@@ -9,7 +9,7 @@ import numpy as np
 
 from ppdet.config.errors import ArgumentError
 from ppdet.config.ranges import Colour, IntFromMinusOne, PositiveInt
-from ppdet.data.transforms.base import BatchTransform, Transform, pixels, pixels_hwc
+from ppdet.data.transforms.base import BatchTransform, Transform, filled, pixels, pixels_hwc
 from ppdet.data.transforms.resize import Size, as_size
 from ppdet.structures import Sample
 from ppdet.utils.errors import DataError
@@ -57,8 +57,7 @@ class Pad(Transform[None]):
                 f"{sample.path}: an image of {height}x{width} is larger than Pad.size {full[0]}x{full[1]}; "
                 "put a Resize with keep_ratio before it"
             )
-        canvas = np.empty((*full, 3), image.dtype)
-        canvas[:] = np.asarray(self.fill_value).astype(image.dtype)
+        canvas = filled(full, self.fill_value, image.dtype)
         canvas[:height, :width] = image
         return sample.replace(image=canvas)
 

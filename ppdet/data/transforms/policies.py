@@ -122,7 +122,7 @@ class _PolicyTransform(Transform[tuple[PlannedOperation, ...]]):
 class AutoAugment(_PolicyTransform):
     """One of the lists of operations of a policy that was learned on COCO.
 
-    Distances are in pixels of the image as it is; the policies were learned on images of 640 pixels and more.
+    Distances are in pixels, as learned on images of 640 and more; on smaller ones they are in proportion.
 
     Args:
         autoaug_type: Name of the policy.

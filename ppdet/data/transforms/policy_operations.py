@@ -1,7 +1,8 @@
 """Operations of augmentation policies, each with a level of 0..10.
 
 Zoph et al., "Learning Data Augmentation Strategies for Object Detection", arXiv:1906.11172, appendix A; sizes
-in pixels are those of the published code.
+in pixels are those of the published code, whose images are 640 pixels and more; smaller ones are changed in
+proportion.
 """
 
 from __future__ import annotations
@@ -28,6 +29,9 @@ _HOLE, _HOLE_IN_BOX, _HOLE_SHARE = 100.0, 50.0, 0.75
 _ADDED, _ADDED_BELOW = 110.0, 128
 _LEVELS_OF_GRAY = 256.0
 _BITS, _FEWER_BITS = 8, 4
+#: Longest side in pixels from which on distances are as published.
+_FULL_SIDE = 640.0
+_IN_PIXELS = ("Translate", "Cutout")
 _FACTOR, _FACTOR_RANGE = 0.1, 1.8
 
 #: Operations whose amount is a factor, and those without one.
@@ -43,7 +47,7 @@ class PlannedOperation(NamedTuple):
 
     Attributes:
         name: One of `OPERATIONS`.
-        amount: In the unit of the operation, with its sign.
+        amount: In the unit of the operation, with its sign; pixels are those of an image of 640.
         share: Of an operation on boxes: the probability of each box.
         seed: Of the places that depend on the objects at hand.
     """
@@ -69,6 +73,9 @@ def run_operation(sample: Sample, planned: PlannedOperation) -> Sample:
     """Apply an operation to image, boxes and masks. Deterministic."""
     rng = np.random.default_rng(planned.seed)
     name = planned.name
+    if name.startswith(_IN_PIXELS):
+        smaller = min(1.0, max(pixels_hwc(sample).shape[:2]) / _FULL_SIDE)
+        planned = planned._replace(amount=planned.amount * smaller)
     if name in COLOURS:
         return sample.replace(image=COLOURS[name](pixels_hwc(sample), planned.amount))
     if name == "Cutout":

@@ -15,7 +15,7 @@ import numpy as np
 from ppdet.config.errors import ArgumentError
 from ppdet.config.ranges import Colour, Fraction, Interpolation, Positive, PositiveInt
 from ppdet.data.geometry import crop_visible, paste_target
-from ppdet.data.transforms.base import Transform, pixels_hwc
+from ppdet.data.transforms.base import Transform, filled, pixels_hwc
 from ppdet.data.transforms.crop import CropParams, centres_inside, crop, iou_with_crop
 from ppdet.data.transforms.resize import ResizeParams, Size, as_size, check_interp, resize
 from ppdet.structures import Sample
@@ -77,8 +77,7 @@ class RandomScaledCrop(Transform[ScaledCropParams]):
         resized = resize(sample, ResizeParams(params.resized, False, self.interp))
         (y, x), (height, width) = params.offset, self.size
         image = pixels_hwc(resized)[y : y + height, x : x + width]
-        canvas = np.empty((height, width, 3), image.dtype)
-        canvas[:] = np.asarray(self.fill_value).astype(image.dtype)
+        canvas = filled(self.size, self.fill_value, image.dtype)
         canvas[: image.shape[0], : image.shape[1]] = image
         target = resized.target
         if target is not None:

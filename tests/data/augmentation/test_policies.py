@@ -28,8 +28,12 @@ POLICY_TRANSFORMS = [
 ]
 
 
-def run(name: str, sample: Sample, amount: float, share: float = 1.0) -> Sample:
-    return run_operation(sample, PlannedOperation(name, amount, share, 0))
+def run(name: str, sample: Sample, amount: float, share: float = 1.0, seed: int = 0) -> Sample:
+    """An operation whose amount is in pixels of this image, where it is in pixels."""
+    assert sample.image is not None
+    if name.startswith(("Translate", "Cutout")):
+        amount *= 640 / max(sample.image.shape[:2])
+    return run_operation(sample, PlannedOperation(name, amount, share, seed))
 
 
 def square(x: float, y: float, side: float) -> np.ndarray:
@@ -132,17 +136,26 @@ def test_whole_images_move_with_their_objects() -> None:
     np.testing.assert_allclose(sheared.boxes, [[30, 15, 50, 45]])
 
 
+def test_pixels_are_those_of_large_images() -> None:
+    for side, pixels in ((1280, 100.0), (640, 100.0), (320, 50.0), (64, 10.0)):
+        target = target_of([[side // 2, 0, side // 2 + 10, 10]])
+        sample = sample_of(np.zeros((16, side, 3), np.uint8), target)
+        moved = run_operation(sample, PlannedOperation("TranslateX_BBox", 100.0, 1.0, 0)).target
+        assert moved is not None
+        assert moved.boxes[0, 0] - side // 2 == pytest.approx(pixels)
+
+
 def test_holes_are_where_they_are_drawn() -> None:
     image = np.full((60, 80, 3), 7, np.uint8)
     plain = sample_of(image, target_of([[0, 0, 10, 10], [40, 20, 60, 40]]))
     sizes = set()
     for seed in range(30):
-        done = run_operation(plain, PlannedOperation("Cutout", 10.0, 1.0, seed)).image
+        done = run("Cutout", plain, 10.0, seed=seed).image
         assert done is not None
         rows, columns = np.nonzero(done[..., 0] == 128)
         assert len(rows) == (rows.max() - rows.min() + 1) * (columns.max() - columns.min() + 1)
         sizes.add(len(rows))
-        done = run_operation(plain, PlannedOperation("BBox_Cutout", 0.5, 1.0, seed)).image
+        done = run("BBox_Cutout", plain, 0.5, seed=seed).image
         assert done is not None
         rows, columns = np.nonzero(done[..., 0] == 128)
         assert rows.max() < 46
