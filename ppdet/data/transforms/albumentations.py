@@ -73,7 +73,7 @@ class Albumentations(Transform[int]):
         self._compose.set_random_seed(params)
         if self._moves_nothing or sample.target is None:
             given = {} if self._moves_nothing else {"bboxes": np.zeros((0, 4)), "rows": []}
-            changed, target = self._compose(image=pixels, **given)["image"], sample.target
+            changed, target = self._run(sample.path, image=pixels, **given)["image"], sample.target
         else:
             changed, target = self._with_objects(sample.path, pixels, sample.target)
         if changed.ndim != 3 or changed.shape[2] != 3 or changed.dtype != np.uint8:
@@ -85,6 +85,14 @@ class Albumentations(Transform[int]):
         changed = np.ascontiguousarray(changed).astype(image.dtype, copy=False)
         return sample.replace(image=changed, image_size=(float(height), float(width)), target=target)
 
+    def _run(self, path: str, **given: Any) -> dict[str, Any]:
+        try:
+            done: dict[str, Any] = self._compose(**given)
+        except Exception as error:  # whatever the package may raise, it is about its own arguments
+            reason = " ".join(str(error).split())[:300]
+            raise DataError(f"{path}: Albumentations failed: {type(error).__name__}: {reason}") from error
+        return done
+
     def _with_objects(self, path: str, image: np.ndarray, target: Target) -> tuple[np.ndarray, Target]:
         height, width = image.shape[:2]
         boxes = np.clip(target.boxes.astype(np.float64), 0, [width, height, width, height])
@@ -92,7 +100,7 @@ class Albumentations(Transform[int]):
         bitmaps = [_bitmap(mask, (height, width)) for mask in target.masks or ()]
         if bitmaps:
             given["masks"] = bitmaps
-        done = self._compose(image=image, **given)
+        done = self._run(path, image=image, **given)
         rows = np.array(done["rows"], np.int64)
         returned = np.array(done["bboxes"], np.float32).reshape(-1, 4)
         if len(rows) != len(returned) or len(set(rows.tolist())) != len(rows):

@@ -126,6 +126,13 @@ def test_an_object_in_parts_is_told() -> None:
             shuffle.apply(scene([TRIANGLE], (56, 64)), seed)
 
 
+def test_a_transform_that_needs_other_inputs_is_told() -> None:
+    with pytest.raises(
+        DataError, match=r"made\.jpg: Albumentations failed: ValueError: MaskDropout requires"
+    ):
+        Albumentations(transforms=[{"MaskDropout": {"p": 1.0}}]).apply(scene([TRIANGLE], (56, 64)), 0)
+
+
 def test_advice_of_the_package_is_no_error() -> None:
     with pytest.warns(UserWarning, match="special case"):
         Albumentations(transforms=["ShiftScaleRotate"])
