@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 
-from ppdet.utils.files import expanded
+from ppdet.utils.files import expanded, require_new_place
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -40,6 +40,8 @@ def run(args: argparse.Namespace) -> int:
     """Write the page; print the verdict and where the page is."""
     from ppdet.report.comparison import compare
 
+    files = [path for path in args.sources if path.is_file()]
+    require_new_place(args.output, [*files, *filter(None, [args.anno_path])])
     print(compare(args.sources, args.output, args.anno_path))
     print(f"report: {args.output}")
     return 0

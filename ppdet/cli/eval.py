@@ -59,8 +59,9 @@ def run(args: argparse.Namespace) -> int:
     """Evaluate and print."""
     from ppdet.engine import distributed
     from ppdet.experiment.evaluate import evaluate
+    from ppdet.experiment.sources import files_read
     from ppdet.report.page import jinja2
-    from ppdet.utils.files import writable_folder
+    from ppdet.utils.files import require_new_place, writable_folder
 
     for target in (args.json, args.save_results, args.report):
         if target:
@@ -70,6 +71,8 @@ def run(args: argparse.Namespace) -> int:
     distributed.start()
     detector = load_trained(args)
     dataset = load_experiment(args) if args.config else None
+    for target in filter(None, (args.json, args.save_results, args.report)):
+        require_new_place(target, files_read(detector, dataset))
     result = evaluate(detector, dataset, views=views_from(args))
     if not distributed.is_main():
         return 0

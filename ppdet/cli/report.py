@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Optional
 
 from ppdet.cli.common import CommandError
-from ppdet.utils.files import expanded
+from ppdet.utils.files import expanded, require_new_place
 
 if TYPE_CHECKING:
     from ppdet.metrics.analysis.analysis import Analysis
@@ -62,6 +62,8 @@ def run(args: argparse.Namespace) -> int:
             )
         from ppdet.report.training import write_training_report
 
+        if args.output is not None:
+            require_new_place(args.output, [path for path in source.glob("*") if path.suffix != ".html"])
         print(f"report: {write_training_report(source, args.output)}")
         return 0
     if not args.anno_path:
@@ -70,6 +72,8 @@ def run(args: argparse.Namespace) -> int:
     from ppdet.report.evaluation import evaluation_page
     from ppdet.utils.files import write_text
 
+    for target in filter(None, (args.output, args.json, args.csv)):
+        require_new_place(target, [source, args.anno_path])
     target = args.output or source.with_suffix(".html")
     analysis = analysis_of_files(source, args.anno_path, masks=args.masks or None)
     page = evaluation_page(analysis, title=source.stem, facts=[args.anno_path.name], images=args.image_dir)

@@ -9,7 +9,7 @@ from typing import Callable
 
 from ppdet.cli.common import add_classes_argument, add_config_arguments, load_experiment
 from ppdet.utils.errors import WeightsError
-from ppdet.utils.files import expanded
+from ppdet.utils.files import expanded, require_new_place
 from ppdet.utils.tables import text_table
 from ppdet.zoo.class_names import parse_classes
 from ppdet.zoo.download import sha256_of
@@ -166,6 +166,7 @@ def _download(args: argparse.Namespace) -> int:
 
 def _convert(args: argparse.Namespace) -> int:
     file = read_source(args.source)
+    require_new_place(args.target, [file.path])
     names = parse_classes(args.classes) if args.classes else ()
     save_weights(file, args.target, class_names=names)
     if not same_tensors(file, read_weights(args.target)):

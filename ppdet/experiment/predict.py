@@ -13,6 +13,7 @@ import numpy as np
 
 from ppdet.data.transforms.base import pixels
 from ppdet.engine import distributed
+from ppdet.experiment.sources import files_read
 from ppdet.experiment.trained import TrainedDetector
 from ppdet.inference.drawing import WRITTEN, draw_detections, save_picture, side_by_side
 from ppdet.inference.images import Image, ImageList, list_images
@@ -237,7 +238,8 @@ class _Job:
             UserError: If one is.
         """
         annotations = self._options.annotations
-        read = [*map(Path, inputs), *([] if annotations is None else [expanded(annotations)])]
+        read = [*map(Path, inputs), *files_read(self._detector)]
+        read += [] if annotations is None else [expanded(annotations)]
         pictures = [self.folder / place for place in drawn] if self._options.draw else []
         written = [*pictures, *self._options.files(self.folder).values()]
         known = {_identity(path) for path in read if path.is_file()}
@@ -245,7 +247,7 @@ class _Job:
             if path.is_file() and _identity(path) in known:
                 raise UserError(
                     f"output_dir {self.folder}: {path} is an input and would be written over; "
-                    "choose another folder"
+                    "choose another folder (or file, --save_results)"
                 )
 
     def _picture(self, sample: Sample, detections: Detections) -> np.ndarray:

@@ -15,6 +15,7 @@ from ppdet.experiment.trained import CheckpointDetector, ExportedDetector, Sourc
 from ppdet.export.choose import Choice
 from ppdet.export.info import FILE_NAME
 from ppdet.utils.errors import DataError
+from ppdet.utils.files import expanded
 from ppdet.zoo import ZooEntry, class_names_of, load_weights, locate
 from ppdet.zoo.locate import read_located
 from ppdet.zoo.weight_file import WeightFile
@@ -72,6 +73,25 @@ def load_detector(
     model = build_model(experiment)
     report = load_weights(model, file, class_names=names, allow_partial=allow_partial)
     return CheckpointDetector(model, experiment, class_names=names, source=report.source, runtime=runtime)
+
+
+def files_read(detector: TrainedDetector, experiment: Optional[Experiment] = None) -> list[Path]:
+    """Files that a detector and its evaluation are made from, which no result may be written over.
+
+    Args:
+        detector: The detector.
+        experiment: The configuration whose EvalDataset is read; None for the detector's own.
+    """
+    source = Path(detector.source)
+    weights = [source / FILE_NAME, *source.rglob("model.*")] if source.is_dir() else [source]
+    experiments = [one for one in (detector.experiment, experiment) if one is not None]
+    configs = [place.file for one in experiments for place in one.origins.values()]
+    read = [*weights, *map(Path, configs), *(one.source for one in experiments)]
+    if experiments and experiments[-1].EvalDataset is not None:
+        given = experiments[-1].EvalDataset.arguments
+        parts = [expanded(given.get(key) or "") for key in ("dataset_dir", "anno_path")]
+        read.append(parts[0] / parts[1])
+    return [path for path in dict.fromkeys(read) if path.is_file()]
 
 
 def _export_folder(source: Union[str, os.PathLike[str]]) -> Optional[Path]:

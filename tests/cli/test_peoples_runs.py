@@ -130,6 +130,47 @@ def test_home_in_paths_of_python(project: Path, tmp_path: Path, monkeypatch: pyt
     assert not Path("~").exists()
 
 
+EVAL = "eval --weights weights.pdparams --runtime native"
+REPORT = f"report results.json --anno_path {VAL}"
+CHECK = f"data check --dataset_dir data --anno_path {VAL[5:]} --image_dir val2017"
+
+
+@pytest.mark.parametrize(
+    ("words", "target"),
+    [
+        *((f"{EVAL} {option}", target) for option in ("--json", "--save_results", "--report") for target in
+          ("weights.pdparams", VAL)),
+        (f"{EVAL} -c small.yml --json", "small.yml"),
+        (f"{EVAL} --json", "link.json"),
+        *((" ".join(INFER) + " --infer_dir data/val2017 --save_results", target) for target in
+          ("weights.pdparams", "data/val2017/000000000001.jpg")),
+        (" ".join(INFER) + " -c small.yml --infer_dir data/val2017 --save_results", "small.yml"),
+        (" ".join(INFER) + f" --anno_path {VAL} --infer_dir data/val2017 --save_results", VAL),
+        ("weights convert weights.pdparams", "weights.pdparams"),
+        *((f"{REPORT} {option}", target) for option in ("--json", "--csv", "--output") for target in
+          ("results.json", VAL)),
+        (f"compare results.json results.json --anno_path {VAL} --output", "results.json"),
+        (f"compare results.json results.json --anno_path {VAL} --output", VAL),
+        (f"{CHECK} --json", VAL),
+        ("data browse -c small.yml --output", "small.yml"),
+        ("data browse -c small.yml --json", "small.yml"),
+        (f"data slice --anno_path {VAL} --image_dir data/val2017 --output tiles --json", VAL),
+        (f"data slice --join results.json --tiles {VAL} --output joined.json --json", "results.json"),
+    ],
+)  # fmt: skip
+def test_results_are_never_written_over_what_is_read(project: Path, words: str, target: str) -> None:
+    """Annotations took weeks and weights days; a slip in ``--json`` must not cost them."""
+    if not Path("results.json").is_file():
+        ppdet.evaluate(ppdet.load_detector("weights.pdparams")).save_results("results.json")
+        Path("link.json").symlink_to(VAL)
+    before = Path(target).read_bytes()
+    done = command(*words.split(), target, cwd=project)
+    assert Path(target).read_bytes() == before
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert target in done.stderr
+    assert "would replace a file that is read" in done.stderr or "is an input" in done.stderr
+
+
 def with_wrong_width(source: Path, target: Path) -> int:
     """A copy of an annotation file whose first image is said to be wider; how many images it has."""
     content = json.loads(source.read_text("utf-8"))

@@ -7,9 +7,10 @@ ppdet data browse -c FILE|NAME --only "RandomFlip: {prob: 1}" --output flip.png
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from ppdet.cli.common import add_config_arguments
-from ppdet.utils.files import expanded, write_json
+from ppdet.utils.files import expanded, require_new_place, write_json
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -50,6 +51,8 @@ def run(args: argparse.Namespace) -> int:
     if args.only:
         overrides += single_transform(experiment, args.reader, args.only)
         experiment = load_config(args.config, overrides)
+    for target in filter(None, (args.output, args.json)):
+        require_new_place(target, [Path(place.file) for place in experiment.origins.values()])
     shown = browse(experiment, reader=args.reader, count=args.num, epoch=args.epoch, steps=args.steps)
     path = write_browsed(shown, args.output)
     print(f"{path}: {len(shown)} images of epoch {args.epoch}, seed {experiment.seed or 0}")

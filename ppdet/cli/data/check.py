@@ -13,7 +13,7 @@ from typing import Optional
 from ppdet.cli.data.sources import add_dataset_arguments, dataset_of
 from ppdet.data.problems import REMARKS, DatasetProblem, DatasetProblemsError, describe
 from ppdet.data.tools.check import check_dataset
-from ppdet.utils.files import expanded, write_json
+from ppdet.utils.files import expanded, require_new_place, write_json
 
 #: Examples of each kind of problem that are printed.
 _SHOWN = 20
@@ -32,6 +32,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Check the dataset."""
+    if args.json is not None:
+        require_new_place(args.json, [expanded(args.dataset_dir) / expanded(args.anno_path)])
     try:
         train = dataset_of(args, args.anno_path, args.image_dir, None)
         val = None

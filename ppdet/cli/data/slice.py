@@ -70,6 +70,8 @@ def run(args: argparse.Namespace) -> int:
     """Cut or join."""
     from ppdet.data.tools.slice import join_detections
 
+    if args.json is not None:
+        require_new_place(args.json, [*filter(None, (args.join, args.tiles, args.anno_path))])
     if args.join is None:
         return _cut(args)
     if args.tiles is None:
