@@ -27,11 +27,11 @@ PICTURES = {
     "RandomFlip": "{prob: 1.0}",
     "RandomAffine": "{degrees: [-30, 30], shear: [-10, 10]}",
     "RandomScaledCrop": "{target_dim: [192, 256], scale_range: [0.4, 2.0]}",
-    "RandomResizeCrop": "{resizes: [200, 280], cropsizes: [[120, 200]], prob: 1.0}",
+    "RandomResizeCrop": "{resizes: [200, 280], cropsizes: [[120, 200]], thresholds: [0.0], prob: 1.0}",
     "RandomCrop": "{allow_no_crop: false}",
     "RandomExpand": "{prob: 0.0, ratio: 2.0}",
     "Mosaic": "{input_dim: [192, 256], scale: [0.6, 1.4], enable_mixup: false}",
-    "Mixup": "{epochs: 1000}",
+    "Mixup": "{}",
     "CopyPaste": "{}",
     "RandomErasingImage": "{prob: 1.0}",
     "RandomDistort": "{}",
@@ -56,8 +56,7 @@ def draw(name: str, data: Path) -> np.ndarray:
     given = [*places, "TrainReader.shuffle=false", "TrainReader.batch_size=1"]
     plain = load_config("quickstart_mask_rcnn", given)
     only = single_transform(plain, "TrainReader", f"{name}: {PICTURES[name]}")
-    # Another limit than the transform's own would be one too many.
-    experiment = load_config("quickstart_mask_rcnn", [*given, *(o for o in only if "mixup_epoch" not in o)])
+    experiment = load_config("quickstart_mask_rcnn", [*given, *only])
     pictures: list[np.ndarray] = []
     for epoch in range(_DRAWS):
         (shown,) = browse(experiment, count=1, epoch=epoch)

@@ -123,7 +123,9 @@ def single_transform(experiment: Experiment, reader: str, transform: str) -> lis
         f"{reader}.sample_transforms=[Decode: {{}}]",
         f"{reader}.batch_transforms=[{written or f'{name}: {{}}'}]",
     ]
-    return [*overrides, f"{reader}.mixup_epoch=0"] if name == "Mixup" else overrides
+    # The reader's own limit of it, which would be one too many beside `epochs`, or hide it.
+    limits = {"Mixup": f"mixup_epoch={-1 if 'epochs' in (written or '') else 0}", "Mosaic": "mosaic_epoch=0"}
+    return [*overrides, f"{reader}.{limits[name]}"] if name in limits else overrides
 
 
 def write_browsed(shown: Sequence[Browsed], path: Path) -> Path:

@@ -108,6 +108,20 @@ def test_a_sheet_and_a_page(project: Path) -> None:
     assert (project / "shown.json").is_file()
 
 
+@pytest.mark.parametrize(
+    ("transform", "epoch", "objects"),
+    [("Mixup: {epochs: 2}", 1, 2), ("Mixup: {epochs: 2}", 2, 1), ("Mosaic: {epochs: 2}", 2, 1)],
+)
+def test_one_transform_has_its_own_limit_and_not_the_readers(
+    project: Path, transform: str, epoch: int, objects: int
+) -> None:
+    given = [f"TrainDataset.dataset_dir={project / 'data'}", "TrainReader.mixup_epoch=9"]
+    experiment = load_config("small.yml", [*given, "TrainReader.mosaic_epoch=9"])
+    overrides = single_transform(experiment, "TrainReader", transform)
+    (shown,) = browse(load_config("small.yml", [*given, *overrides]), count=1, epoch=epoch)
+    assert shown.objects[1] == objects * shown.objects[0]
+
+
 def test_names_of_files_cannot_change_the_page(project: Path) -> None:
     shown = browse(load_config("small.yml", [f"TrainDataset.dataset_dir={project / 'data'}"]), count=1)
     page = write_browsed(shown, project / "page.html").read_text("utf-8")
