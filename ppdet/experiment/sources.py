@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Optional, Union
 
 from ppdet.config.overrides import Overrides
+from ppdet.engine.checkpoint import BEST, FINAL
 from ppdet.experiment.build import build_model, set_device
 from ppdet.experiment.config import Experiment, as_experiment, load_config_text
 from ppdet.experiment.trained import CheckpointDetector, ExportedDetector, SourceError, TrainedDetector
@@ -101,9 +102,13 @@ def _export_folder(source: Union[str, os.PathLike[str]]) -> Optional[Path]:
         return None
     if (folder / FILE_NAME).is_file():
         return folder
+    # The best and the last one first, then the newest.
+    newest = sorted(folder.glob("*.pdparams"), key=lambda path: path.stat().st_mtime, reverse=True)
+    there = sorted((path.stem for path in newest), key=lambda name: (name != BEST, name != FINAL))
+    cure = f"name a checkpoint in it: {', '.join(str(folder / name) for name in there[:3])}"
     raise SourceError(
-        f"{folder} is a folder without {FILE_NAME}, so not an export; name the checkpoint in it, "
-        f"e.g. {folder / 'best_model'}"
+        f"{folder} is a folder without {FILE_NAME}, so not an export; "
+        + (cure if there else "it has no checkpoint (.pdparams) either")
     )
 
 

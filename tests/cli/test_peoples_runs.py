@@ -18,6 +18,7 @@ from ppdet.cli import VERBS, make_parser
 from ppdet.data.image_files import find_images, forget_listings
 from ppdet.inference import images
 from tests.cli.small import assert_told, command, make_project, save_weights
+from tests.data import people
 
 
 @pytest.fixture(scope="module")
@@ -80,6 +81,59 @@ def test_a_folder_is_listed_once(project: Path, tmp_path: Path, monkeypatch: pyt
     listed.clear()
     ppdet.predict(ppdet.load_detector("weights.pdparams"), tmp_path / "in", tmp_path / "other")
     assert listed == [tmp_path / "in"]
+
+
+@pytest.mark.parametrize("left", ["nothing", "crowds"])
+@pytest.mark.parametrize(
+    ("words", "block"),
+    [
+        ("train -c small.yml --dry-run", "TrainDataset"),
+        ("train -c small.yml --dry-run", "EvalDataset"),
+        ("train -c small.yml --eval", "EvalDataset"),
+        ("eval --weights weights.pdparams", "EvalDataset"),
+        ("data check --dataset_dir data --image_dir val2017 --anno_path", ""),
+    ],
+)
+def test_a_dataset_without_objects_ends_every_command(
+    project: Path, tmp_path: Path, words: str, block: str, left: str
+) -> None:
+    """Nothing trains on it, and no AP of -1 decides on the best weights."""
+    content = json.loads(Path(VAL.replace("val", "train") if block == "TrainDataset" else VAL).read_text())
+    objects = [{**row, "iscrowd": 1} for row in content["annotations"]]
+    (tmp_path / "none.json").write_text(
+        json.dumps({**content, "annotations": objects if left == "crowds" else []})
+    )
+    path = str(tmp_path / "none.json")
+    more = ["-o", f"{block}.anno_path={path}"] if block else [path]
+    before = set(Path("output").rglob("*")) if Path("output").is_dir() else set()
+    done = command(*words.split(), *more, cwd=project)
+    assert_told(done, "none.json", "no-objects: no object is left")
+    assert (set(Path("output").rglob("*")) if Path("output").is_dir() else set()) == before
+
+
+def test_a_voc_dataset_is_scored_as_coco_too(project: Path, tmp_path: Path) -> None:
+    """2.x needed ``metric: VOC`` beside it, and said so after the first epoch."""
+    people.write_voc(tmp_path / "voc")
+    given = (
+        f"{{name: VOCDataSet, dataset_dir: {tmp_path / 'voc'}, anno_path: train.txt, label_list: labels.txt}}"
+    )
+    blocks = (f"TrainDataset={given}", f"EvalDataset={given}", f"save_dir={tmp_path}", "num_classes=2")
+    for metric, number in (("COCO", "bbox.AP "), ("VOC", "bbox.mAP ")):
+        words = ("train", "-c", "small.yml", "--eval", "-o", *blocks, f"metric={metric}", "max_iters=1")
+        done = command(*words, cwd=project)
+        assert done.returncode == 0, done.stderr
+        assert number in done.stderr
+
+
+def test_a_folder_of_a_training_names_its_checkpoints(project: Path, tmp_path: Path) -> None:
+    with pytest.raises(ppdet.UserError, match="no checkpoint"):
+        ppdet.load_detector(tmp_path)
+    for name in ("0", "1", "model_final", "best_model"):
+        (tmp_path / f"{name}.pdparams").write_bytes(b"")
+    with pytest.raises(
+        ppdet.UserError, match=r"name a checkpoint in it: .*best_model, .*model_final, .*[01]$"
+    ):
+        ppdet.load_detector(tmp_path)
 
 
 #: What names a file or folder and nothing else, in the help of options.
