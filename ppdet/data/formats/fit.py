@@ -30,12 +30,14 @@ class Part(NamedTuple):
     Attributes:
         dataset: The whole of it, as read.
         names: The classes of all parts, in order.
+        folder: Folder of its images in the written dataset; empty if they are in the same.
         file_names: Of each image in the written dataset, by its id.
         images: The images with what the format can hold. Can be gone through once.
     """
 
     dataset: LabelledDataset
     names: tuple[str, ...]
+    folder: str
     file_names: Mapping[Any, str]
     images: Iterator[LabelledImage]
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Optional
+from typing import Any, Optional, Union
 
 import numpy as np
 
 from ppdet.data.formats.masks import mask_area
-from ppdet.structures import Mask
+from ppdet.structures import Mask, Rle
 from ppdet.utils.errors import DataError
 
 
@@ -34,6 +34,26 @@ class Labelled:
         points = np.concatenate(parts)
         (x1, y1), (x2, y2) = points.min(axis=0).tolist(), points.max(axis=0).tolist()
         return cls(name, (x1, y1, x2, y2), tuple(parts), extra or {})
+
+    @classmethod
+    def from_outlines(
+        cls,
+        name: str,
+        outlines: Sequence[Union[np.ndarray, Rle]],
+        size: tuple[int, int],
+        extra: Optional[Mapping[str, Any]] = None,
+    ) -> Labelled:
+        """An object of polygons and run lengths, in an image of `size` (height, width)."""
+        polygons = [part for part in outlines if isinstance(part, np.ndarray)]
+        if len(polygons) == len(outlines):
+            return cls.from_parts(name, polygons, extra)
+        from pycocotools import mask as coco_mask
+
+        flat = [part.reshape(-1).tolist() for part in polygons]
+        drawn = list(coco_mask.frPyObjects(flat, *size)) if flat else []
+        runs = coco_mask.merge([part for part in outlines if isinstance(part, dict)] + drawn)
+        x, y, width, height = coco_mask.toBbox(runs).tolist()
+        return cls(name, (x, y, x + width, y + height), dict(runs), extra or {})
 
 
 @dataclass(frozen=True)

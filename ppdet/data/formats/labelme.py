@@ -14,14 +14,13 @@ import numpy as np
 
 from ppdet.data.annotation_files import read_json
 from ppdet.data.formats.attributes import with_attributes
+from ppdet.data.formats.figures import ellipse
 from ppdet.data.formats.labelled import Labelled
 from ppdet.data.formats.values import FARTHEST, number, side
 from ppdet.data.geometry import encode_runs
 from ppdet.structures import Rle
 from ppdet.utils.errors import DataError
 
-#: Corners of the polygon that stands for a circle.
-_CIRCLE_CORNERS = 48
 #: Labels that labelme's own tools leave out.
 _NO_CLASSES = frozenset({"__ignore__", "_background_"})
 #: Shapes that are no objects.
@@ -92,7 +91,10 @@ def objects_of(shapes: Iterable[Any], size: tuple[int, int], path: Path) -> Shap
         key = (str(label), index if group is None else f"group {group}")
         groups.setdefault(key, []).append(_outline(shape, size, where))
         said.setdefault(key, {}).update(_said(shape))
-    return Shapes(tuple(_united(key[0], parts, size, said[key]) for key, parts in groups.items()), left_out)
+    return Shapes(
+        tuple(Labelled.from_outlines(key[0], parts, size, said[key]) for key, parts in groups.items()),
+        left_out,
+    )
 
 
 def _said(shape: dict[str, Any]) -> dict[str, Any]:
@@ -102,20 +104,6 @@ def _said(shape: dict[str, Any]) -> dict[str, Any]:
     attributes |= {name: True for name in ("difficult",) if shape.get(name) is True}
     score = number(shape.get("score"))
     return with_attributes({} if score is None else {"score": score}, attributes)
-
-
-def _united(
-    name: str, parts: list[Union[np.ndarray, Rle]], size: tuple[int, int], extra: dict[str, Any]
-) -> Labelled:
-    polygons = [part for part in parts if isinstance(part, np.ndarray)]
-    if len(polygons) == len(parts):
-        return Labelled.from_parts(name, polygons, extra)
-    from pycocotools import mask as coco_mask
-
-    drawn = coco_mask.frPyObjects([part.reshape(-1).tolist() for part in polygons], *size) if polygons else []
-    runs = coco_mask.merge([part for part in parts if isinstance(part, dict)] + list(drawn))
-    x, y, width, height = coco_mask.toBbox(runs).tolist()
-    return Labelled(name, (x, y, x + width, y + height), dict(runs), extra)
 
 
 def _outline(shape: dict[str, Any], size: tuple[int, int], where: str) -> Union[np.ndarray, Rle]:
@@ -132,9 +120,8 @@ def _outline(shape: dict[str, Any], size: tuple[int, int], where: str) -> Union[
         low, high = points.min(axis=0), points.max(axis=0)
         return np.array([low, [high[0], low[1]], high, [low[0], high[1]]])
     if kind == "circle" and len(points) == 2:
-        angles = np.linspace(0, 2 * np.pi, _CIRCLE_CORNERS, endpoint=False)
         radius = math.dist(points[0], points[1])
-        return points[0] + radius * np.stack([np.cos(angles), np.sin(angles)], axis=1)
+        return ellipse((float(points[0][0]), float(points[0][1])), (radius, radius))
     if kind in ("polygon", "oriented_rectangle", "rotation") and len(points) >= 3:
         return points
     raise DataError(

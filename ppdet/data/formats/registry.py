@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Optional
 
-from ppdet.data.formats import coco_dataset, labelme_dataset, voc_dataset, yolo_dataset
+from ppdet.data.formats import coco_dataset, cvat_dataset, labelme_dataset, voc_dataset, yolo_dataset
 from ppdet.data.formats.dataset import FEATURES, Format, LabelledDataset, ReadOptions, united
 from ppdet.data.formats.writing import Written, write_parts
 from ppdet.data.problems import DatasetProblem, DatasetProblemsError
@@ -19,6 +19,13 @@ _SAID = frozenset({"iscrowd", "difficult", "truncated", "occluded", "score", "ye
 #: Formats by the name that commands use. The first that recognises a dataset reads it.
 FORMATS = {
     "coco": Format("COCO", _ALL, coco_dataset.recognise, coco_dataset.read, coco_dataset.write),
+    "cvat": Format(
+        "CVAT XML 1.1",
+        _ALL - {"own_box"},
+        cvat_dataset.recognise,
+        cvat_dataset.read,
+        cvat_dataset.write,
+    ),
     "yolo": Format(
         "YOLO",
         frozenset({"outline", "empty", "unused"}),

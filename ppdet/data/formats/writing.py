@@ -70,7 +70,13 @@ def write_parts(
     with _new_folder(target) as folder:
         files = _file_names(parts, form, single=single)
         given = {
-            part: Part(dataset, names, files[part], fitted_images(dataset, form.holds, files[part], counts))
+            part: Part(
+                dataset,
+                names,
+                "" if single else images_folder(form, part),
+                files[part],
+                fitted_images(dataset, form.holds, files[part], counts),
+            )
             for part, dataset in parts.items()
         }
         form.write(given, folder)
