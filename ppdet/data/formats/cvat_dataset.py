@@ -13,7 +13,15 @@ from ppdet.data.annotation_files import read_xml, xml_text
 from ppdet.data.formats.attributes import as_text, attributes_of, typed, with_attributes
 from ppdet.data.formats.dataset import LabelledDataset, ReadOptions
 from ppdet.data.formats.figures import ellipse, rectangle
-from ppdet.data.formats.files import FileContent, FileImage, corners, file_name, files_of, read_files
+from ppdet.data.formats.files import (
+    FileContent,
+    FileImage,
+    corners,
+    file_name,
+    files_of,
+    read_files,
+    require_drawable,
+)
 from ppdet.data.formats.fit import Part
 from ppdet.data.formats.folders import write_plain
 from ppdet.data.formats.labelled import Labelled, LabelledImage
@@ -37,7 +45,7 @@ def read(source: Path, options: ReadOptions) -> dict[str, LabelledDataset]:
     Raises:
         DataError: If one cannot be read; names file, image and shape.
     """
-    return read_files("cvat", files_of(source, ".xml", _is_cvat), options, _read_file)
+    return read_files("cvat", source, files_of(source, ".xml", _is_cvat), options, _read_file)
 
 
 def _is_cvat(start: bytes) -> bool:
@@ -127,6 +135,7 @@ def _mask(shape: Element, size: tuple[int, int], where: str) -> Rle:
     fits = left + width <= size[1] and top + height <= size[0]
     if None in lengths or not fits or not width or not height or runs.sum() != width * height:
         raise DataError(f"{where}: its run lengths are not those of {width} x {height} pixels of the image")
+    require_drawable(size, where)
     whole = np.zeros(size, np.uint8)
     values = np.repeat(np.arange(len(runs)) % 2, runs)
     if not values.any():

@@ -28,6 +28,8 @@ from ppdet.utils.errors import DataError
 _SNIFFED = 1 << 16
 #: Files of a folder that are looked into.
 _MOST_FILES = 100
+#: Pixels of the largest image whose masks are drawn.
+_MOST_PIXELS = 1 << 29
 
 
 class FileImage:
@@ -87,21 +89,28 @@ def files_of(source: Path, suffix: str, is_one: Callable[[bytes], bool]) -> list
 
 
 def read_files(
-    kind: str, paths: Sequence[Path], options: ReadOptions, read: Callable[[Path], FileContent]
+    kind: str,
+    source: Path,
+    paths: Sequence[Path],
+    options: ReadOptions,
+    read: Callable[[Path], FileContent],
 ) -> dict[str, LabelledDataset]:
     """Read the files of a format, each a part of the dataset.
 
     Args:
         kind: The format.
-        paths: Its files.
+        source: The dataset.
+        paths: The files of the format in it; a source that is a file is read whatever it looks like.
         options: What the source leaves open.
         read: Reads one file.
 
     Raises:
         DataError: If one cannot be read, or the size of an image is not known.
     """
+    if source.is_file():
+        paths = [source]
     if not paths:
-        raise DataError(f"no annotation file of the format {kind} is there")
+        raise DataError(f"{source}: no annotation file of the format {kind}")
     folders = {path.parent.name for path in paths}
     named = []
     for path in paths:
@@ -126,6 +135,16 @@ def _dataset(kind: str, path: Path, content: FileContent, options: ReadOptions, 
         images.append(LabelledImage(name, size, tuple(make(size) for make in image.objects)))
     names = _with_others(options.names or content.names, images)
     return from_images(images, folder, kind, content.counts, names)
+
+
+def require_drawable(size: tuple[int, int], where: str) -> None:
+    """Check that a bitmap of an image's size (height, width) is not larger than memory can be.
+
+    Raises:
+        DataError: If it is, which files may say that are made to do harm.
+    """
+    if size[0] * size[1] > _MOST_PIXELS:
+        raise DataError(f"{where}: an image of {size[1]} x {size[0]} pixels is too large for masks")
 
 
 def existing_name(folder: Path, name: str) -> str:

@@ -6,7 +6,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Optional
 
-from ppdet.data.formats import coco_dataset, cvat_dataset, labelme_dataset, voc_dataset, yolo_dataset
+from ppdet.data.formats import (
+    coco_dataset,
+    csv_dataset,
+    cvat_dataset,
+    label_studio,
+    labelme_dataset,
+    via_dataset,
+    voc_dataset,
+    yolo_dataset,
+)
 from ppdet.data.formats.dataset import FEATURES, Format, LabelledDataset, ReadOptions, united
 from ppdet.data.formats.writing import Written, write_parts
 from ppdet.data.problems import DatasetProblem, DatasetProblemsError
@@ -15,6 +24,9 @@ from ppdet.utils.errors import DataError
 _ALL = frozenset(FEATURES)
 #: What attributes can say, where a format has them.
 _SAID = frozenset({"iscrowd", "difficult", "truncated", "occluded", "score", "yes_no", "attributes"})
+
+#: What VIA's files hold; its CSV has no table of classes.
+_VIA = _SAID | {"outline", "empty"}
 
 #: Formats by the name that commands use. The first that recognises a dataset reads it.
 FORMATS = {
@@ -25,6 +37,48 @@ FORMATS = {
         cvat_dataset.recognise,
         cvat_dataset.read,
         cvat_dataset.write,
+    ),
+    "label-studio": Format(
+        "Label Studio JSON",
+        frozenset({"outline", "runs", "score", "empty"}),
+        label_studio.recognise,
+        label_studio.read,
+        label_studio.write,
+    ),
+    "via": Format(
+        "VIA JSON 2", _VIA | {"unused"}, via_dataset.recognise, via_dataset.read, via_dataset.write
+    ),
+    "via3": Format(
+        "VIA JSON 3",
+        _VIA | {"unused"},
+        via_dataset.recognise_third,
+        via_dataset.read_third,
+        via_dataset.write_third,
+    ),
+    "via-csv": Format(
+        "VIA CSV", _VIA, via_dataset.recognise_csv, via_dataset.read_csv, via_dataset.write_csv
+    ),
+    "retinanet": Format(
+        "RetinaNet CSV",
+        frozenset({"empty", "unused"}),
+        csv_dataset.recognise_retinanet,
+        csv_dataset.read_retinanet,
+        csv_dataset.write_retinanet,
+    ),
+    "open-images": Format(
+        "Open Images CSV",
+        frozenset({"iscrowd", "occluded", "truncated", "score", "unused"}),
+        csv_dataset.recognise_open_images,
+        csv_dataset.read_open_images,
+        csv_dataset.write_open_images,
+        file_per_image=True,
+    ),
+    "tensorflow": Format(
+        "TensorFlow CSV",
+        frozenset(),
+        csv_dataset.recognise_tensorflow,
+        csv_dataset.read_tensorflow,
+        csv_dataset.write_tensorflow,
     ),
     "yolo": Format(
         "YOLO",

@@ -171,7 +171,10 @@ def _require_distinct(names: Mapping[str, Mapping[Any, str]], form: Format) -> N
 
 
 def _inside(name: str, image_dir: Path) -> str:
-    """A name that stays inside of the folder of the images: no absolute path, nothing above."""
+    """A name that stays inside of the folder of the images: no absolute path, nothing above.
+
+    Folders called images go: the written dataset has its own, and YOLO's readers take the last one for it.
+    """
     plain = name.replace("\\", "/")
     if plain.startswith("/") or plain[1:3] == ":/":
         path = Path(plain)
@@ -179,7 +182,7 @@ def _inside(name: str, image_dir: Path) -> str:
     pieces = [piece for piece in plain.split("/") if piece not in ("", ".", "..")]
     if not pieces:
         raise DataError(f"an image has the file_name {name!r}, which is none")
-    return "/".join(pieces)
+    return "/".join([*(piece for piece in pieces[:-1] if piece not in ("images", "JPEGImages")), pieces[-1]])
 
 
 def _place_images(dataset: LabelledDataset, folder: Path, names: Mapping[Any, str], *, copy: bool) -> None:

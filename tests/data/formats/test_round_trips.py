@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from pycocotools import mask as coco_mask
@@ -170,14 +170,25 @@ def check_object(
         if ("yes_no" if isinstance(value, bool) else "attributes") in holds
     }
     assert new.get("attributes", {}) == kept, where
-    if old["kind"] != "box" and "outline" in holds:
+    if old["kind"] == "outline" and "outline" in holds:
+        np.testing.assert_allclose(new["segmentation"], old["segmentation"], atol=2e-3, err_msg=where)
+    elif old["kind"] != "box" and "outline" in holds:
         drawn = [to_runs(read_mask(row["segmentation"], size), size) for row in (old, new)]
         ((overlap,),) = coco_mask.iou(drawn[:1], drawn[1:], [0])
-        assert overlap > (0.85 if traced else 0.97), (where, old["kind"])
+        assert overlap > (0.85 if "runs" not in holds or old["kind"] == "parts" else 0.999), (
+            where,
+            old["kind"],
+        )
 
 
 @pytest.mark.parametrize("first", WRITTEN)
-@settings(max_examples=6, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
+@settings(
+    max_examples=5,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+    derandomize=True,
+    phases=[Phase.explicit, Phase.generate],  # a failure is small enough as it is
+)
 @given(content=contents())
 def test_every_pair_of_formats(first: str, content: dict[str, Any]) -> None:
     with tempfile.TemporaryDirectory() as name:
