@@ -14,7 +14,7 @@ PADDLE2ONNX = "paddle2onnx>=2.0; python_version < '3.13'"
 SERVE = ["starlette>=0.46", "uvicorn>=0.30", "python-multipart>=0.0.18", "prometheus-client>=0.20"]
 #: The last version under the MIT licence; its successor is under the AGPL.
 ALBUMENTATIONS = "albumentations>=2.0,<2.1"
-HUB = ["huggingface_hub>=0.25"]
+HUB = ["huggingface_hub>=0.30"]
 #: The documentation site. MkDocs 2 drops plugins and hooks.
 DOCS = ["mkdocs>=1.6,<2", "mkdocs-material>=9.5,<10", "mkdocstrings[python]>=0.26"]
 

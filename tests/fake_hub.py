@@ -269,6 +269,6 @@ def hub_of_tests(monkeypatch: Any, cache: Any) -> Iterator[Hub]:
         )
         monkeypatch.setattr(constants, "ENDPOINT", hub.url)
         monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))
-        monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+        monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True, raising=False)
         monkeypatch.setenv("HF_TOKEN", TOKEN)
         yield hub

@@ -232,6 +232,8 @@ def _push(args: argparse.Namespace) -> int:
     if args.dry_run:
         print(result.card)
     print(text_table([[name, f"{size / 1e3:,.0f} kB"] for name, size in result.files.items()], align="<>"))
+    if not result.has_numbers:
+        print("the card states no AP; ppdet eval --json FILE measures it, --metrics FILE adds it")
     if args.dry_run:
         print("dry run: nothing was sent")
         return 0

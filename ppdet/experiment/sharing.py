@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 import tempfile
@@ -17,11 +18,13 @@ from ppdet.experiment.model_card import MARK, CardFacts, dataset_of, model_card
 from ppdet.experiment.sources import load_detector
 from ppdet.experiment.trained import CheckpointDetector, SourceError, TrainedDetector
 from ppdet.utils.errors import UserError
-from ppdet.utils.files import expanded, write_text
+from ppdet.utils.files import expanded, replacing, write_text
 from ppdet.utils.packages import require_packages
 from ppdet.zoo.hub import WEIGHTS, hub_error, require_repository
 from ppdet.zoo.locate import read_source
 from ppdet.zoo.saving import save_weights
+
+logger = logging.getLogger(__name__)
 
 CARD, CONFIG, REPORT = "README.md", "config.yml", "evaluation.html"
 
@@ -71,6 +74,11 @@ class PushResult:
     card: str
     card_kept: bool = False
 
+    @property
+    def has_numbers(self) -> bool:
+        """Whether the card states an AP."""
+        return "model-index:" in self.card
+
 
 def push_weights(
     source: Union[str, os.PathLike[str], TrainedDetector],
@@ -118,12 +126,15 @@ def _write(detector: CheckpointDetector, place: str, options: PushOptions, folde
     experiment = portable(detector.experiment)
     metadata = replace(file.metadata, class_names=detector.class_names, config={"yaml": experiment.to_yaml()})
     save_weights(replace(file, metadata=metadata), folder / WEIGHTS)
+    logger.info("checking that what will be sent loads")
     # Plugins are code of this machine, and a checkpoint does not run code.
     load_detector(folder / WEIGHTS, config=detector.experiment if experiment.plugins else None)
     write_text(folder / CONFIG, experiment.to_yaml())
     others = {CONFIG: "the whole configuration"}
     if options.report is not None:
-        (folder / REPORT).write_bytes(expanded(options.report).read_bytes())
+        page = expanded(options.report).read_bytes()
+        with replacing(folder / REPORT) as temporary:
+            temporary.write_bytes(page)
         others[REPORT] = "explains the evaluation; download it and open it in a browser"
     card = model_card(
         CardFacts(

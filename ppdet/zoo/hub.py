@@ -163,5 +163,5 @@ def hub_error(error: Exception, text: str, repository: str) -> WeightsError:
         reason = f"{page} refuses it (HTTP status {status}); {_LOG_IN} with a token that may do this"
     else:
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        reason = f"{constants.ENDPOINT} answers: {first}"
+        reason = first if status is None else f"{constants.ENDPOINT} answers: {first}"
     return WeightsError(f"{text}: {reason}")

@@ -233,6 +233,8 @@ def test_the_command(hub: Hub, project: Path) -> None:
     assert "| box | 34.6 | 50.0 | - |" in dry.stdout
     assert "dry run: nothing was sent" in dry.stdout
     assert hub.requests == []
+    assert "states no AP" not in dry.stdout
+    assert "states no AP" in command(*words[:6], "--dry-run", cwd=project).stdout
     done = command(*words, cwd=project)
     assert done.returncode == 0, done.stderr
     assert f"{hub.url}/me/fruit: others load it as hf://me/fruit" in done.stdout

@@ -129,6 +129,16 @@ def test_a_hub_that_is_down_is_named_and_the_cache_still_serves(
         read_source("hf://me/other")
 
 
+def test_a_cache_that_cannot_be_written_is_named(
+    hub: Hub, weights: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("no folder")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "file" / "cache"))
+    hub.repositories["me/fruit"] = Repository({"model.safetensors": weights})
+    with pytest.raises(WeightsError, match=r"hf://me/fruit: \[Errno 20\] Not a directory: .*file"):
+        read_source("hf://me/fruit")
+
+
 def test_damaged_weights_are_not_loaded(hub: Hub, weights: bytes) -> None:
     hub.repositories["me/fruit"] = Repository({"model.safetensors": weights})
     hub.damage = True
