@@ -94,11 +94,12 @@ def partners(reader: TrainReader, dataset: COCODataSet, epoch: int) -> set[int]:
     return set(Counting.seen)
 
 
+END: list[Any] = [Spec.of(NormalizeImage), Spec.of(Permute)]
+
+
 def reader_of(*joining: Spec[Any], **arguments: Any) -> TrainReader:
     steps = [Spec.of(Decode), Spec.of(Counting), *joining, Spec.of(Resize, target_size=32, keep_ratio=False)]
-    return train_reader(
-        sample_transforms=[*steps, Spec.of(NormalizeImage), Spec.of(Permute)], batch_size=2, **arguments
-    )
+    return train_reader(sample_transforms=[*steps, *END], batch_size=2, **arguments)
 
 
 def test_partners_come_as_they_are_needed(dataset: COCODataSet) -> None:
@@ -112,6 +113,13 @@ def test_partners_come_as_they_are_needed(dataset: COCODataSet) -> None:
     assert partners(reader_of(mosaic, mosaic_epoch=5), dataset, 5) == {0}
     assert partners(reader_of(mosaic, mosaic_epoch=-1), dataset, 0) == {0}
     assert partners(reader_of(mosaic, mixup, mixup_epoch=0), dataset, 0) == {0, 4}
+    late = train_reader(
+        sample_transforms=[Spec.of(Decode), Spec.of(Counting)],
+        batch_transforms=[mixup, Spec.of(Resize, target_size=32, keep_ratio=False), *END],
+        batch_size=2,
+        mixup_epoch=0,
+    )
+    assert partners(late, dataset, 0) == {0, 1}
     limited = Spec.of(Mosaic, input_dim=32, epochs=[1, 2])
     assert [partners(reader_of(limited), dataset, epoch) for epoch in range(3)] == [{0}, {0, 4}, {0}]
 

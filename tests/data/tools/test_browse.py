@@ -122,6 +122,16 @@ def test_one_transform_has_its_own_limit_and_not_the_readers(
     assert shown.objects[1] == objects * shown.objects[0]
 
 
+def test_steps_before_a_join_are_drawn_as_in_the_training(project: Path) -> None:
+    """Further images are chosen first, also where the step that takes them is not shown yet."""
+    steps = "[Decode: {}, RandomFlip: {prob: 0.5}, Mosaic: {prob: 0.0}]"
+    given = [f"TrainDataset.dataset_dir={project / 'data'}", f"TrainReader.sample_transforms={steps}"]
+    experiment = load_config("small.yml", [*given, "TrainReader.batch_transforms=[]"])
+    for epoch in range(8):
+        (shown,) = browse(experiment, count=1, epoch=epoch, steps=True)
+        np.testing.assert_array_equal(shown.pictures["1 RandomFlip"], shown.pictures["2 Mosaic"])
+
+
 def test_names_of_files_cannot_change_the_page(project: Path) -> None:
     shown = browse(load_config("small.yml", [f"TrainDataset.dataset_dir={project / 'data'}"]), count=1)
     page = write_browsed(shown, project / "page.html").read_text("utf-8")
