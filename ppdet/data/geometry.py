@@ -299,6 +299,8 @@ def _share_left(boxes: np.ndarray, masks: Optional[tuple[Mask, ...]], cut: Targe
     left = (cut.boxes[:, 2:] - cut.boxes[:, :2]).prod(axis=1)
     share: np.ndarray = np.where(areas > 0, left / np.where(areas > 0, areas, 1), 0).clip(0, 1)
     for row, (before, after) in enumerate(zip(masks or (), cut.masks or ())):
-        if mask_area(after) <= _SCRAP < mask_area(before):
+        # A polygon without area says nothing of its object; empty run lengths have lost it.
+        said = isinstance(before, dict) or mask_area(before) > _SCRAP
+        if said and mask_area(after) <= _SCRAP:
             share[row] = 0
     return share

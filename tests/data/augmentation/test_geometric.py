@@ -37,6 +37,10 @@ MAPS = [
 ]
 
 
+def square(x: float, y: float, side: float) -> np.ndarray:
+    return np.array([[x, y], [x + side, y], [x + side, y + side], [x, y + side]])
+
+
 def fixed(*, degrees: float = 0, translate: float = 0, scale: float = 1, shear: float = 0) -> AffineRanges:
     return AffineRanges(
         degrees=[degrees] * 2, translate=[translate] * 2, scale=[scale] * 2, shear=[shear] * 2
@@ -221,6 +225,21 @@ def test_large_scale_jitter_grows_and_shrinks() -> None:
     assert (min(heights), max(heights)) == (8, 32)
     assert all(params.offset[0] == 0 for params in drawn)
     assert {params.offset[1] > 0 for params in drawn} == {True, False}
+
+
+def test_an_object_that_shrinks_to_nothing_goes() -> None:
+    speck = scene([square(5, 5, 1), square(8, 8, 12)], (32, 32), runs=True)
+    jitter = RandomScaledCrop(target_dim=32)
+    done = jitter.apply(speck, ScaledCropParams((8, 8), (0, 0)))
+    check_target(done)
+    assert done.target is not None
+    assert done.target.labels.tolist() == [1]
+    line = scene([np.array([[5.0, 5], [9, 5], [5, 5]])], (32, 32))
+    assert line.target is not None
+    line = line.replace(target=line.target.replace(boxes=np.float32([[5, 4, 9, 6]])))
+    kept = jitter.apply(line, ScaledCropParams((32, 32), (0, 0))).target
+    assert kept is not None
+    assert len(kept) == 1
 
 
 def test_resize_and_crop_by_either_side() -> None:
