@@ -40,6 +40,14 @@ from ppdet.utils.files import expanded, write_json, write_text
 
 logger = logging.getLogger(__name__)
 
+#: Kind of a problem -> what is told of the images that have it, with the first of them.
+_HEADERS = {
+    "image-size": "have another size than their annotation says: %s. The image's size is used; check the "
+    "boxes (ppdet data check names every such image)",
+    "image-corrupt": "are no images: %s. Restore or remove them (ppdet data check names every one), or set "
+    "skip_corrupt: true in the reader",
+}
+
 #: What `evaluate` takes as data.
 EvalData = Union[Dataset, Sequence[Sample], Experiment, str, "os.PathLike[str]", None]
 #: Images whose speed is measured where batches larger than 1 are what scores.
@@ -218,7 +226,7 @@ def evaluate(
 
 
 def compare_sizes(datasets: Mapping[str, Optional[Dataset]]) -> None:
-    """Warn of annotations that give another size than their image has; boxes may then be wrong too.
+    """Warn of images that are none, and of annotations that give another size than their image has.
 
     Args:
         datasets: By what messages call their images.
@@ -226,16 +234,11 @@ def compare_sizes(datasets: Mapping[str, Optional[Dataset]]) -> None:
     for name, dataset in datasets.items():
         if not isinstance(dataset, AnnotatedDataset):
             continue
-        problems, compared = dataset.wrong_sizes()
-        if problems:
-            logger.warning(
-                "%d of %d %s images compared have another size than their annotation says: %s. The image's "
-                "size is used; check the boxes (ppdet data check names every such image)",
-                len(problems),
-                compared,
-                name,
-                problems[0].text,
-            )
+        problems, compared = dataset.header_problems()
+        for kind, words in _HEADERS.items():
+            texts = [problem.text for problem in problems if problem.kind == kind]
+            if texts:
+                logger.warning("%d of %d %s images compared " + words, len(texts), compared, name, texts[0])
 
 
 def weights_of(experiment: Experiment, weights: Optional[str]) -> str:

@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import re
+import shutil
 from collections.abc import Callable, Iterator
 from importlib import import_module
 from pathlib import Path
@@ -252,6 +253,18 @@ def test_an_evaluation_warns_of_sizes_that_are_not_those_of_the_images(
     (record,) = [record for record in caplog.records if "another size" in record.getMessage()]
     assert record.levelname == "WARNING"
     assert record.getMessage().startswith(f"1 of {count} evaluation images compared have another size")
+
+
+def test_files_that_are_no_images_are_told_before_work_starts(
+    project: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    shutil.copytree("data/train2017", tmp_path / "train2017")
+    (tmp_path / "train2017" / "000000000002.jpg").write_text("version https://git-lfs.github.com/spec/v1")
+    words = ("train", "-c", "small.yml", "--dry-run", "-o", f"TrainDataset.image_dir={tmp_path}/train2017")
+    assert command(*words, cwd=project).returncode == 0
+    (text,) = [one.getMessage() for one in caplog.records if one.levelname == "WARNING"]
+    assert text.startswith("1 of 4 training images compared are no images: image id 2: ")
+    assert "ppdet data check" in text
 
 
 def test_a_training_from_python_says_what_it_will_do(

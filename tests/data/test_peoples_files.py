@@ -536,10 +536,17 @@ def test_copies_of_training_images_in_the_validation_set(tmp_path: Path) -> None
 
 def test_stated_sizes_are_compared_with_headers(tmp_path: Path) -> None:
     content = people.coco()
-    assert coco(tmp_path, content).wrong_sizes() == ([], 4)
+    assert coco(tmp_path, content).header_problems() == ([], 4)
     content["images"][1]["height"] = 70
-    (found,), compared = coco(tmp_path, content, repeat=2).wrong_sizes()
+    (found,), compared = coco(tmp_path, content, repeat=2).header_problems()
     assert compared == 4
     assert found.text == (
         f"image id 2: {tmp_path}/images/b.jpg is 64x64 (height x width), its annotation says 70x64"
+    )
+    dataset = coco(tmp_path, content)
+    (tmp_path / "images" / "b.jpg").write_text("moved to the archive")
+    (found,), _ = dataset.header_problems()
+    assert (found.kind, found.text) == (
+        "image-corrupt",
+        f"image id 2: the header of {tmp_path}/images/b.jpg cannot be read",
     )

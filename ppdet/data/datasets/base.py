@@ -152,15 +152,15 @@ class AnnotatedDataset(Dataset):
         if problems:
             raise DatasetProblemsError(source, problems)
 
-    def wrong_sizes(self) -> tuple[list[DatasetProblem], int]:
-        """Images whose annotation gives another size than their file has, among 200 evenly spread ones.
+    def header_problems(self) -> tuple[list[DatasetProblem], int]:
+        """What the headers of 200 evenly spread images say: no image, or another size than its annotation.
 
         Returns:
             The problems, and how many headers were read.
         """
         count = min(len(self.packed), _SIZES_COMPARED)
         samples = [self[int(row)] for row in np.linspace(0, len(self.packed) - 1, count).round()]
-        found = [wrong_size(sample, image_size(sample.path)) for sample in samples]
+        found = [header_problem(sample, image_size(sample.path)) for sample in samples]
         return [problem for problem in found if problem is not None], count
 
     def _shown_id(self, row: int) -> Union[int, str]:
@@ -173,19 +173,21 @@ class AnnotatedDataset(Dataset):
         return self.packed.masks is not None
 
 
-def wrong_size(sample: Sample, size: Optional[tuple[int, int]]) -> Optional[DatasetProblem]:
-    """The problem of an annotation that gives another size than its image has.
+def header_problem(sample: Sample, size: Optional[tuple[int, int]]) -> Optional[DatasetProblem]:
+    """The problem of an image without a header, or of an annotation that gives another size than it.
 
     Args:
         sample: With the size of the annotation.
-        size: (height, width) of the image; None if unknown.
+        size: (height, width) of the image; None if its header cannot be read.
 
     Returns:
-        None if they agree, or one is unknown.
+        None if they agree, or the annotation gives no size.
     """
-    if size is None or 0 in sample.original_size or size == sample.original_size:
-        return None
     own = sample.image_id if sample.given_id is None else sample.given_id
+    if size is None:
+        return DatasetProblem("image-corrupt", f"image id {own}: the header of {sample.path} cannot be read")
+    if 0 in sample.original_size or size == sample.original_size:
+        return None
     return DatasetProblem(
         "image-size",
         f"image id {own}: {sample.path} is {size[0]}x{size[1]} (height x width), its annotation says "

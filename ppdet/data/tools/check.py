@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Optional
 
-from ppdet.data.datasets.base import AnnotatedDataset, Dataset, wrong_size
+from ppdet.data.datasets.base import AnnotatedDataset, Dataset, header_problem
 from ppdet.data.image_files import image_size
 from ppdet.data.problems import REMARKS, DatasetProblem, DatasetProblemsError
 from ppdet.data.transforms.decode import read_image
@@ -79,21 +79,14 @@ def check_dataset(
 def _image_problems(dataset: AnnotatedDataset, *, decode: bool) -> Iterator[DatasetProblem]:
     for row in range(len(dataset.packed)):
         sample = dataset[row]
-        name = f"image id {sample.image_id if sample.given_id is None else sample.given_id}"
-        size = image_size(sample.path)
-        reason = None if size is not None else f"the header of {sample.path} cannot be read"
-        if decode:
-            try:
-                image = read_image(sample.path)
-                size = (image.shape[0], image.shape[1])
-            except DataError as error:
-                reason = str(error)
-        if reason is not None:
-            yield DatasetProblem("image-corrupt", f"{name}: {reason}")
-        else:
-            problem = wrong_size(sample, size)
-            if problem is not None:
-                yield problem
+        try:
+            size = read_image(sample.path).shape[:2] if decode else image_size(sample.path)
+            problem = header_problem(sample, size)
+        except DataError as error:
+            own = sample.image_id if sample.given_id is None else sample.given_id
+            problem = DatasetProblem("image-corrupt", f"image id {own}: {error}")
+        if problem is not None:
+            yield problem
 
 
 def _shared_images(train: AnnotatedDataset, val: AnnotatedDataset) -> Iterator[DatasetProblem]:
