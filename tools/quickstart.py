@@ -18,9 +18,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from ppdet.cli import main
 
-CONFIG = "configs/quickstart_faster_rcnn.yml"
+CONFIG = "configs/quickstart_ppyoloe.yml"
 DATA = "dataset/quickstart"
-RUN = Path("output/quickstart_faster_rcnn")
+RUN = Path("output/quickstart_ppyoloe")
 OUTPUT = Path("output/quickstart")
 #: Images are about as large as the objects in them allow, since convolutions on a CPU cost what pixels cost.
 MAKE_DATA = ["data", "synth", DATA, "--train", "352", "--val", "80", "--height", "128", "--width", "128"]
@@ -74,7 +74,7 @@ def quickstart() -> None:
     if is_trained(config):
         print(f"\n{RUN} holds a model trained with this config; remove it to train again")
     else:
-        step(["train", "-c", CONFIG, "--eval", "-o", "snapshot_epoch=2"])
+        step(["train", "-c", CONFIG, "--eval"])
         OUTPUT.mkdir(parents=True, exist_ok=True)
         TRAINED_WITH.write_text(config, "utf-8")
     report = OUTPUT / "metrics.json"

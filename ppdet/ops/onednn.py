@@ -1,0 +1,388 @@
+"""Convolutions on a processor through oneDNN, which Paddle ships and does not use for training.
+
+Paddle's own convolution copies every window of the image into a matrix (im2col) and multiplies that. oneDNN
+convolves directly. Its C interface (version 3, uxlfoundation.github.io/oneDNN) is called through ctypes on
+the memory of Paddle's tensors. `benchmarks/convolutions.py` compares whole training steps.
+
+oneDNN has a layout of its own for images and weights, so what goes in and out is reordered. For kernels of
+one pixel that costs more than it gains, since Paddle multiplies those without a copy (`worthwhile`).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import os
+import threading
+from collections.abc import Sequence
+from ctypes import c_int, c_int64, c_size_t, c_void_p
+from pathlib import Path
+from typing import Any, NamedTuple, Optional
+
+import numpy as np
+import paddle
+from paddle import Tensor
+from paddle.autograd import PyLayer
+
+from ppdet.utils.cpu import product_threads
+
+#: Set it to ``paddle`` for Paddle's own convolutions.
+SWITCH = "PPDET_CONVOLUTIONS"
+#: Geometries whose primitives are kept. One takes about 0.1 MB and a millisecond to make.
+KEPT = 1024
+
+# Numbers of the C interface (dnnl_types.h of version 3).
+_CPU, _IN_ORDER, _FLOAT32, _ANY_LAYOUT, _DIRECT, _FORWARD_TRAINING = 1, 1, 3, 1, 1, 64
+#: What a description of a primitive is asked for the layout of an operand.
+_LAYOUT = {"x": 129, "gx": 130, "w": 131, "gw": 132, "y": 133, "g": 134}
+_ARGUMENT = {"x": 1, "gx": 129, "w": 33, "gw": 161, "y": 17, "g": 145, "b": 41, "gb": 169}
+_FROM, _TO = 1, 17
+
+
+class Geometry(NamedTuple):
+    """What a convolution is apart from its values: NCHW shapes, and (vertical, horizontal) pairs."""
+
+    image: tuple[int, ...]
+    weight: tuple[int, ...]
+    stride: tuple[int, int]
+    padding: tuple[int, int]
+    dilation: tuple[int, int]
+    groups: int
+    bias: bool
+
+    @property
+    def output(self) -> tuple[int, ...]:
+        """NCHW shape of the result."""
+        sizes = [
+            (size + 2 * padding - dilation * (kernel - 1) - 1) // stride + 1
+            for size, kernel, stride, padding, dilation in zip(
+                self.image[2:], self.weight[2:], self.stride, self.padding, self.dilation
+            )
+        ]
+        return (self.image[0], self.weight[0], *sizes)
+
+
+def conv2d(
+    x: Tensor,
+    weight: Tensor,
+    bias: Optional[Tensor],
+    *,
+    stride: tuple[int, int],
+    padding: tuple[int, int],
+    dilation: tuple[int, int],
+    groups: int,
+) -> Tensor:
+    """Convolution as `paddle.nn.functional.conv2d`, differentiable once.
+
+    Args:
+        x: float32 ``[N, C, H, W]`` in the memory of the processor, not empty.
+        weight: float32 ``[C_out, C / groups, K_h, K_w]``.
+        bias: float32 ``[C_out]``.
+    """
+    geometry = Geometry(
+        tuple(x.shape), tuple(weight.shape), stride, padding, dilation, groups, bias is not None
+    )
+    given = [x, weight] if bias is None else [x, weight, bias]
+    result: Tensor = _Convolve.apply(geometry, *given)
+    return result
+
+
+def worthwhile(x: Tensor, weight: Tensor) -> bool:
+    """Whether oneDNN can convolve these, and is faster at it."""
+    return (
+        tuple(weight.shape[2:]) != (1, 1)
+        and paddle.in_dynamic_mode()
+        and x.place.is_cpu_place()
+        and x.dtype == weight.dtype == paddle.float32
+        and 0 not in x.shape
+        and available()
+    )
+
+
+@functools.cache
+def available() -> bool:
+    """Whether Paddle brings a oneDNN whose interface this module knows, and nobody has switched it off."""
+    if os.environ.get(SWITCH, "") == "paddle":
+        return False
+    try:
+        return _library() is not None
+    except OSError:
+        return False
+
+
+class _Convolve(PyLayer):
+    @staticmethod
+    def forward(ctx: Any, geometry: Geometry, x: Tensor, w: Tensor, b: Optional[Tensor] = None) -> Tensor:
+        x, w = x.contiguous(), w.contiguous()
+        y = paddle.empty(geometry.output)
+        _run(geometry, "forward", {"x": x, "w": w, "y": y, "b": b})
+        ctx.save_for_backward(x, w)
+        ctx.geometry = geometry
+        ctx.wants = tuple(not tensor.stop_gradient for tensor in (x, w, b) if tensor is not None)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> Any:
+        x, w = ctx.saved_tensor()
+        wants_image, *parameters = ctx.wants
+        given: dict[str, Optional[Tensor]] = {"g": g.contiguous(), "x": x, "w": w}
+        if wants_image:
+            given["gx"] = paddle.empty(x.shape)
+        if any(parameters):
+            given["gw"] = paddle.empty(w.shape)
+            given["gb"] = paddle.empty(w.shape[:1]) if ctx.geometry.bias else None
+        kind = "image" if not any(parameters) else "both" if wants_image else "weight"
+        _run(ctx.geometry, kind, given)
+        return tuple(given[name] if wanted else None for name, wanted in zip(("gx", "gw", "gb"), ctx.wants))
+
+
+class _Handle:
+    """An object of the library, which is destroyed with this one. ctypes takes it as an argument."""
+
+    def __init__(self, kind: str, creator: str, *arguments: Any) -> None:
+        library = _library()
+        self._as_parameter_ = c_void_p()
+        self._destroy = getattr(library, f"dnnl_{kind}_destroy")
+        status = getattr(library, f"dnnl_{creator}")(ctypes.byref(self._as_parameter_), *arguments)
+        _check(status, creator)
+
+    def __del__(self) -> None:
+        self._destroy(self._as_parameter_)
+
+
+class _Argument(ctypes.Structure):
+    _fields_ = (("name", c_int), ("memory", c_void_p))
+
+
+class _Step(NamedTuple):
+    """A primitive to be: its description, the operands that it reads, and those that it writes."""
+
+    description: _Handle
+    reads: Sequence[str]
+    writes: Sequence[str]
+
+
+class _Program:
+    """Primitives in their order, with the reorders before and after them.
+
+    Args:
+        layouts: Layout of each operand in its tensor.
+        steps: The primitives.
+    """
+
+    def __init__(self, layouts: dict[str, _Handle], steps: Sequence[_Step]) -> None:
+        self._layouts = layouts
+        self._descriptions = [
+            step.description for step in steps
+        ]  # which own the layouts that are asked of them
+        self._tensors: dict[str, _Handle] = {}
+        self._inner: list[_Inner] = []
+        self._calls: list[tuple[_Handle, Any]] = []
+        for step in steps:
+            operands = {name: self._read(name, step.description) for name in step.reads}
+            results = {name: self._inner_for(name, step.description) for name in step.writes}
+            for name, inner in results.items():
+                operands[name] = self._tensor(name) if inner is None else inner.memory
+            self._call(step.description, {_ARGUMENT[name]: memory for name, memory in operands.items()})
+            for name, inner in results.items():
+                if inner is not None:
+                    self._reorder(inner.layout, inner.memory, layouts[name], self._tensor(name))
+
+    def run(self, tensors: dict[str, Optional[Tensor]]) -> None:
+        """Execute on the memory of tensors, each contiguous and of the operand's shape."""
+        library = _library()
+        for name, memory in self._tensors.items():
+            tensor = tensors[name]
+            assert tensor is not None, name
+            _check(library.dnnl_memory_set_data_handle(memory, c_void_p(tensor.data_ptr())))
+        for number, inner in enumerate(self._inner):
+            _check(library.dnnl_memory_set_data_handle(inner.memory, c_void_p(_buffer(number, inner.size))))
+        for primitive, arguments in self._calls:
+            _check(library.dnnl_primitive_execute(primitive, _stream(), len(arguments), arguments))
+        _check(library.dnnl_stream_wait(_stream()))
+
+    def _read(self, name: str, description: _Handle) -> _Handle:
+        """Memory of an operand as a primitive reads it; reordered once for all that want the same layout."""
+        there = len(self._inner)
+        inner = self._inner_for(name, description)
+        if inner is None:
+            return self._tensor(name)
+        if len(self._inner) > there:
+            self._reorder(self._layouts[name], self._tensor(name), inner.layout, inner.memory)
+        return inner.memory
+
+    def _tensor(self, name: str) -> _Handle:
+        if name not in self._tensors:
+            self._tensors[name] = _memory(self._layouts[name])
+        return self._tensors[name]
+
+    def _inner_for(self, name: str, description: _Handle) -> Optional[_Inner]:
+        """Memory for an operand in the layout of a primitive; None if that is the tensor's."""
+        if name not in _LAYOUT:
+            return None
+        library = _library()
+        layout = c_void_p(library.dnnl_primitive_desc_query_md(description, _LAYOUT[name], 0))
+        if library.dnnl_memory_desc_equal(layout, self._layouts[name]):
+            return None
+        for inner in self._inner:
+            if inner.name == name and library.dnnl_memory_desc_equal(layout, inner.layout):
+                return inner
+        size = library.dnnl_memory_desc_get_size(layout)
+        self._inner.append(_Inner(name, layout, _memory(layout), size))
+        return self._inner[-1]
+
+    def _reorder(self, layout: Any, source: _Handle, other: Any, target: _Handle) -> None:
+        pair = (layout, _engine(), other, _engine(), None)
+        made = _Handle("primitive_desc", "reorder_primitive_desc_create", *pair)
+        self._call(made, {_FROM: source, _TO: target})
+
+    def _call(self, description: _Handle, operands: dict[int, _Handle]) -> None:
+        packed = (_Argument * len(operands))(
+            *(_Argument(name, memory._as_parameter_) for name, memory in operands.items())
+        )
+        self._calls.append((_Handle("primitive", "primitive_create", description), packed))
+
+
+class _Inner(NamedTuple):
+    """Memory of an operand in oneDNN's own layout; `size` in bytes."""
+
+    name: str
+    layout: c_void_p
+    memory: _Handle
+    size: int
+
+
+class _Convolution:
+    """The programs of one geometry, made when they are first wanted."""
+
+    def __init__(self, geometry: Geometry) -> None:
+        groups, shape = geometry.groups, geometry.weight
+        weight = shape if groups == 1 else (groups, shape[0] // groups, *shape[1:])
+        shapes = {"x": geometry.image, "w": weight, "y": geometry.output, "b": shape[:1]}
+        self._tensors = {name: _layout(shape) for name, shape in shapes.items()}
+        for name, other in (("gx", "x"), ("gw", "w"), ("g", "y"), ("gb", "b")):
+            self._tensors[name] = self._tensors[other]
+        # oneDNN convolves images of few channels as they are.
+        few = geometry.image[1] <= 4
+        self._x = self._tensors["x"] if few else _layout(geometry.image, chosen=True)
+        self._w, self._y = _layout(weight, chosen=True), _layout(geometry.output, chosen=True)
+        self._b = self._tensors["b"] if geometry.bias else None
+        steps = [step - 1 for step in geometry.dilation]
+        self._sizes = [
+            _numbers(pair) for pair in (geometry.stride, steps, geometry.padding, geometry.padding)
+        ]
+        layouts = (self._x, self._w, self._b, self._y)
+        self._forward = self._describe("forward", _FORWARD_TRAINING, _DIRECT, *layouts, hint=())
+        self._programs: dict[str, _Program] = {}
+
+    def run(self, kind: str, tensors: dict[str, Optional[Tensor]]) -> None:
+        """Compute what `kind` names, ``forward``, ``image``, ``weight`` or ``both``, into tensors."""
+        if kind not in self._programs:
+            self._programs[kind] = _Program(self._tensors, self._steps(kind))
+        self._programs[kind].run(tensors)
+
+    def _steps(self, kind: str) -> list[_Step]:
+        bias = self._b is not None
+        if kind == "forward":
+            return [_Step(self._forward, ["x", "w", "b"] if bias else ["x", "w"], ["y"])]
+        steps = []
+        if kind != "weight":
+            layouts = (self._x, self._w, self._y)
+            made = self._describe("backward_data", _DIRECT, *layouts, hint=(self._forward,))
+            steps.append(_Step(made, ["g", "w"], ["gx"]))
+        if kind != "image":
+            layouts_of_all = (self._x, self._w, self._b, self._y)
+            made = self._describe("backward_weights", _DIRECT, *layouts_of_all, hint=(self._forward,))
+            steps.append(_Step(made, ["g", "x"], ["gw", "gb"] if bias else ["gw"]))
+        return steps
+
+    def _describe(self, kind: str, *arguments: Any, hint: tuple[_Handle, ...]) -> _Handle:
+        creator = f"convolution_{kind}_primitive_desc_create"
+        return _Handle("primitive_desc", creator, _engine(), *arguments, *self._sizes, *hint, None)
+
+
+#: Memory and the stream are shared, so one convolution runs at a time; each uses all threads.
+_LOCK = threading.Lock()
+_BUFFERS: dict[int, Any] = {}
+
+
+def _buffer(number: int, size: int) -> int:
+    """Address of one of the memories of a program, aligned to a cache line; it grows and is kept."""
+    if number not in _BUFFERS or _BUFFERS[number].nbytes < size + 63:
+        _BUFFERS[number] = np.empty(size + 63, np.uint8)
+    return int((_BUFFERS[number].ctypes.data + 63) // 64 * 64)
+
+
+def _run(geometry: Geometry, kind: str, tensors: dict[str, Optional[Tensor]]) -> None:
+    """Run a program of `_Convolution` with the threads that products have.
+
+    Primitives are made for the number of threads at that moment. Paddle leaves OpenMP one; its own operators
+    find it as it was.
+    """
+    openmp = _openmp()
+    with _LOCK:
+        before = openmp.omp_get_max_threads()
+        openmp.omp_set_num_threads(product_threads())
+        try:
+            _convolution(geometry).run(kind, tensors)
+        finally:
+            openmp.omp_set_num_threads(before)
+
+
+@functools.cache
+def _openmp() -> Any:
+    """The OpenMP whose threads oneDNN uses: Intel's, which Paddle loads first, or the one it is linked to."""
+    intel = Path(paddle.__file__).parent / "libs" / "libiomp5.so"
+    return ctypes.CDLL(str(intel)) if intel.is_file() else _library()
+
+
+@functools.lru_cache(maxsize=KEPT)
+def _convolution(geometry: Geometry) -> _Convolution:
+    return _Convolution(geometry)
+
+
+@functools.cache
+def _library() -> Any:
+    """The library that Paddle has loaded; None if there is none, or it has another interface."""
+    found = sorted((Path(paddle.__file__).parent / "libs").glob("libdnnl.so.3*"))
+    if not found:
+        return None
+    library = ctypes.CDLL(str(found[0]))
+    library.dnnl_primitive_desc_query_md.restype = c_void_p
+    library.dnnl_memory_desc_get_size.restype = c_size_t
+    wanted = ("dnnl_memory_desc_create_with_strides", "omp_set_num_threads")
+    return library if all(hasattr(library, name) for name in wanted) else None
+
+
+@functools.cache
+def _engine() -> _Handle:
+    return _Handle("engine", "engine_create", _CPU, c_size_t(0))
+
+
+@functools.cache
+def _stream() -> _Handle:
+    return _Handle("stream", "stream_create", _engine(), _IN_ORDER)
+
+
+def _memory(layout: Any) -> _Handle:
+    """A memory object whose address is set when it is used."""
+    return _Handle("memory", "memory_create", layout, _engine(), None)
+
+
+def _layout(shape: Sequence[int], *, chosen: bool = False) -> _Handle:
+    """As Paddle stores a contiguous tensor, or `chosen` by oneDNN."""
+    if chosen:
+        with_tag = (len(shape), _numbers(shape), _FLOAT32, _ANY_LAYOUT)
+        return _Handle("memory_desc", "memory_desc_create_with_tag", *with_tag)
+    steps = [int(np.prod(shape[axis + 1 :])) for axis in range(len(shape))]
+    with_steps = (len(shape), _numbers(shape), _FLOAT32, _numbers(steps))
+    return _Handle("memory_desc", "memory_desc_create_with_strides", *with_steps)
+
+
+def _numbers(values: Sequence[int]) -> Any:
+    return (c_int64 * 12)(*values)
+
+
+def _check(status: int, what: str = "primitive_execute") -> None:
+    if status:
+        raise RuntimeError(f"oneDNN: {what} failed with status {status}; {SWITCH}=paddle does without oneDNN")
