@@ -147,7 +147,7 @@ def test_commands_run(page: Path, sandbox: Path, hub_variables: dict[str, str]) 
 @pytest.mark.slow
 def test_python_of_the_readme_runs(sandbox: Path) -> None:
     (block,) = PYTHON.findall((ROOT / "README.md").read_text("utf-8"))
-    name = '"quickstart_faster_rcnn"'
+    name = '"quickstart_ppyoloe"'
     assert block.count(name) == 1
     short = block.replace(name, f'ppdet.load_config({name}, {{"max_iters": 2, "worker_num": 0}})')
     (sandbox / "readme.py").write_text(short, "utf-8")

@@ -21,7 +21,7 @@ def test_wheel_without_configs_is_refused(tmp_path: Path) -> None:
     with zipfile.ZipFile(wheel, "w") as archive:
         for name in ("ppdet/py.typed", "ppdet/zoo/table.yml", "ppdet-0.1.0.dist-info/licenses/LICENSE"):
             archive.writestr(name, "x")
-    assert tools.missing_from(wheel) == ["ppdet/configs/quickstart_faster_rcnn.yml"]
+    assert tools.missing_from(wheel) == ["ppdet/configs/quickstart_ppyoloe.yml"]
 
 
 def test_hashes_can_be_checked(tmp_path: Path) -> None:

@@ -8,7 +8,6 @@ the same config.
 from __future__ import annotations
 
 import json
-import os
 import sys
 import time
 from pathlib import Path
@@ -21,6 +20,7 @@ from ppdet.cli import main
 CONFIG = "configs/quickstart_ppyoloe.yml"
 DATA = "dataset/quickstart"
 RUN = Path("output/quickstart_ppyoloe")
+FINAL = RUN / "model_final.pdparams"
 OUTPUT = Path("output/quickstart")
 #: Images are about as large as the objects in them allow, since convolutions on a CPU cost what pixels cost.
 MAKE_DATA = ["data", "synth", DATA, "--train", "352", "--val", "80", "--height", "128", "--width", "128"]
@@ -38,7 +38,7 @@ def step(words: list[str]) -> None:
 
 def is_trained(config: str) -> bool:
     """Whether the model there was trained to the end with this config."""
-    done = TRAINED_WITH.is_file() and (RUN / "model_final.pdparams").is_file()
+    done = TRAINED_WITH.is_file() and FINAL.is_file()
     return done and TRAINED_WITH.read_text("utf-8") == config
 
 
@@ -75,6 +75,8 @@ def quickstart() -> None:
         print(f"\n{RUN} holds a model trained with this config; remove it to train again")
     else:
         step(["train", "-c", CONFIG, "--eval"])
+        if not FINAL.is_file():
+            raise SystemExit("training was stopped before its end; run this again to train anew")
         OUTPUT.mkdir(parents=True, exist_ok=True)
         TRAINED_WITH.write_text(config, "utf-8")
     report = OUTPUT / "metrics.json"
@@ -88,13 +90,10 @@ def quickstart() -> None:
     print(f"\nfigures: {report}")
     print(f"pictures: {pictures}, some of them in {OUTPUT / 'predictions.jpg'}")
     print(f"pages for a browser: {RUN / 'report.html'} (training), {page} (evaluation)")
-    print(f"model: {RUN / 'model_final.pdparams'}")
+    print(f"model: {FINAL}")
     print("\nTry next: train on COCO or on your own data (README.md), or change the recipe here, e.g.")
     print(f"  .venv/bin/ppdet train -c {CONFIG} -o epoch=2 LearningRate.base_lr=0.01 filename=mine --eval")
 
 
 if __name__ == "__main__":
-    # A second thread takes a fifth off these small matrix products on two idle cores, and doubles the time
-    # where another program uses the cores too.
-    os.environ.setdefault("MKL_NUM_THREADS", "1")
     quickstart()

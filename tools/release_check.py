@@ -26,13 +26,13 @@ COMMANDS = (
     "ppdet --version",
     "ppdet configs list",
     "ppdet data synth dataset/quickstart --train 8 --val 4 --height 64 --width 64",
-    "ppdet train -c quickstart_faster_rcnn -o max_iters=2 worker_num=0",
-    "ppdet eval --weights output/quickstart_faster_rcnn/model_final --runtime native -o worker_num=0",
-    "ppdet infer --weights output/quickstart_faster_rcnn/model_final --infer_dir dataset/quickstart/val "
+    "ppdet train -c quickstart_ppyoloe -o max_iters=2 worker_num=0",
+    "ppdet eval --weights output/quickstart_ppyoloe/model_final --runtime native -o worker_num=0",
+    "ppdet infer --weights output/quickstart_ppyoloe/model_final --infer_dir dataset/quickstart/val "
     "--runtime native",
 )
 #: Files that a wheel has to contain besides the code.
-NEEDED = ("ppdet/py.typed", "ppdet/zoo/table.yml", "ppdet/configs/quickstart_faster_rcnn.yml", "LICENSE")
+NEEDED = ("ppdet/py.typed", "ppdet/zoo/table.yml", "ppdet/configs/quickstart_ppyoloe.yml", "LICENSE")
 
 
 def run(command: Sequence[str], folder: Path, **environment: str) -> None:

@@ -44,9 +44,9 @@ class Geometry(NamedTuple):
 
     image: tuple[int, ...]
     weight: tuple[int, ...]
-    stride: tuple[int, int]
-    padding: tuple[int, int]
-    dilation: tuple[int, int]
+    stride: tuple[int, ...]
+    padding: tuple[int, ...]
+    dilation: tuple[int, ...]
     groups: int
     bias: bool
 
@@ -67,9 +67,9 @@ def conv2d(
     weight: Tensor,
     bias: Optional[Tensor],
     *,
-    stride: tuple[int, int],
-    padding: tuple[int, int],
-    dilation: tuple[int, int],
+    stride: tuple[int, ...],
+    padding: tuple[int, ...],
+    dilation: tuple[int, ...],
     groups: int,
 ) -> Tensor:
     """Convolution as `paddle.nn.functional.conv2d`, differentiable once.

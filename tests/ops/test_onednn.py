@@ -143,10 +143,11 @@ def test_the_layer_leaves_to_paddle_what_onednn_does_not_do(monkeypatch: pytest.
         return convolve(x, *args, **kwargs)
 
     monkeypatch.setattr(onednn, "conv2d", noted)
-    three, one = Conv2D(3, 4, 3, padding=1), Conv2D(3, 4, 1)
+    three, one, uneven = Conv2D(3, 4, 3, padding=1), Conv2D(3, 4, 1), Conv2D(3, 4, 2, padding=[0, 1, 0, 1])
     assert three(paddle.ones([1, 3, 6, 6])).shape == [1, 4, 6, 6]
     assert by_onednn == [(1, 3, 6, 6)]
     assert one(paddle.ones([1, 3, 6, 6])).shape == [1, 4, 6, 6]
+    assert uneven(paddle.ones([1, 3, 6, 6])).shape == [1, 4, 6, 6]
     assert three(paddle.ones([0, 3, 6, 6])).shape == [0, 4, 6, 6]
     three.to(dtype="float64")
     three(paddle.ones([1, 3, 6, 6], dtype="float64"))

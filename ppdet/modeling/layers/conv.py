@@ -13,27 +13,23 @@ class Conv2D(nn.Conv2D):
     """`paddle.nn.Conv2D` of the same arguments, parameters and results, which trains faster on processors.
 
     In dynamic mode on a processor, float32 kernels larger than one pixel are convolved by oneDNN
-    (`ppdet.ops.onednn`); all else, exports included, is Paddle's own operator. Paddings are numbers.
+    (`ppdet.ops.onednn`); all else is Paddle's own operator: exports, and paddings that differ by side.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._geometry = {
-            "stride": _pair(self._stride),
-            "padding": _pair(self._padding),
-            "dilation": _pair(self._dilation),
-        }
+        pairs = [_pair(value) for value in (self._stride, self._padding, self._dilation)]
+        self._pairs = dict(zip(("stride", "padding", "dilation"), pairs)) if all(pairs) else None
 
     def forward(self, x: Tensor) -> Tensor:
         """``[N, C, H, W]`` to ``[N, C_out, H_out, W_out]``."""
-        if onednn.worthwhile(x, self.weight):
-            return onednn.conv2d(x, self.weight, self.bias, groups=self._groups, **self._geometry)
+        if self._pairs is not None and onednn.worthwhile(x, self.weight):
+            return onednn.conv2d(x, self.weight, self.bias, groups=self._groups, **self._pairs)
         result: Tensor = super().forward(x)
         return result
 
 
-def _pair(value: Any) -> tuple[int, int]:
-    """(vertical, horizontal) of one number or two."""
-    both = (value, value) if isinstance(value, int) else tuple(value)
-    vertical, horizontal = both
-    return int(vertical), int(horizontal)
+def _pair(value: Any) -> tuple[int, ...]:
+    """(vertical, horizontal) of one number or two; empty for anything else, as a padding for each side."""
+    numbers = [value] * 2 if isinstance(value, int) else list(value)
+    return tuple(numbers) if len(numbers) == 2 and all(isinstance(one, int) for one in numbers) else ()
