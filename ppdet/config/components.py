@@ -21,6 +21,7 @@ COMPONENTS: dict[str, str] = {
     "Pad": "ppdet.data.transforms.pad:Pad",
     "PadBatch": "ppdet.data.transforms.pad:PadBatch",
     "VOCDataSet": "ppdet.data.datasets.voc:VOCDataSet",
+    "YOLODataSet": "ppdet.data.datasets.yolo:YOLODataSet",
     "Mixup": "ppdet.data.transforms.mixup:Mixup",
     "RandomDistort": "ppdet.data.transforms.color:RandomDistort",
     "RandomExpand": "ppdet.data.transforms.expand:RandomExpand",

@@ -119,7 +119,8 @@ def _of_block(spec: Spec[Dataset]) -> LabelledDataset:
     label_list = arguments.get("label_list")
     names = read_categories(root / expanded(label_list)).names if label_list else None
     options = ReadOptions(root / expanded(arguments.get("image_dir") or ""), names)
-    return united(read_parts(root / expanded(arguments["anno_path"]), "auto", options), root)
+    parts = read_parts(root / expanded(arguments["anno_path"]), "auto", options)
+    return parts.get(arguments.get("part", ""), None) or united(parts, root)
 
 
 def add_dataset_arguments(parser: argparse.ArgumentParser) -> None:

@@ -144,8 +144,33 @@ def _parse(
     sample_num: int,
 ) -> ParsedFile:
     """Read and check an annotation file; the options are those of `COCODataSet`."""
-    source = str(path)
-    parsed = read_coco(path, with_masks=with_masks, size_of=size_of)
+    return packed_of(
+        read_coco(path, with_masks=with_masks, size_of=size_of),
+        categories,
+        str(path),
+        load_crowd=load_crowd,
+        allow_empty=allow_empty,
+        empty_ratio=empty_ratio,
+        sample_num=sample_num,
+    )
+
+
+def packed_of(
+    parsed: CocoFile,
+    categories: Optional[Categories],
+    source: str,
+    *,
+    load_crowd: bool,
+    allow_empty: bool,
+    empty_ratio: float,
+    sample_num: int,
+) -> ParsedFile:
+    """What is trained on of annotations that are in order; the options are those of `COCODataSet`.
+
+    Raises:
+        DatasetProblemsError: If they have a class that `categories` has not, or no object is left; names
+            `source`.
+    """
     label_of_id = labels_of_ids(parsed.categories, categories, source)
     rows = _Rows(parsed, label_of_id, load_crowd=load_crowd)
     chosen = choose_images(

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from ppdet.data.formats.dataset import FEATURES, Format, LabelledDataset, united
 from ppdet.data.formats.fit import Part, class_names, fitted_images
-from ppdet.data.image_files import resolve_file
+from ppdet.data.image_files import forget_listings, resolve_file
 from ppdet.utils.errors import DataError, FileError
 
 #: What may be done with the images of a dataset that is written.
@@ -85,6 +85,7 @@ def write_parts(
                 _place_images(dataset, folder / images_folder(form, part), files[part], copy=images == "copy")
         if single:
             _single_file(folder, target, form)
+    forget_listings()
     return Written(
         {part: len(dataset.content["images"]) for part, dataset in parts.items()},
         {part: len(dataset.content["annotations"]) for part, dataset in parts.items()},

@@ -86,6 +86,18 @@ def read(source: Path, options: ReadOptions) -> dict[str, LabelledDataset]:
     )
 
 
+def read_part(path: Path, part: str) -> LabelledDataset:
+    """Read one part of a ``data.yaml``.
+
+    Raises:
+        DataError: If there is no such part, or it cannot be read; names file and line.
+    """
+    file = read_yaml(path)
+    if part not in file.parts:
+        raise DataError(f"{path}: it has no {part}; there are {', '.join(file.parts)}")
+    return _read_part(images_of(file, part), file.names)
+
+
 def write(parts: Mapping[str, Part], folder: Path) -> None:
     """Write ``data.yaml`` and ``labels/<part>``.
 
