@@ -73,14 +73,14 @@ def cached(source: Path, options: dict[str, Any], parse: Callable[[], ParsedFile
     parsed = _load(entry)
     if parsed is None:
         logger.info("%s: reading %.0f MB of annotations", source, state.st_size / 2**20)
-        with _collector_paused():
+        with collector_paused():
             parsed = parse()
         _save(entry, parsed)
     return parsed
 
 
 @contextlib.contextmanager
-def _collector_paused() -> Iterator[None]:
+def collector_paused() -> Iterator[None]:
     """Within, Python does not look for cycles, which millions of new lists make it do again and again.
 
     A fifth of the time of reading COCO's training annotations.
