@@ -51,8 +51,8 @@ def add_weights_argument(parser: argparse.ArgumentParser, action: str) -> None:
     parser.add_argument(
         "--weights",
         metavar="FILE|DIR|NAME|URL",
-        help=f"what to {action}: a checkpoint, the folder of an export, a zoo name or a URL; default: the "
-        "config's `weights`",
+        help=f"what to {action}: a checkpoint, the folder of an export, a zoo name, a URL, hf://owner/name; "
+        "default: the config's `weights`",
     )
 
 

@@ -19,6 +19,8 @@ from ppdet.utils.colours import class_colour
 
 #: Longer side of the picture in pixels: large enough to judge boxes, small enough to stay in a notebook.
 _SIDE = 640
+#: Smaller ones are shown enlarged to this, so that names can be read.
+_LEAST_SHOWN = 360
 #: Quality of its JPEG.
 _QUALITY = 80
 #: Share of a mask's colour in its pixels.
@@ -55,13 +57,14 @@ def picture(
     for mask, label in zip(masks or (), labels.tolist()):
         _blend(pixels, mask, class_colour(label))
     letter = max(height, width) / 40
+    shown = round(pixels.shape[1] * max(1.0, _LEAST_SHOWN / max(pixels.shape[:2])))
     shapes = [
         _shape(box, text, "#{:02x}{:02x}{:02x}".format(*class_colour(label)), letter)
         for box, text, label in zip(boxes.tolist(), texts, labels.tolist())
     ]
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" role="img" '
-        f'aria-label="{len(shapes)} detections" style="width:{pixels.shape[1]}px;max-width:100%;height:auto">'
+        f'aria-label="{len(shapes)} detections" style="width:{shown}px;max-width:100%;height:auto">'
         f'<image href="data:image/jpeg;base64,{_as_jpeg(pixels)}" width="{width}" height="{height}"/>'
         f"{''.join(reversed(shapes))}</svg>"  # the surest last, on top
     )

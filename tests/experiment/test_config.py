@@ -281,7 +281,7 @@ def test_every_field_has_a_reader(tmp_path: Path) -> None:
         if path.name != "config.py":
             read |= readers_of(path.read_text("utf-8"), fields)
     # Read in config.py itself: by `Experiment.name`, and while the YAML is loaded.
-    assert fields - read == {"filename", "plugins"}
+    assert fields - read <= {"filename", "plugins"}
     assert readers_of("experiment.lost\nself._experiment.seed\nother.epoch", fields) == {"seed"}
 
 

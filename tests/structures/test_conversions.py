@@ -222,6 +222,7 @@ def test_a_notebook_shows_the_image_with_its_boxes(tmp_path: Path) -> None:
     svg = svg_of(page)
     space = "{http://www.w3.org/2000/svg}"
     assert svg.get("viewBox") == "0 0 60 40"
+    assert "width:360px" in svg.get("style", "")  # small images are enlarged by the browser
     drawn = [[float(r.get(k)) for k in ("x", "y", "width", "height")] for r in svg.iter(f"{space}rect")]
     assert drawn == [[0.5, 0, 59.5, 40], [10, 5, 20, 20]]  # the surest last
     assert [text.text for text in svg.iter(f"{space}text")] == ["dog 0.25", "café <b> 0.88"]
@@ -237,6 +238,7 @@ def test_a_large_photo_stays_small_in_a_notebook(tmp_path: Path) -> None:
     Image.fromarray(noise).save(tmp_path / "large.jpg")
     page = found(path=str(tmp_path / "large.jpg"), size=(1500, 2000))._repr_html_()
     assert max(embedded(page).shape) <= 640
+    assert "width:640px" in svg_of(page).get("style", "")
     assert len(page) < 450_000  # noise is the most that a JPEG can need
 
 
