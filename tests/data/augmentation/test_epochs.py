@@ -124,6 +124,21 @@ def test_partners_come_as_they_are_needed(dataset: COCODataSet) -> None:
     assert [partners(reader_of(limited), dataset, epoch) for epoch in range(3)] == [{0}, {0, 4}, {0}]
 
 
+class Slow(RandomFlip):
+    """A transform of a user's whose own argument has the same name."""
+
+    def __init__(self, *, epochs: int = 4) -> None:
+        super().__init__()
+        self.own = epochs
+
+
+def test_transforms_of_users_take_the_key_unless_it_is_their_own() -> None:
+    assert Spec.of(Counting, epochs=3).build().epochs == (0, 3)
+    slow = Spec.of(Slow, epochs=3).build()
+    assert slow.own == 3
+    assert not slow.limited
+
+
 def test_two_limits_of_one_transform_are_an_error() -> None:
     with pytest.raises(ArgumentError, match=r"mosaic_epoch.*has the key epochs too"):
         reader_of(Spec.of(Mosaic, epochs=3), mosaic_epoch=5)
