@@ -57,6 +57,8 @@ def _convert(args: argparse.Namespace) -> int:
         raise CommandError("say where to write: ppdet data convert SRC DST --to FORMAT")
     if args.to is None:
         raise CommandError(f"say which format to write: --to {'|'.join(FORMATS)}")
+    if args.source is not None and args.source.resolve() in args.target.resolve().parents:
+        raise CommandError(f"{args.target} is inside of {args.source}, which is read; name another place")
     parts = source_parts(args)
     kind = next(iter(parts.values())).kind
     print(f"{args.source or args.config or args.anno_path}: {FORMATS[kind].title}")

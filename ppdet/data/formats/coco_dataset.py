@@ -27,7 +27,6 @@ from ppdet.data.image_files import resolve_file
 from ppdet.data.json_stream import stream_json
 from ppdet.data.problems import DatasetProblemsError
 from ppdet.utils.errors import DataError
-from ppdet.utils.files import replacing
 
 #: Bytes at the start and the end of a file that tell whether it is one.
 _SNIFFED = 1 << 16
@@ -64,8 +63,9 @@ def write(parts: Mapping[str, Part], folder: Path) -> None:
 
 
 def write_file(path: Path, content: Mapping[str, Any]) -> None:
-    """Write an annotation file row by row, so that its text is never whole in memory."""
-    with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+    """Write an annotation file of a new folder row by row, so that its text is never whole in memory."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", encoding="utf-8") as file:
         for number, (key, value) in enumerate(content.items()):
             file.write(f"{', ' if number else '{'}{json.dumps(key)}: ")
             if isinstance(value, (list, Iterator)):

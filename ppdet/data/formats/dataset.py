@@ -87,9 +87,9 @@ class Format:
 
 #: What a format may hold beside classes and boxes, and what is counted where it cannot.
 FEATURES = {
-    "outline": "outlines (their box is kept)",
+    "outline": "outlines and masks (their box is kept)",
     "parts": "outlines of several parts (joined by lines to one)",
-    "runs": "masks of pixels (their outline is kept where there are outlines)",
+    "runs": "masks of pixels (their outline is kept)",
     "own_box": "boxes that are not the bounds of their outline (the outline is kept)",
     "iscrowd": "crowd regions (left out)",
     "difficult": "difficult flags",

@@ -107,18 +107,17 @@ class _Fit(NamedTuple):
             ) from None
         if not mask:
             return ()
-        if isinstance(mask, dict) and "runs" not in self.holds:
-            self._lose("runs")
-            mask = tuple(trace_bitmap(decode_runs(mask))) if "outline" in self.holds else ()
-            if mask and "parts" not in self.holds:
-                mask = joined(mask)
-        if isinstance(mask, tuple) and len(mask) > 1 and "parts" not in self.holds:
-            self._lose("parts")
-            mask = joined(mask) if "outline" in self.holds else ()
-        if mask and isinstance(mask, tuple) and "outline" not in self.holds:
+        if "outline" not in self.holds:
             if not is_rectangle(mask, box):
                 self._lose("outline")
-            mask = ()
+            return ()
+        if isinstance(mask, dict) and "runs" not in self.holds:
+            self._lose("runs")
+            mask = tuple(trace_bitmap(decode_runs(mask)))
+        elif isinstance(mask, tuple) and len(mask) > 1 and "parts" not in self.holds:
+            self._lose("parts")
+        if isinstance(mask, tuple) and mask and "parts" not in self.holds:
+            mask = joined(mask)
         if mask and "own_box" not in self.holds and not _bounds(mask, box):
             self._lose("own_box")
         return mask

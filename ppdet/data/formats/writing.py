@@ -50,7 +50,7 @@ def write_parts(
 
     Raises:
         DataError: If an image is not there, or two have names that the format does not tell apart.
-        FileError: If the target exists, is inside of the source, or cannot be written.
+        FileError: If the target exists, or cannot be written.
     """
     if form.write is None:
         raise DataError(f"{form.title} is read only; choose another format")
@@ -120,7 +120,9 @@ def _single_file(folder: Path, target: Path, form: Format) -> None:
     files = [path for path in folder.rglob("*") if path.is_file()]
     if len(files) != 1 or files[0].suffix.lower() != target.suffix.lower():
         kinds = ", ".join(sorted({path.suffix for path in files}))
-        raise FileError(f"{target}: {form.title} is written as {len(files)} files ({kinds}); name a folder")
+        raise FileError(
+            f"{target}: {form.title} is written as {kinds}; name a folder, or a file with its suffix"
+        )
     files[0].replace(target)
     shutil.rmtree(folder)
 

@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 
 from ppdet.cli import main
+from ppdet.data.datasets.coco import COCODataSet
 from ppdet.data.formats.dataset import LabelledDataset
 from ppdet.data.formats.registry import FORMATS, read_any, read_parts, write_any
+from ppdet.data.tools.check import check_dataset
 from ppdet.data.tools.synth import SyntheticOptions, write_dataset
 from ppdet.utils.errors import DataError, FileError
 from tests.data import people
@@ -33,7 +35,7 @@ def test_the_command(shapes: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert convert(shapes, folder / "voc", "--to", "voc", "--json", folder / "counts.json") == 0
     said = capsys.readouterr().out
     assert said.startswith(f"{shapes}: COCO\n{folder / 'voc'} train: 4 images, ")
-    assert "outlines (their box is kept): PASCAL VOC cannot hold them" in said
+    assert "outlines and masks (their box is kept): PASCAL VOC cannot hold them" in said
     written = json.loads((folder / "counts.json").read_text())
     assert (written["from"], written["to"], written["images"]) == ("coco", "voc", {"train": 4, "val": 2})
     image = next((folder / "voc" / "JPEGImages").rglob("*.jpg"))
@@ -70,6 +72,8 @@ def test_what_is_there_stays(shapes: Path, capsys: pytest.CaptureFixture[str]) -
     before = sorted(shapes.rglob("*"))
     assert convert(shapes, shapes, "--to", "yolo") == 2
     assert "exists already" in capsys.readouterr().err
+    assert convert(shapes, shapes / "inside", "--to", "yolo") == 2
+    assert "is inside of" in capsys.readouterr().err
     assert convert(shapes, "--to", "yolo") == 2
     assert "say where to write" in capsys.readouterr().err
     assert convert(shapes, shapes.parent / "x") == 2
@@ -125,3 +129,26 @@ def test_boxes_beside_their_outline_are_counted(tmp_path: Path) -> None:
         'values of "keypoints"': 1,
     }
     assert write_any({"": dataset}, tmp_path / "coco", "coco").counts == {}
+
+
+@pytest.mark.parametrize("kind", [name for name, form in FORMATS.items() if form.write])
+def test_from_every_format_to_what_trains(shapes: Path, kind: str) -> None:
+    """A tool's export, `ppdet data convert --to coco`, a dataset of a training that passes the check."""
+    write_any(read_parts(shapes), shapes.parent / kind, kind)
+    target = shapes.parent / f"{kind} trains"
+    assert convert(shapes.parent / kind, target, "--to", "coco") == 0
+    both = [
+        COCODataSet(
+            dataset_dir=str(target),
+            image_dir=f"images/{part}",
+            anno_path=f"annotations/instances_{part}.json",
+            categories=None,
+        )
+        for part in ("train", "val")
+    ]
+    assert [len(dataset) for dataset in both] == [4, 2]
+    expected = COCODataSet(
+        dataset_dir=str(shapes), image_dir="train", anno_path="annotations/instances_train.json"
+    )
+    assert len(both[0].packed.boxes) == len(expected.packed.boxes)
+    assert check_dataset(both[0]) == []
