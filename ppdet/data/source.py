@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import copy
+import os
 import signal
+import threading
+import time
 import traceback
 from collections.abc import MutableSequence
 from types import FrameType
@@ -22,6 +25,8 @@ from ppdet.utils.errors import DataError
 _MOST_REPLACED = 10
 #: Seconds that a worker goes on after SIGTERM.
 GRACE_SECONDS = 20.0
+#: Seconds between two looks of a worker at whether its main process is still there.
+_LOOK_SECONDS = 2.0
 #: What a worker that loads no image notes in place of the image's index.
 IDLE = -1
 
@@ -214,6 +219,14 @@ def start_worker(worker_id: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if hasattr(signal, "setitimer"):
         signal.signal(signal.SIGTERM, _end_later)
+    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+
+
+def _end_with(parent: int) -> None:
+    """A main process that is killed, or that crashes in a library, ends none of its workers."""
+    while os.getppid() == parent:
+        time.sleep(_LOOK_SECONDS)
+    os._exit(1)
 
 
 def _end_later(number: int, frame: Optional[FrameType]) -> None:

@@ -337,7 +337,8 @@ def test_batches_without_shared_memory_are_the_same(
 
 @pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
-def test_ctrl_c_leaves_no_workers(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_an_end_of_the_main_process_leaves_no_workers(tmp_path: Path, number: signal.Signals) -> None:
     write_coco(tmp_path, coco_content(10))
     code = f"""
         import signal, time
@@ -364,7 +365,10 @@ def test_ctrl_c_leaves_no_workers(tmp_path: Path) -> None:
     assert child.stdout.readline().strip() == "workers"
     pids = [int(word) for word in child.stdout.readline().split()]
     assert len(pids) == 2
-    os.killpg(child.pid, signal.SIGINT)
+    if number == signal.SIGINT:
+        os.killpg(child.pid, number)  # as a terminal does
+    else:
+        child.send_signal(number)
     assert child.wait(timeout=30) != 0
     deadline = time.monotonic() + 15
     while any(alive(pid) for pid in pids) and time.monotonic() < deadline:
