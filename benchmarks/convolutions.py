@@ -56,11 +56,10 @@ class Turns(Hook):
     def __init__(self) -> None:
         self.times: dict[str, list[float]] = {side: [] for side in SIDES}
         self._seen = 0
-        self._worthwhile = onednn.worthwhile
         self._begin(0)
 
     def _begin(self, side: int) -> None:
-        onednn.worthwhile = self._worthwhile if side else lambda x, weight: False
+        os.environ[onednn.SWITCH] = "" if side else "paddle"
         self._side, self._start = SIDES[side], time.perf_counter()
 
     def after_step(self, trainer: Run) -> None:

@@ -11,10 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Callable
 
@@ -22,6 +19,8 @@ import numpy as np
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
+
+from ppdet.doctor.kernels import missing, recorded, registered  # noqa: E402
 
 STORED = ROOT / "benchmarks" / "gpu_kernels_2.6.2.json"
 CONFIGS = (
@@ -32,48 +31,7 @@ CONFIGS = (
     "quickstart_yolov3",
     "rtdetr_r18vd_6x_coco",
 )
-#: Operators that the list of 2.6.2 lacks: it does not report `cast`, which every build has for every device;
-#: `div_scale`, a division by a number, and `shape64`, which gives a shape and runs on the host, are newer.
-UNLISTED = {"cast", "div_scale", "shape64"}
 IMAGES, SIDE = 2, 64
-#: C++ types of the registry -> names of Paddle.
-_TYPES = {
-    "float": "float32", "double": "float64", "int": "int32", "int64_t": "int64", "bool": "bool",
-    "uint8_t": "uint8", "int8_t": "int8", "int16_t": "int16",
-    "::paddle::platform::float16": "float16", "::paddle::platform::bfloat16": "bfloat16",
-}  # fmt: skip
-#: Columns of Paddle's operator list.
-COLUMNS = ("float16", "bfloat16", "float32", "other")
-
-
-def registered() -> dict[str, list[str]]:
-    """Kernels of this build for GPUs, and the types of each."""
-    import paddle
-
-    pattern = re.compile(r"data_type\[(.*?)\].*place\[Place\(gpu:")
-    found: dict[str, list[str]] = {}
-    for name, kernels in paddle.base.core._get_all_register_op_kernels("phi").items():
-        types = {match.group(1) for match in map(pattern.search, kernels) if match}
-        if types:
-            found[name] = sorted(_TYPES[one] for one in types if one in _TYPES)
-    return found
-
-
-@contextmanager
-def recorded() -> Iterator[dict[str, dict[str, int]]]:
-    """Within, launches are counted: operator -> type -> how often, filled in at the end."""
-    import paddle
-
-    core = paddle.base.core
-    paddle.set_flags({"FLAGS_low_precision_op_list": 1})
-    core.clear_low_precision_op_list()
-    launches: dict[str, dict[str, int]] = {}
-    try:
-        yield launches
-        for name, counts in core.get_low_precision_op_list().items():
-            launches[name] = dict(zip(COLUMNS, map(int, counts.split(","))))
-    finally:
-        paddle.set_flags({"FLAGS_low_precision_op_list": 0})
 
 
 def batch_of(classes: int) -> Any:
@@ -126,24 +84,6 @@ def launches_of(config: str) -> dict[str, dict[str, dict[str, int]]]:
                 run()
         found[name] = launches
     return found
-
-
-def missing(launches: dict[str, dict[str, int]], kernels: dict[str, list[str]], *, train: bool) -> list[str]:
-    """What of the launches, and of their gradients, has no kernel for GPUs; operator and type."""
-    from paddle.base import core
-
-    faults = []
-    for name, counts in launches.items():
-        listed = [one for one in (name, name + "2", core._get_phi_kernel_name(name)) if one in kernels]
-        if not listed:
-            faults += [name] if name not in UNLISTED else []
-            continue
-        for kernel in (listed[0], listed[0] + "_grad"):
-            types = kernels.get(kernel)
-            for dtype in COLUMNS[:3]:
-                if counts[dtype] and types and dtype not in types and (train or not kernel.endswith("_grad")):
-                    faults.append(f"{kernel} {dtype}")
-    return faults
 
 
 def page(found: dict[str, dict[str, dict[str, dict[str, int]]]]) -> str:

@@ -34,6 +34,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("report",),
     ("experiment",),
     ("serve", "data/tools"),
+    ("doctor",),
     ("cli",),
 )
 RANK = {part: rank for rank, parts in enumerate(LAYERS) for part in parts}
@@ -49,6 +50,7 @@ NOT_FOR = {
         "serve",
         "report",
         "data/tools",
+        "doctor",
         "cli",
     }
 }

@@ -38,6 +38,7 @@ VERBS = {
     "config": "print a resolved config with the origin of every value",
     "configs": "list, show and copy the configs that come with ppdet",
     "data": "make, check, count and convert datasets",
+    "doctor": "check that this machine trains and detects as it should",
     "weights": "list, download, convert, check and share weights",
 }
 

@@ -14,7 +14,8 @@ import ctypes
 import functools
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from ctypes import c_int, c_int64, c_size_t, c_void_p
 from pathlib import Path
 from typing import Any, NamedTuple, Optional
@@ -99,15 +100,20 @@ def worthwhile(x: Tensor, weight: Tensor) -> bool:
     )
 
 
-@functools.cache
 def available() -> bool:
     """Whether Paddle brings a oneDNN whose interface this module knows, and nobody has switched it off."""
-    if os.environ.get(SWITCH, "") == "paddle":
-        return False
+    return os.environ.get(SWITCH, "") != "paddle" and _library() is not None
+
+
+@contextmanager
+def paddles_own_convolutions() -> Iterator[None]:
+    """Within, Paddle convolves."""
+    before = os.environ.get(SWITCH, "")
+    os.environ[SWITCH] = "paddle"
     try:
-        return _library() is not None
-    except OSError:
-        return False
+        yield
+    finally:
+        os.environ[SWITCH] = before
 
 
 class _Convolve(PyLayer):
@@ -347,7 +353,10 @@ def _library() -> Any:
     found = sorted((Path(paddle.__file__).parent / "libs").glob("libdnnl.so.3*"))
     if not found:
         return None
-    library = ctypes.CDLL(str(found[0]))
+    try:
+        library = ctypes.CDLL(str(found[0]))
+    except OSError:  # built for another processor or system
+        return None
     library.dnnl_primitive_desc_query_md.restype = c_void_p
     library.dnnl_memory_desc_get_size.restype = c_size_t
     wanted = ("dnnl_memory_desc_create_with_strides", "omp_set_num_threads")

@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
+from ppdet.doctor import oracles
 from ppdet.ops.roi_align import assign_levels, flatten_regions, multi_level_roi_align, roi_align
-from tests.oracles import roi_align as oracle
+from tests.oracles.roi_align import level as level_of
 from tests.support_sync import count_host_syncs
 
 quick = settings(deadline=None, max_examples=15)
@@ -39,7 +40,7 @@ def test_single_level_equals_slow_code(seed, aligned, sampling_ratio):
     options = {"resolution": 3, "stride": 8, "sampling_ratio": sampling_ratio, "aligned": aligned}
     ours = roi_align(paddle.to_tensor(features), paddle.to_tensor(boxes), counts(2, 3), **options).numpy()
     for k, box in enumerate(boxes):
-        expected = oracle.roi_align(features[0 if k < 2 else 1], box.astype(float), **options)
+        expected = oracles.roi_align(features[0 if k < 2 else 1], box.astype(float), **options)
         assert_allclose(ours[k], expected, atol=1e-3)
 
 
@@ -62,12 +63,12 @@ def test_multi_level_equals_each_region_alone(per_image):
         strides=STRIDES,
     ).numpy()
     # Restoring the order by the permutation itself instead of its inverse would go unnoticed otherwise.
-    order = np.argsort([oracle.level(b.astype(float), 2, 5) for b in boxes], kind="stable")
+    order = np.argsort([level_of(b.astype(float), 2, 5) for b in boxes], kind="stable")
     assert (order[order] != np.arange(9)).any()
     for k, box in enumerate(boxes):
-        level = oracle.level(box.astype(float), 2, 5)
+        level = level_of(box.astype(float), 2, 5)
         image = 0 if k < per_image[0] else 1
-        expected = oracle.roi_align(
+        expected = oracles.roi_align(
             features[level - 2][image], box.astype(float), resolution=2, stride=2**level
         )
         assert_allclose(ours[k], expected, atol=1e-3)

@@ -6,18 +6,7 @@ import math
 
 import numpy as np
 
-
-def area(box):
-    return max(box[2] - box[0], 0.0) * max(box[3] - box[1], 0.0)
-
-
-def intersection(a, b):
-    return area([max(a[0], b[0]), max(a[1], b[1]), min(a[2], b[2]), min(a[3], b[3])])
-
-
-def iou(a, b):
-    shared = intersection(a, b)
-    return shared / (area(a) + area(b) - shared) if shared > 0 else 0.0
+from ppdet.doctor.oracles import area, intersection, iou, nms
 
 
 def giou(a, b):
@@ -37,16 +26,6 @@ def ciou(a, b):
     angle_a, angle_b = (math.atan((x[2] - x[0]) / (x[3] - x[1])) for x in (a, b))
     v = 4 / math.pi**2 * (angle_a - angle_b) ** 2
     return diou(a, b) - (v * v / (1 - iou(a, b) + v) if v > 0 else 0.0)
-
-
-def nms(boxes, scores, groups, iou_threshold):
-    """Rows kept, by falling score, equal scores by rising row."""
-    order = sorted(range(len(boxes)), key=lambda i: (-scores[i], i))
-    kept = []
-    for i in order:
-        if all(groups[i] != groups[j] or iou(boxes[i], boxes[j]) <= iou_threshold for j in kept):
-            kept.append(i)
-    return kept
 
 
 def class_wise_nms(boxes, scores, *, score_threshold, iou_threshold, keep_top_k, pre_nms_top_k=None):
