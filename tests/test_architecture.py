@@ -50,7 +50,6 @@ NOT_FOR = {
         "serve",
         "report",
         "data/tools",
-        "doctor",
         "cli",
     }
 }

@@ -226,7 +226,7 @@ def _end_with(parent: int) -> None:
     """A main process that is killed, or that crashes in a library, ends none of its workers."""
     while os.getppid() == parent:
         time.sleep(_LOOK_SECONDS)
-    os._exit(1)
+    os.kill(os.getpid(), getattr(signal, "SIGKILL", signal.SIGTERM))  # at once; Windows has no SIGKILL
 
 
 def _end_later(number: int, frame: Optional[FrameType]) -> None:
