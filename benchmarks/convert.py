@@ -29,10 +29,8 @@ from coco_startup import write_annotations
 #: Conversions in their order: name, source and target below the folder, format, what is done with images.
 STEPS = {
     "COCO to YOLO": ("instances_train.json", "yolo", "yolo", "link"),
-    "COCO to VOC": ("instances_train.json", "voc", "voc", "none"),
     "COCO to COCO": ("instances_train.json", "coco", "coco", "none"),
-    "COCO to CVAT": ("instances_train.json", "cvat", "cvat", "none"),
-    "COCO to Label Studio": ("instances_train.json", "label-studio", "label-studio", "none"),
+    "COCO to VOC": ("instances_train.json", "voc", "voc", "none"),
     "YOLO to COCO": ("yolo", "yolo-coco", "coco", "none"),
 }
 OPENED = "opened by pycocotools"
@@ -95,6 +93,7 @@ def main() -> None:
                 command = [sys.executable, __file__, "--side", side, "--folder", str(folder)]
                 done = subprocess.run(command, check=True, capture_output=True, text=True)
                 rows.append(tuple(json.loads(done.stdout.splitlines()[-1])))
+                print(side, *rows[-1], file=sys.stderr)
             for _, target, _, _ in STEPS.values():
                 shutil.rmtree(folder / target)
         megabytes = (folder / "instances_train.json").stat().st_size / 1e6

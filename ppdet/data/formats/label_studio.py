@@ -106,7 +106,7 @@ def _regions(task: dict[str, Any], content: FileContent) -> list[dict[str, Any]]
 
 
 def _read_regions(regions: list[dict[str, Any]], image: FileImage, content: FileContent, where: str) -> None:
-    labels = {region.get("id"): label for region in regions if (label := _label(region))}
+    labels = {str(region.get("id")): label for region in regions if (label := _label(region))}
     for index, region in enumerate(regions):
         value = region.get("value")
         kind = str(region.get("type", "")).replace("labels", "")
@@ -114,7 +114,7 @@ def _read_regions(regions: list[dict[str, Any]], image: FileImage, content: File
             if kind:  # "labels" alone name the class of another region
                 content.counts[f"regions of other kinds left out ({kind})"] += 1
             continue
-        label = _label(region) or labels.get(region.get("id"))
+        label = _label(region) or labels.get(str(region.get("id")))
         if label is None:
             content.counts["regions without label left out"] += 1
             continue

@@ -84,7 +84,7 @@ def objects_of(shapes: Iterable[Any], size: tuple[int, int], path: Path) -> Shap
         if str(label) in _NO_CLASSES:
             left_out["shapes labelled __ignore__ or _background_ left out"] += 1
             continue
-        if shape.get("shape_type") in _NO_AREA:
+        if str(shape.get("shape_type")) in _NO_AREA:
             left_out[f"shapes without area left out ({shape['shape_type']})"] += 1
             continue
         group = shape.get("group_id")

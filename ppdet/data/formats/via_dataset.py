@@ -19,7 +19,7 @@ from ppdet.data.formats.files import FileContent, corners, file_name, files_of, 
 from ppdet.data.formats.fit import Part
 from ppdet.data.formats.folders import write_plain
 from ppdet.data.formats.labelled import Labelled, LabelledImage
-from ppdet.data.formats.values import FARTHEST, number
+from ppdet.data.formats.values import FARTHEST, number, shown
 from ppdet.utils.errors import DataError
 
 #: Attributes that hold the class, the first that occurs.
@@ -95,52 +95,70 @@ def _read_json(path: Path) -> FileContent:
     content = FileContent()
     whole = read_json(path)
     if "_via_img_metadata" not in whole and "view" in whole and "metadata" in whole:
-        regions = _third_version(whole, content)
+        regions = _third_version(whole, content, path)
     else:
-        regions = _second_version(whole.get("_via_img_metadata", whole), content)
-        settings = whole.get("_via_attributes")
-        table = settings.get("region") if isinstance(settings, dict) else None
-        rows = table.items() if isinstance(table, dict) else ()
+        regions = _second_version(whole.get("_via_img_metadata", whole), content, path)
+        settings = _members(whole.get("_via_attributes"), path, "_via_attributes")
+        table = _members(settings.get("region"), path, "region")
         content.names = _options(
-            {k: row["options"] for k, row in rows if isinstance(row.get("options"), dict)}
+            {name: _members(row.get("options"), path, name) for name, row in table.items()}
         )
     _add(list(regions), content, path)
     return content
 
 
-def _second_version(files: Any, content: FileContent) -> Iterator[Region]:
-    for entry in files.values() if isinstance(files, dict) else ():
-        name = entry.get("filename") if isinstance(entry, dict) else None
+def _members(value: Any, path: Path, what: str) -> dict[str, dict[str, Any]]:
+    """The members of an object or a list, by key; those that are no objects are taken as empty ones.
+
+    Raises:
+        DataError: If the value is neither, nor left out.
+    """
+    if value is None:
+        return {}
+    if not isinstance(value, (dict, list)):
+        raise DataError(f"{path}: {what!r} is {shown(value)}; it is an object")
+    pairs = value.items() if isinstance(value, dict) else enumerate(value)
+    return {str(key): row if isinstance(row, dict) else {} for key, row in pairs}
+
+
+def _second_version(files: Any, content: FileContent, path: Path) -> Iterator[Region]:
+    for entry in _members(files, path, "_via_img_metadata").values():
+        name = entry.get("filename")
         if not isinstance(name, str) or not name:
             continue
         content.image(name)
-        regions = entry.get("regions") or []
-        for index, region in enumerate(regions.values() if isinstance(regions, dict) else regions):
-            said = region if isinstance(region, dict) else {}
-            shape, attributes = said.get("shape_attributes"), said.get("region_attributes")
-            yield Region(name, index, shape or {}, attributes or {})
+        for index, region in enumerate(_members(entry.get("regions"), path, f"regions of {name}").values()):
+            said = (region.get("shape_attributes"), region.get("region_attributes"))
+            shape, attributes = (value if isinstance(value, dict) else {} for value in said)
+            yield Region(name, index, shape, attributes)
 
 
-def _third_version(whole: dict[str, Any], content: FileContent) -> Iterator[Region]:
-    files = {str(key): str(row.get("fname", "")) for key, row in whole["file"].items()}
-    views = {
-        str(key): files.get(str((row.get("fid_list") or [""])[0]), "") for key, row in whole["view"].items()
-    }
-    titles = {str(key): str(row.get("aname", key)) for key, row in (whole.get("attribute") or {}).items()}
-    options = {str(key): row.get("options") or {} for key, row in (whole.get("attribute") or {}).items()}
-    content.names = _options({titles[key]: value.values() for key, value in options.items()})
-    for name in views.values():
-        if name:
+def _third_version(whole: dict[str, Any], content: FileContent, path: Path) -> Iterator[Region]:
+    tables = {key: _members(whole.get(key), path, key) for key in ("file", "view", "attribute", "metadata")}
+    files = {key: row.get("fname") for key, row in tables["file"].items()}
+    views = {}
+    for key, row in tables["view"].items():
+        listed = row.get("fid_list")
+        name = files.get(str(listed[0])) if isinstance(listed, list) and listed else None
+        if isinstance(name, str) and name:
+            views[key] = name
             content.image(name)
-    for index, row in enumerate(whole["metadata"].values()):
-        name = views.get(str(row.get("vid")), "")
-        if not name or not row.get("xy"):
+    titles = {key: str(row.get("aname", key)) for key, row in tables["attribute"].items()}
+    options = {
+        key: row["options"]
+        for key, row in tables["attribute"].items()
+        if isinstance(row.get("options"), dict)
+    }
+    content.names = _options({titles[key]: values.values() for key, values in options.items()})
+    for index, row in enumerate(tables["metadata"].values()):
+        name, xy, values = views.get(str(row.get("vid"))), row.get("xy"), row.get("av")
+        if name is None or not isinstance(xy, list) or not xy:
             continue  # what is said of a file or of a time, not of a region
         said = {
-            titles.get(str(key), str(key)): options.get(str(key), {}).get(value, value)
-            for key, value in (row.get("av") or {}).items()
+            titles.get(str(key), str(key)): options.get(str(key), {}).get(str(value), value)
+            for key, value in (values.items() if isinstance(values, dict) else ())
         }
-        yield Region(name, index, _third_figure(row["xy"]), said)
+        yield Region(name, index, _third_figure(xy), said)
 
 
 def _third_figure(xy: Sequence[Any]) -> dict[str, Any]:
@@ -166,7 +184,7 @@ def _read_csv(path: Path) -> FileContent:
             )
         except ValueError as error:
             raise DataError(f"{path}:{number_}: not valid JSON in it: {error}") from None
-        if shape:
+        if isinstance(shape, dict) and isinstance(attributes, dict) and shape:
             regions.append(Region(name, number_, shape, attributes))
     _add(regions, content, path)
     return content
