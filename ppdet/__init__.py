@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from ppdet.config.packaged import packaged_configs
     from ppdet.data.datasets.base import Dataset
     from ppdet.data.datasets.samples import SampleDataset
+    from ppdet.data.tools.new import NewConfig, new_config
     from ppdet.engine.hooks import Hook
     from ppdet.experiment.build import build_model
     from ppdet.experiment.config import Experiment, load_config
@@ -46,6 +47,7 @@ _HOME = {
     "Experiment": "ppdet.experiment.config",
     "Hook": "ppdet.engine.hooks",
     "Metric": "ppdet.metrics.base",
+    "NewConfig": "ppdet.data.tools.new",
     "PredictOptions": "ppdet.experiment.predict",
     "PredictResult": "ppdet.experiment.predict",
     "PushOptions": "ppdet.experiment.sharing",
@@ -65,6 +67,7 @@ _HOME = {
     "load_config": "ppdet.experiment.config",
     "load_detector": "ppdet.experiment.sources",
     "load_weights": "ppdet.zoo",
+    "new_config": "ppdet.data.tools.new",
     "packaged_configs": "ppdet.config.packaged",
     "predict": "ppdet.experiment.predict",
     "push_weights": "ppdet.experiment.sharing",
@@ -93,6 +96,7 @@ __all__ = [
     "Experiment",
     "Hook",
     "Metric",
+    "NewConfig",
     "PredictOptions",
     "PredictResult",
     "PushOptions",
@@ -113,6 +117,7 @@ __all__ = [
     "load_config",
     "load_detector",
     "load_weights",
+    "new_config",
     "packaged_configs",
     "predict",
     "push_weights",

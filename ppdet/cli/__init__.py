@@ -27,6 +27,7 @@ logger = logging.getLogger(__name__)
 
 #: Verb -> what it does, in the words of `ppdet --help`. Its module is `ppdet.cli.<verb>`.
 VERBS = {
+    "new": "write a config for your own data, with numbers that fit it",
     "train": "train a detector from a config",
     "eval": "measure AP and speed of trained weights on a dataset",
     "infer": "detect objects in images and draw them",

@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass, replace
+from http.client import HTTPException
 from pathlib import Path, PurePosixPath
 from typing import Optional, Union
 from urllib.parse import unquote, urlsplit
+from urllib.request import Request, urlopen
 
 from ppdet.utils.errors import WeightsError
 from ppdet.utils.files import cache_folder, expanded
@@ -121,6 +123,28 @@ def is_remote(source: Union[str, Path]) -> bool:
         raise WeightsError(_not_found(text))
     target = cache_path(url)
     return _in_offline_folder(target) is None and not target.is_file()
+
+
+def can_be_had(source: Union[str, Path], *, timeout: float = 5.0) -> bool:
+    """Whether weights are on this machine, or a server that has them answers; downloads nothing.
+
+    Args:
+        source: As in `locate`.
+        timeout: Seconds to wait for each address.
+
+    Raises:
+        WeightsError: If `source` is neither a file, nor the name of published weights, nor a URL.
+    """
+    if not is_remote(source):
+        return True
+    entry = find(os.fspath(source))
+    for address in addresses(entry.url if entry is not None else os.fspath(source)):
+        try:
+            with urlopen(Request(address, method="HEAD"), timeout=timeout):
+                return True
+        except (OSError, HTTPException):
+            continue
+    return False
 
 
 def _not_found(text: str) -> str:

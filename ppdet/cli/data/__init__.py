@@ -9,6 +9,7 @@ ACTIONS = {
     "convert": "convert a dataset from one format to another",
     "merge": "unite COCO annotation files of images in one folder",
     "slice": "cut large images into tiles with their objects, and join the detections of tiles",
+    "split": "split a dataset: classes shared alike, groups kept together, or folds",
     "stats": "count objects by class and size",
     "synth": "write a small dataset of drawn shapes, in COCO format",
 }

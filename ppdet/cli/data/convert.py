@@ -22,7 +22,8 @@ from ppdet.cli.data.sources import add_source_arguments, source_parts
 from ppdet.data.category_tables import read_categories
 from ppdet.data.formats.registry import FORMATS, write_any
 from ppdet.data.formats.writing import IMAGE_MODES
-from ppdet.data.tools.convert import convert, copy_images, split_images
+from ppdet.data.tools.convert import convert, copy_images
+from ppdet.data.tools.split import split_images
 from ppdet.utils.files import expanded, require_new_place, write_json
 
 

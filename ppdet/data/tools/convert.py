@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import filecmp
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Optional
-
-import numpy as np
 
 from ppdet.data.formats.folders import read_folder
 from ppdet.data.formats.labelled import to_coco
@@ -62,30 +60,6 @@ def convert(
         raise DatasetProblemsError(str(annotation_dir), [DatasetProblem("no-objects", text)])
     content = to_coco(images, names or ())
     return Converted(content, {what: count for what, count in counts.items() if count})
-
-
-def split_images(content: dict[str, Any], shares: Mapping[str, float]) -> dict[str, dict[str, Any]]:
-    """Split an annotation file by images, drawn with a fixed seed.
-
-    Args:
-        content: The content of a COCO annotation file.
-        shares: Share of the images by the name of the part; together 1.
-
-    Raises:
-        DataError: If the shares are not 1 together, or one is negative.
-    """
-    if min(shares.values()) < 0 or abs(sum(shares.values()) - 1) > 1e-6:
-        given = ", ".join(f"{name} {share:g}" for name, share in shares.items())
-        raise DataError(f"proportions {given}: they must be 0 or more, and 1 together")
-    order = np.random.default_rng(0).permutation(len(content["images"]))
-    bounds = np.round(np.cumsum([0, *shares.values()]) * len(order)).astype(int)
-    parts = {}
-    for name, start, stop in zip(shares, bounds[:-1], bounds[1:]):
-        images = [content["images"][row] for row in sorted(order[start:stop])]
-        ids = {image["id"] for image in images}
-        rows = [row for row in content["annotations"] if row["image_id"] in ids]
-        parts[name] = {**content, "images": images, "annotations": rows}
-    return parts
 
 
 def copy_images(content: dict[str, Any], image_dir: Path, target: Path) -> None:
