@@ -75,3 +75,8 @@ try:
     ppdet.load_config("no_such_config")
 except ppdet.UserError as error:
     print(error)
+try:
+    made: ppdet.NewConfig = ppdet.new_config("dataset/mine")
+    print(made.commands)
+except ppdet.UserError as error:
+    print(error)  # there is no such folder
