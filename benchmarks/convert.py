@@ -26,6 +26,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from coco_startup import write_annotations
 
+from ppdet.data.json_stream import stream_json
+
 #: Conversions in their order: name, source and target below the folder, format, what is done with images.
 STEPS = {
     "COCO to YOLO": ("instances_train.json", "yolo", "yolo", "link"),
@@ -43,8 +45,9 @@ def write_images(folder: Path, annotations: Path) -> None:
     from PIL import Image
 
     folder.mkdir()
-    names = [row["file_name"] for row in json.loads(annotations.read_text())["images"]]
-    for number, name in enumerate(names):
+    # Row by row: what this process peaks at, the ones that it starts report as their own peak.
+    rows = next(value for key, value in stream_json(annotations) if key == "images")
+    for number, name in enumerate(row["file_name"] for row in rows):
         if number % _LINKS == 0:
             first = folder / name
             Image.new("RGB", (640, 480)).save(first)

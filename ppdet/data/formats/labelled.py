@@ -75,27 +75,28 @@ def to_coco(images: Iterable[LabelledImage], names: Sequence[str] = ()) -> dict[
     Raises:
         DataError: If an object has a name that `names` has not.
     """
-    listed = list(images)
-    used = {item.name for image in listed for item in image.objects}
-    ids = {name: number for number, name in enumerate(names or sorted(used), start=1)}
-    unknown = sorted(used - set(ids))
-    if unknown:
-        raise DataError(
-            f"classes that are not in the list: {', '.join(unknown)}; the list has {', '.join(ids)}"
-        )
+    if not names:
+        images = list(images)
+        names = sorted({item.name for image in images for item in image.objects})
+    ids = {name: number for number, name in enumerate(names, start=1)}
+    unknown: set[str] = set()
+    rows: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
-    for number, image in enumerate(listed, start=1):
+    for number, image in enumerate(images, start=1):
+        height, width = image.size
+        rows.append({"id": number, "file_name": image.file_name, "height": height, "width": width})
         for item in image.objects:
+            if item.name not in ids:
+                unknown.add(item.name)
+                continue
             annotation = _annotation(item, ids[item.name])
             annotations.append({"id": len(annotations) + 1, "image_id": number, **annotation})
-    return {
-        "images": [
-            {"id": number, "file_name": image.file_name, "height": image.size[0], "width": image.size[1]}
-            for number, image in enumerate(listed, start=1)
-        ],
-        "annotations": annotations,
-        "categories": [{"id": number, "name": name} for name, number in ids.items()],
-    }
+    if unknown:
+        raise DataError(
+            f"classes that are not in the list: {', '.join(sorted(unknown))}; the list has {', '.join(ids)}"
+        )
+    categories = [{"id": number, "name": name} for name, number in ids.items()]
+    return {"images": rows, "annotations": annotations, "categories": categories}
 
 
 def _annotation(item: Labelled, category: int) -> dict[str, Any]:

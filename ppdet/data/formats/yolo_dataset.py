@@ -249,7 +249,7 @@ def _existing(file: YoloFile, item: str) -> Optional[Path]:
 
 def _read_part(images: YoloImages, names: Sequence[str]) -> LabelledDataset:
     counts = Counter({"label files that belong to no image left out": images.lost})
-    read = list(read_images("yolo", images.pairs, images.root, names, counts))
+    read = read_images("yolo", images.pairs, images.root, names, counts)  # one image after the other
     return from_images(read, images.root, "yolo", counts, names)
 
 
