@@ -15,7 +15,7 @@ from ppdet.data.datasets.voc import VOCDataSet
 from ppdet.data.formats.dataset import LabelledDataset, ReadOptions, united
 from ppdet.data.formats.registry import FORMATS, read_parts
 from ppdet.structures import Categories
-from ppdet.utils.files import expanded
+from ppdet.utils.files import expanded, require_new_place, write_json
 
 #: Part of a dataset -> the block of a configuration that names it.
 _BLOCKS = {"train": "TrainDataset", "val": "EvalDataset"}
@@ -91,6 +91,30 @@ def source_root(args: argparse.Namespace) -> Path:
     """The folder that the names of united parts are relative to."""
     source: Path = args.source if args.source is not None else args.dataset_dir or Path()
     return source.parent if source.is_file() else source
+
+
+def add_output_arguments(parser: argparse.ArgumentParser) -> None:
+    """Where a changed dataset goes."""
+    parser.add_argument(
+        "--output",
+        required=True,
+        type=expanded,
+        metavar="FILE.json",
+        help="COCO annotation file to write; images stay where they are",
+    )
+    parser.add_argument("--json", type=expanded, metavar="FILE", help="write the counts to FILE")
+
+
+def write_changed(args: argparse.Namespace, dataset: LabelledDataset, content: dict[str, Any]) -> None:
+    """Write a changed dataset, and show what it had and has."""
+    require_new_place(args.output, [dataset.image_dir, *filter(None, [args.source])])
+    write_json(args.output, content)
+    keys = ("images", "annotations", "categories")
+    counts = {key: {"before": len(dataset.content[key]), "after": len(content[key])} for key in keys}
+    told = ", ".join(f"{one['after']} of {one['before']} {key}" for key, one in counts.items())
+    print(f"{args.output}: {told}; images in {dataset.image_dir}")
+    if args.json is not None:
+        write_json(args.json, {"image_dir": str(dataset.image_dir), **counts}, indent=1)
 
 
 def _inside(args: argparse.Namespace, path: Union[str, Path]) -> Path:

@@ -51,8 +51,8 @@ def split_images(
     group_of = np.array([numbers[name] for name in names], int)
     parts = [name for name, share in shares.items() if share > 0]
     if len(numbers) < len(parts):
-        what = "groups" if groups else "images"
-        raise DataError(f"{len(numbers)} {what} cannot be split into {', '.join(parts)}")
+        what = "groups of images" if groups else "images"
+        raise DataError(f"{len(numbers)} {what}: too few for {len(parts)} parts ({', '.join(parts)})")
     counts = _counts(content, group_of, len(numbers))
     part_of_group = stratify(counts, np.array(list(shares.values())), seed=seed)
     part_of = part_of_group[group_of]
