@@ -4,6 +4,7 @@ from __future__ import annotations
 
 #: Action -> what it does, in the words of `ppdet data --help`. Its module is `ppdet.cli.data.<action>`.
 ACTIONS = {
+    "anchors": "fit anchors to the objects of a dataset",
     "browse": "show what a training sees: images before and after the transforms",
     "check": "find everything that is wrong with a dataset",
     "convert": "convert a dataset from one format to another",

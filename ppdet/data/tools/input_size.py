@@ -82,6 +82,16 @@ def choose_input_size(base: Experiment, dataset: AnnotatedDataset) -> InputSize:
     return InputSize(size, packaged, _smallest(shares, size), keep_ratio)
 
 
+def configured_size(base: Experiment, dataset: AnnotatedDataset) -> InputSize:
+    """The size that the configuration has."""
+    resize = _find(base, "EvalReader", {"Resize"})
+    if resize is None:
+        return InputSize(0, 0, _smallest(object_sides(dataset), 1.0), True)
+    keep_ratio = bool(resize.arguments.get("keep_ratio", True))
+    size = int(min(np.atleast_1d(resize.arguments["target_size"])))
+    return InputSize(size, size, _smallest(_shares(dataset, keep_ratio=keep_ratio), size), keep_ratio)
+
+
 def object_sides(dataset: AnnotatedDataset, size: Optional[InputSize] = None) -> np.ndarray:
     """Square roots of the objects' areas, ``[A]`` float, in pixels of the images or at an input size."""
     if size is None or not size.size:

@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Optional, Union
+from typing import Any, Optional, Union
 
 from ppdet.config.packaged import packaged_configs
 from ppdet.config.spec import Spec
@@ -19,8 +19,8 @@ from ppdet.data.datasets.coco import COCODataSet
 from ppdet.data.formats.dataset import LabelledDataset
 from ppdet.data.problems import REMARKS, DatasetProblemsError, describe
 from ppdet.data.tools.check import check_dataset
-from ppdet.data.tools.fit_anchors import fit_anchors
-from ppdet.data.tools.input_size import choose_input_size, resized_readers
+from ppdet.data.tools.config_anchors import better_anchors
+from ppdet.data.tools.input_size import InputSize, choose_input_size, resized_readers
 from ppdet.data.tools.new_parts import train_and_val
 from ppdet.data.tools.new_yaml import Draft, Part, config_text
 from ppdet.data.tools.recipe import BACKBONE, DETECTOR, OWN, SCRATCH, fit_recipe
@@ -251,11 +251,33 @@ def _draft(
         recipe=recipe,
         weights=choice.weights,
         reference_batch=base.reference_batch_size,
-        anchors=fit_anchors(base, train, size, choice.start),
+        anchors=_anchors(choice, train, size),
         thawed=backbone if frozen and choice.start == SCRATCH else None,
         machine=machine,
         commands=commands,
     )
+
+
+def _anchors(
+    choice: _Choice, train: AnnotatedDataset, size: InputSize
+) -> Optional[tuple[str, dict[str, Any], str]]:
+    """Anchors and why, where those of the packaged configuration are no better.
+
+    Anchors stay where the weights of a detector are the start: it has learnt what they are.
+    """
+    if choice.start == DETECTOR:
+        return None
+    try:
+        found = better_anchors(choice.base, train, size)
+    except DataError:  # too few objects of different sizes
+        return None
+    if found is None or found.fitted.mean_iou <= found.today.mean_iou:
+        return None
+    why = (
+        f"Anchors from the objects: mean best IoU {found.fitted.mean_iou:.2f}, "
+        f"with the packaged ones {found.today.mean_iou:.2f}."
+    )
+    return found.block, found.arguments, why
 
 
 def _commands(
