@@ -37,11 +37,33 @@ CURES = {
     "box-empty": "boxes without area are left out; remove or redraw them",
     "box-outside": "boxes outside of their image are left out; remove or redraw them",
     "box-clipped": "boxes are cut at the border of their image; correct them if they belong to another",
+    "box-tiny": "a box of one pixel is a click; remove or redraw it",
+    "box-whole": "a box of the whole image teaches little; is it meant?",
+    "box-repeated": "two boxes of one class at one place are one object; remove one",
+    "class-rare": "collect more, or join it with another class (`ppdet data remap`)",
+    "class-alike": "join them with `ppdet data remap`",
+    "image-copied": "list one of the copies; both weigh twice",
+    "image-alike": "frames of a video, or one picture twice? `ppdet data split --group-by` keeps them in one",
+    "train-val-alike": "a score on such images says little; split again with `ppdet data split --group-by`",
     "mask-missing": "the model needs masks: add a segmentation, or use a detector without masks",
     "mask-invalid": "a mask is polygons (6 or more numbers each) or run lengths of the size of its image",
 }
 #: Kinds that a training can live with: `ppdet data check` lists them and still succeeds.
-REMARKS = frozenset({"box-empty", "box-outside", "box-clipped"})
+REMARKS = frozenset(
+    {
+        "box-empty",
+        "box-outside",
+        "box-clipped",
+        "box-tiny",
+        "box-whole",
+        "box-repeated",
+        "class-rare",
+        "class-alike",
+        "image-copied",
+        "image-alike",
+        "train-val-alike",
+    }
+)
 
 #: Examples of each kind that a message shows.
 _SHOWN = 3

@@ -13,6 +13,8 @@ from typing import Optional
 from ppdet.cli.data.sources import add_dataset_arguments, dataset_of
 from ppdet.data.problems import REMARKS, DatasetProblem, DatasetProblemsError, describe
 from ppdet.data.tools.check import check_dataset
+from ppdet.data.tools.likeness import find_copies
+from ppdet.data.tools.suspects import suspects
 from ppdet.utils.files import expanded, require_new_place, write_json
 
 #: Examples of each kind of problem that are printed.
@@ -27,6 +29,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--num_classes", type=int, help="what the config says")
     parser.add_argument("--masks", action="store_true", help="the model needs masks")
     parser.add_argument("--decode", action="store_true", help="decode every image too; slow")
+    parser.add_argument(
+        "--copies",
+        action="store_true",
+        help="find copies and look-alikes too, within each set and between the two; decodes every image",
+    )
+    parser.add_argument(
+        "--min_objects",
+        type=int,
+        default=0,
+        metavar="N",
+        help="name classes with fewer objects (%(default)s)",
+    )
     parser.add_argument("--json", type=expanded, metavar="FILE", help="write every problem to a file too")
 
 
@@ -42,6 +56,9 @@ def run(args: argparse.Namespace) -> int:
         remarks = check_dataset(
             train, val, num_classes=args.num_classes, with_masks=args.masks, decode=args.decode
         )
+        remarks += suspects(train, min_objects=args.min_objects)
+        remarks += [] if val is None else suspects(val)
+        remarks += find_copies(train, val) if args.copies else []
     except DatasetProblemsError as error:
         _write_problems(args.json, error.problems)
         raise DatasetProblemsError(error.source, error.problems, shown=_SHOWN) from None
