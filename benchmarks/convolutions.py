@@ -59,7 +59,7 @@ class Turns(Hook):
         self._begin(0)
 
     def _begin(self, side: int) -> None:
-        os.environ[onednn.SWITCH] = "" if side else "paddle"
+        os.environ[onednn.SWITCH] = "onednn" if side else "paddle"
         self._side, self._start = SIDES[side], time.perf_counter()
 
     def after_step(self, trainer: Run) -> None:

@@ -6,6 +6,11 @@ the memory of Paddle's tensors. `benchmarks/convolutions.py` compares whole trai
 
 oneDNN has a layout of its own for images and weights, so what goes in and out is reordered. For kernels of
 one pixel that costs more than it gains, since Paddle multiplies those without a copy (`worthwhile`).
+
+It is off unless the environment says ``PPDET_CONVOLUTIONS=onednn``. Results are equal to rounding, but sums
+in another order move single gradients by more than the goldens of `tests/parity` allow. And Paddle 3.3.1
+ends in a segmentation fault where it goes twice through a graph with any `PyLayer` (``retain_graph=True``),
+which ppdet never does.
 """
 
 from __future__ import annotations
@@ -27,7 +32,7 @@ from paddle.autograd import PyLayer
 
 from ppdet.utils.cpu import product_threads
 
-#: Set it to ``paddle`` for Paddle's own convolutions.
+#: ``onednn`` switches it on.
 SWITCH = "PPDET_CONVOLUTIONS"
 #: Geometries whose primitives are kept. One takes about 0.1 MB and a millisecond to make.
 KEPT = 1024
@@ -37,7 +42,7 @@ _CPU, _IN_ORDER, _FLOAT32, _ANY_LAYOUT, _DIRECT, _FORWARD_TRAINING = 1, 1, 3, 1,
 #: What a description of a primitive is asked for the layout of an operand.
 _LAYOUT = {"x": 129, "gx": 130, "w": 131, "gw": 132, "y": 133, "g": 134}
 _ARGUMENT = {"x": 1, "gx": 129, "w": 33, "gw": 161, "y": 17, "g": 145, "b": 41, "gb": 169}
-_FROM, _TO = 1, 17
+_FROM, _TO, _SCRATCHPAD, _SCRATCHPAD_LAYOUT, _OURS = 1, 17, 80, 136, 1
 
 
 class Geometry(NamedTuple):
@@ -101,15 +106,15 @@ def worthwhile(x: Tensor, weight: Tensor) -> bool:
 
 
 def available() -> bool:
-    """Whether Paddle brings a oneDNN whose interface this module knows, and nobody has switched it off."""
-    return os.environ.get(SWITCH, "") != "paddle" and _library() is not None
+    """Whether oneDNN is switched on, and Paddle brings one whose interface this module knows."""
+    return os.environ.get(SWITCH) == "onednn" and _library() is not None
 
 
 @contextmanager
-def paddles_own_convolutions() -> Iterator[None]:
-    """Within, Paddle convolves."""
-    before = os.environ.get(SWITCH, "")
-    os.environ[SWITCH] = "paddle"
+def convolutions_by(library: str) -> Iterator[None]:
+    """Within, ``onednn`` or ``paddle`` convolves."""
+    before = os.environ.get(SWITCH, "paddle")
+    os.environ[SWITCH] = library
     try:
         yield
     finally:
@@ -227,25 +232,37 @@ class _Program:
         if name not in _LAYOUT:
             return None
         library = _library()
-        layout = c_void_p(library.dnnl_primitive_desc_query_md(description, _LAYOUT[name], 0))
-        if library.dnnl_memory_desc_equal(layout, self._layouts[name]):
+        layout = library.dnnl_primitive_desc_query_md(description, _LAYOUT[name], 0)
+        if library.dnnl_memory_desc_equal(c_void_p(layout), self._layouts[name]):
             return None
         for inner in self._inner:
-            if inner.name == name and library.dnnl_memory_desc_equal(layout, inner.layout):
+            if inner.name == name and library.dnnl_memory_desc_equal(c_void_p(layout), inner.layout):
                 return inner
-        size = library.dnnl_memory_desc_get_size(layout)
-        self._inner.append(_Inner(name, layout, _memory(layout), size))
+        return self._inner_memory(name, layout)
+
+    def _inner_memory(self, name: str, layout: Optional[int]) -> Optional[_Inner]:
+        """Memory in a layout, whose address is set for each run; None for none."""
+        size = _library().dnnl_memory_desc_get_size(c_void_p(layout)) if layout else 0
+        if not size:
+            return None
+        self._inner.append(_Inner(name, c_void_p(layout), _memory(c_void_p(layout)), size))
         return self._inner[-1]
 
     def _reorder(self, layout: Any, source: _Handle, other: Any, target: _Handle) -> None:
-        pair = (layout, _engine(), other, _engine(), None)
+        pair = (layout, _engine(), other, _engine(), _attributes())
         made = _Handle("primitive_desc", "reorder_primitive_desc_create", *pair)
         self._call(made, {_FROM: source, _TO: target})
 
     def _call(self, description: _Handle, operands: dict[int, _Handle]) -> None:
+        scratchpad = self._inner_memory(
+            "scratchpad", _library().dnnl_primitive_desc_query_md(description, _SCRATCHPAD_LAYOUT, 0)
+        )
+        if scratchpad is not None:
+            operands = {**operands, _SCRATCHPAD: scratchpad.memory}
         packed = (_Argument * len(operands))(
             *(_Argument(name, memory._as_parameter_) for name, memory in operands.items())
         )
+        self._descriptions.append(description)
         self._calls.append((_Handle("primitive", "primitive_create", description), packed))
 
 
@@ -304,7 +321,7 @@ class _Convolution:
 
     def _describe(self, kind: str, *arguments: Any, hint: tuple[_Handle, ...]) -> _Handle:
         creator = f"convolution_{kind}_primitive_desc_create"
-        return _Handle("primitive_desc", creator, _engine(), *arguments, *self._sizes, *hint, None)
+        return _Handle("primitive_desc", creator, _engine(), *arguments, *self._sizes, *hint, _attributes())
 
 
 #: Memory and the stream are shared, so one convolution runs at a time; each uses all threads.
@@ -369,6 +386,14 @@ def _engine() -> _Handle:
 
 
 @functools.cache
+def _attributes() -> _Handle:
+    """Primitives take their scratchpad from us: the library's own belongs to the thread that made them."""
+    made = _Handle("primitive_attr", "primitive_attr_create")
+    _check(_library().dnnl_primitive_attr_set_scratchpad_mode(made, _OURS), "scratchpad_mode")
+    return made
+
+
+@functools.cache
 def _stream() -> _Handle:
     return _Handle("stream", "stream_create", _engine(), _IN_ORDER)
 
@@ -394,4 +419,4 @@ def _numbers(values: Sequence[int]) -> Any:
 
 def _check(status: int, what: str = "primitive_execute") -> None:
     if status:
-        raise RuntimeError(f"oneDNN: {what} failed with status {status}; {SWITCH}=paddle does without oneDNN")
+        raise RuntimeError(f"oneDNN: {what} failed with status {status}; unset {SWITCH} to do without oneDNN")

@@ -10,10 +10,10 @@ from ppdet.ops import onednn
 
 
 class Conv2D(nn.Conv2D):
-    """`paddle.nn.Conv2D` of the same arguments, parameters and results, which trains faster on processors.
+    """`paddle.nn.Conv2D` of the same arguments, parameters and results, which can train faster on processors.
 
-    In dynamic mode on a processor, float32 kernels larger than one pixel are convolved by oneDNN
-    (`ppdet.ops.onednn`); all else is Paddle's own operator: exports, and paddings that differ by side.
+    Where it is switched on, float32 kernels larger than one pixel are convolved by oneDNN, in dynamic mode on
+    a processor (`ppdet.ops.onednn`); all else is Paddle's own operator.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
