@@ -18,7 +18,8 @@ To remove the December-2020 conventions some day, delete this file, `ops/whole_p
 * the name is looked up in `modeling/detectors/`: `two_stage.py`, `yolov3.py`, and in `export/runtime.py`;
 * weights and exports carry the name: `modeling/interfaces.py`, `export/info.py`, `utils/metadata.py`,
   `experiment/`: `build.py`, `config.py`, `model_card.py`, `sources.py`, `train.py`, `zoo/`: `loading.py`,
-  `locate.py`, `report.py`, `saving.py`, `table.py`, `weight_file.py`, `data/tools/new.py`, and `cli/weights.py`;
+  `locate.py`, `report.py`, `saving.py`, `table.py`, `weight_file.py`, `data/tools/new.py`,
+  and `cli/weights.py`;
 * `structures/__init__.py` exports them; tests: `parity/test_conventions_2020.py`, `zoo/test_layouts.py`.
 """
 
