@@ -21,8 +21,7 @@ import os
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from ctypes import c_int, c_int64, c_size_t, c_void_p
-from pathlib import Path
+from ctypes import c_int, c_void_p
 from typing import Any, NamedTuple, Optional
 
 import numpy as np
@@ -30,19 +29,30 @@ import paddle
 from paddle import Tensor
 from paddle.autograd import PyLayer
 
+from ppdet.ops.onednn_library import (
+    SWITCH,
+    Handle,
+    check,
+    new_layout,
+    new_memory,
+    numbers,
+    the_attributes,
+    the_engine,
+    the_library,
+    the_openmp,
+    the_stream,
+)
 from ppdet.utils.cpu import product_threads
 
-#: ``onednn`` switches it on.
-SWITCH = "PPDET_CONVOLUTIONS"
 #: Geometries whose primitives are kept. One takes about 0.1 MB and a millisecond to make.
 KEPT = 1024
 
 # Numbers of the C interface (dnnl_types.h of version 3).
-_CPU, _IN_ORDER, _FLOAT32, _ANY_LAYOUT, _DIRECT, _FORWARD_TRAINING = 1, 1, 3, 1, 1, 64
+_DIRECT, _FORWARD_TRAINING = 1, 64
 #: What a description of a primitive is asked for the layout of an operand.
 _LAYOUT = {"x": 129, "gx": 130, "w": 131, "gw": 132, "y": 133, "g": 134}
 _ARGUMENT = {"x": 1, "gx": 129, "w": 33, "gw": 161, "y": 17, "g": 145, "b": 41, "gb": 169}
-_FROM, _TO, _SCRATCHPAD, _SCRATCHPAD_LAYOUT, _OURS = 1, 17, 80, 136, 1
+_FROM, _TO, _SCRATCHPAD, _SCRATCHPAD_LAYOUT = 1, 17, 80, 136
 
 
 class Geometry(NamedTuple):
@@ -107,7 +117,7 @@ def worthwhile(x: Tensor, weight: Tensor) -> bool:
 
 def available() -> bool:
     """Whether oneDNN is switched on, and Paddle brings one whose interface this module knows."""
-    return os.environ.get(SWITCH) == "onednn" and _library() is not None
+    return os.environ.get(SWITCH) == "onednn" and the_library() is not None
 
 
 @contextmanager
@@ -147,20 +157,6 @@ class _Convolve(PyLayer):
         return tuple(given[name] if wanted else None for name, wanted in zip(("gx", "gw", "gb"), ctx.wants))
 
 
-class _Handle:
-    """An object of the library, which is destroyed with this one. ctypes takes it as an argument."""
-
-    def __init__(self, kind: str, creator: str, *arguments: Any) -> None:
-        library = _library()
-        self._as_parameter_ = c_void_p()
-        self._destroy = getattr(library, f"dnnl_{kind}_destroy")
-        status = getattr(library, f"dnnl_{creator}")(ctypes.byref(self._as_parameter_), *arguments)
-        _check(status, creator)
-
-    def __del__(self) -> None:
-        self._destroy(self._as_parameter_)
-
-
 class _Argument(ctypes.Structure):
     _fields_ = (("name", c_int), ("memory", c_void_p))
 
@@ -168,7 +164,7 @@ class _Argument(ctypes.Structure):
 class _Step(NamedTuple):
     """A primitive to be: its description, the operands that it reads, and those that it writes."""
 
-    description: _Handle
+    description: Handle
     reads: Sequence[str]
     writes: Sequence[str]
 
@@ -181,14 +177,14 @@ class _Program:
         steps: The primitives.
     """
 
-    def __init__(self, layouts: dict[str, _Handle], steps: Sequence[_Step]) -> None:
+    def __init__(self, layouts: dict[str, Handle], steps: Sequence[_Step]) -> None:
         self._layouts = layouts
         self._descriptions = [
             step.description for step in steps
         ]  # which own the layouts that are asked of them
-        self._tensors: dict[str, _Handle] = {}
+        self._tensors: dict[str, Handle] = {}
         self._inner: list[_Inner] = []
-        self._calls: list[tuple[_Handle, Any]] = []
+        self._calls: list[tuple[Handle, Any]] = []
         for step in steps:
             operands = {name: self._read(name, step.description) for name in step.reads}
             results = {name: self._inner_for(name, step.description) for name in step.writes}
@@ -201,18 +197,18 @@ class _Program:
 
     def run(self, tensors: dict[str, Optional[Tensor]]) -> None:
         """Execute on the memory of tensors, each contiguous and of the operand's shape."""
-        library = _library()
+        library = the_library()
         for name, memory in self._tensors.items():
             tensor = tensors[name]
             assert tensor is not None, name
-            _check(library.dnnl_memory_set_data_handle(memory, c_void_p(tensor.data_ptr())))
+            check(library.dnnl_memory_set_data_handle(memory, c_void_p(tensor.data_ptr())))
         for number, inner in enumerate(self._inner):
-            _check(library.dnnl_memory_set_data_handle(inner.memory, c_void_p(_buffer(number, inner.size))))
+            check(library.dnnl_memory_set_data_handle(inner.memory, c_void_p(_buffer(number, inner.size))))
         for primitive, arguments in self._calls:
-            _check(library.dnnl_primitive_execute(primitive, _stream(), len(arguments), arguments))
-        _check(library.dnnl_stream_wait(_stream()))
+            check(library.dnnl_primitive_execute(primitive, the_stream(), len(arguments), arguments))
+        check(library.dnnl_stream_wait(the_stream()))
 
-    def _read(self, name: str, description: _Handle) -> _Handle:
+    def _read(self, name: str, description: Handle) -> Handle:
         """Memory of an operand as a primitive reads it; reordered once for all that want the same layout."""
         there = len(self._inner)
         inner = self._inner_for(name, description)
@@ -222,16 +218,16 @@ class _Program:
             self._reorder(self._layouts[name], self._tensor(name), inner.layout, inner.memory)
         return inner.memory
 
-    def _tensor(self, name: str) -> _Handle:
+    def _tensor(self, name: str) -> Handle:
         if name not in self._tensors:
-            self._tensors[name] = _memory(self._layouts[name])
+            self._tensors[name] = new_memory(self._layouts[name])
         return self._tensors[name]
 
-    def _inner_for(self, name: str, description: _Handle) -> Optional[_Inner]:
+    def _inner_for(self, name: str, description: Handle) -> Optional[_Inner]:
         """Memory for an operand in the layout of a primitive; None if that is the tensor's."""
         if name not in _LAYOUT:
             return None
-        library = _library()
+        library = the_library()
         layout = library.dnnl_primitive_desc_query_md(description, _LAYOUT[name], 0)
         if library.dnnl_memory_desc_equal(c_void_p(layout), self._layouts[name]):
             return None
@@ -242,20 +238,20 @@ class _Program:
 
     def _inner_memory(self, name: str, layout: Optional[int]) -> Optional[_Inner]:
         """Memory in a layout, whose address is set for each run; None for none."""
-        size = _library().dnnl_memory_desc_get_size(c_void_p(layout)) if layout else 0
+        size = the_library().dnnl_memory_desc_get_size(c_void_p(layout)) if layout else 0
         if not size:
             return None
-        self._inner.append(_Inner(name, c_void_p(layout), _memory(c_void_p(layout)), size))
+        self._inner.append(_Inner(name, c_void_p(layout), new_memory(c_void_p(layout)), size))
         return self._inner[-1]
 
-    def _reorder(self, layout: Any, source: _Handle, other: Any, target: _Handle) -> None:
-        pair = (layout, _engine(), other, _engine(), _attributes())
-        made = _Handle("primitive_desc", "reorder_primitive_desc_create", *pair)
+    def _reorder(self, layout: Any, source: Handle, other: Any, target: Handle) -> None:
+        pair = (layout, the_engine(), other, the_engine(), the_attributes())
+        made = Handle("primitive_desc", "reorder_primitive_desc_create", *pair)
         self._call(made, {_FROM: source, _TO: target})
 
-    def _call(self, description: _Handle, operands: dict[int, _Handle]) -> None:
+    def _call(self, description: Handle, operands: dict[int, Handle]) -> None:
         scratchpad = self._inner_memory(
-            "scratchpad", _library().dnnl_primitive_desc_query_md(description, _SCRATCHPAD_LAYOUT, 0)
+            "scratchpad", the_library().dnnl_primitive_desc_query_md(description, _SCRATCHPAD_LAYOUT, 0)
         )
         if scratchpad is not None:
             operands = {**operands, _SCRATCHPAD: scratchpad.memory}
@@ -263,7 +259,7 @@ class _Program:
             *(_Argument(name, memory._as_parameter_) for name, memory in operands.items())
         )
         self._descriptions.append(description)
-        self._calls.append((_Handle("primitive", "primitive_create", description), packed))
+        self._calls.append((Handle("primitive", "primitive_create", description), packed))
 
 
 class _Inner(NamedTuple):
@@ -271,7 +267,7 @@ class _Inner(NamedTuple):
 
     name: str
     layout: c_void_p
-    memory: _Handle
+    memory: Handle
     size: int
 
 
@@ -282,18 +278,16 @@ class _Convolution:
         groups, shape = geometry.groups, geometry.weight
         weight = shape if groups == 1 else (groups, shape[0] // groups, *shape[1:])
         shapes = {"x": geometry.image, "w": weight, "y": geometry.output, "b": shape[:1]}
-        self._tensors = {name: _layout(shape) for name, shape in shapes.items()}
+        self._tensors = {name: new_layout(shape) for name, shape in shapes.items()}
         for name, other in (("gx", "x"), ("gw", "w"), ("g", "y"), ("gb", "b")):
             self._tensors[name] = self._tensors[other]
         # oneDNN convolves images of few channels as they are.
         few = geometry.image[1] <= 4
-        self._x = self._tensors["x"] if few else _layout(geometry.image, chosen=True)
-        self._w, self._y = _layout(weight, chosen=True), _layout(geometry.output, chosen=True)
+        self._x = self._tensors["x"] if few else new_layout(geometry.image, chosen=True)
+        self._w, self._y = new_layout(weight, chosen=True), new_layout(geometry.output, chosen=True)
         self._b = self._tensors["b"] if geometry.bias else None
         steps = [step - 1 for step in geometry.dilation]
-        self._sizes = [
-            _numbers(pair) for pair in (geometry.stride, steps, geometry.padding, geometry.padding)
-        ]
+        self._sizes = [numbers(pair) for pair in (geometry.stride, steps, geometry.padding, geometry.padding)]
         layouts = (self._x, self._w, self._b, self._y)
         self._forward = self._describe("forward", _FORWARD_TRAINING, _DIRECT, *layouts, hint=())
         self._programs: dict[str, _Program] = {}
@@ -319,9 +313,11 @@ class _Convolution:
             steps.append(_Step(made, ["g", "x"], ["gw", "gb"] if bias else ["gw"]))
         return steps
 
-    def _describe(self, kind: str, *arguments: Any, hint: tuple[_Handle, ...]) -> _Handle:
+    def _describe(self, kind: str, *arguments: Any, hint: tuple[Handle, ...]) -> Handle:
         creator = f"convolution_{kind}_primitive_desc_create"
-        return _Handle("primitive_desc", creator, _engine(), *arguments, *self._sizes, *hint, _attributes())
+        return Handle(
+            "primitive_desc", creator, the_engine(), *arguments, *self._sizes, *hint, the_attributes()
+        )
 
 
 #: Memory and the stream are shared, so one convolution runs at a time; each uses all threads.
@@ -342,7 +338,7 @@ def _run(geometry: Geometry, kind: str, tensors: dict[str, Optional[Tensor]]) ->
     Primitives are made for the number of threads at that moment. Paddle leaves OpenMP one; its own operators
     find it as it was.
     """
-    openmp = _openmp()
+    openmp = the_openmp()
     with _LOCK:
         before = openmp.omp_get_max_threads()
         openmp.omp_set_num_threads(product_threads())
@@ -352,71 +348,6 @@ def _run(geometry: Geometry, kind: str, tensors: dict[str, Optional[Tensor]]) ->
             openmp.omp_set_num_threads(before)
 
 
-@functools.cache
-def _openmp() -> Any:
-    """The OpenMP whose threads oneDNN uses: Intel's, which Paddle loads first, or the one it is linked to."""
-    intel = Path(paddle.__file__).parent / "libs" / "libiomp5.so"
-    return ctypes.CDLL(str(intel)) if intel.is_file() else _library()
-
-
 @functools.lru_cache(maxsize=KEPT)
 def _convolution(geometry: Geometry) -> _Convolution:
     return _Convolution(geometry)
-
-
-@functools.cache
-def _library() -> Any:
-    """The library that Paddle has loaded; None if there is none, or it has another interface."""
-    found = sorted((Path(paddle.__file__).parent / "libs").glob("libdnnl.so.3*"))
-    if not found:
-        return None
-    try:
-        library = ctypes.CDLL(str(found[0]))
-    except OSError:  # built for another processor or system
-        return None
-    library.dnnl_primitive_desc_query_md.restype = c_void_p
-    library.dnnl_memory_desc_get_size.restype = c_size_t
-    wanted = ("dnnl_memory_desc_create_with_strides", "omp_set_num_threads")
-    return library if all(hasattr(library, name) for name in wanted) else None
-
-
-@functools.cache
-def _engine() -> _Handle:
-    return _Handle("engine", "engine_create", _CPU, c_size_t(0))
-
-
-@functools.cache
-def _attributes() -> _Handle:
-    """Primitives take their scratchpad from us: the library's own belongs to the thread that made them."""
-    made = _Handle("primitive_attr", "primitive_attr_create")
-    _check(_library().dnnl_primitive_attr_set_scratchpad_mode(made, _OURS), "scratchpad_mode")
-    return made
-
-
-@functools.cache
-def _stream() -> _Handle:
-    return _Handle("stream", "stream_create", _engine(), _IN_ORDER)
-
-
-def _memory(layout: Any) -> _Handle:
-    """A memory object whose address is set when it is used."""
-    return _Handle("memory", "memory_create", layout, _engine(), None)
-
-
-def _layout(shape: Sequence[int], *, chosen: bool = False) -> _Handle:
-    """As Paddle stores a contiguous tensor, or `chosen` by oneDNN."""
-    if chosen:
-        with_tag = (len(shape), _numbers(shape), _FLOAT32, _ANY_LAYOUT)
-        return _Handle("memory_desc", "memory_desc_create_with_tag", *with_tag)
-    steps = [int(np.prod(shape[axis + 1 :])) for axis in range(len(shape))]
-    with_steps = (len(shape), _numbers(shape), _FLOAT32, _numbers(steps))
-    return _Handle("memory_desc", "memory_desc_create_with_strides", *with_steps)
-
-
-def _numbers(values: Sequence[int]) -> Any:
-    return (c_int64 * 12)(*values)
-
-
-def _check(status: int, what: str = "primitive_execute") -> None:
-    if status:
-        raise RuntimeError(f"oneDNN: {what} failed with status {status}; unset {SWITCH} to do without oneDNN")

@@ -14,9 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ppdet.modeling.layers.conv import Conv2D
-from ppdet.ops import onednn
+from ppdet.ops import onednn, onednn_library
 
-pytestmark = pytest.mark.skipif(onednn._library() is None, reason="this Paddle brings no oneDNN 3")
+pytestmark = pytest.mark.skipif(onednn_library.the_library() is None, reason="this Paddle brings no oneDNN 3")
 
 
 @pytest.fixture(autouse=True, scope="module")
