@@ -12,13 +12,14 @@ from __future__ import annotations
 import argparse
 from dataclasses import asdict
 
-from ppdet.utils.files import write_json
+from ppdet.utils.files import expanded, write_json
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Define the command line."""
     parser.add_argument(
         "--data",
+        type=expanded,
         required=True,
         metavar="DIR|FILE",
         help="the dataset: COCO, YOLO (data.yaml), VOC, labelme, or another format of `ppdet data convert`",
@@ -29,7 +30,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="one of `ppdet configs list`; default: one that fits this machine, with the reason",
     )
     parser.add_argument(
-        "--out", metavar="FILE", help="the YAML to write (default: the dataset's name, in this folder)"
+        "--out",
+        type=expanded,
+        metavar="FILE",
+        help="the YAML to write (default: the dataset's name, in this folder)",
     )
     parser.add_argument(
         "--weights",
@@ -45,13 +49,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="share of the images to validate on, where the dataset is not split (%(default)s)",
     )
     parser.add_argument("--seed", type=int, default=0, help="of the split (%(default)s)")
-    parser.add_argument("--json", metavar="FILE", help="write what was made to a file too")
+    parser.add_argument("--json", type=expanded, metavar="FILE", help="write what was made to a file too")
 
 
 def run(args: argparse.Namespace) -> int:
     """Write the configuration and print the commands."""
     from ppdet.data.tools.new import new_config
-    from ppdet.utils.files import expanded
 
     made = new_config(
         args.data,
@@ -69,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
         print(f"  {command}")
     if args.json:
         write_json(
-            expanded(args.json),
+            args.json,
             {**asdict(made), "config": str(made.config), "annotations": [str(p) for p in made.annotations]},
         )
     return 0
