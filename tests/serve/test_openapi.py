@@ -70,7 +70,10 @@ def test_answers_are_those_of_the_description(client: Client) -> None:
             )
             def draw(case: Any) -> None:
                 response = case.call()
-                case.validate_response(response, checks=every)
+                # schemathesis does not know 413, for more images than the limit, as a refusal.
+                refused = {"negative_data_rejection"} if response.status_code == 413 else set()
+                used = [one for one in every if one.__name__ not in refused]
+                case.validate_response(response, checks=used)
                 seen.add((case.path, response.status_code))
 
             draw()
