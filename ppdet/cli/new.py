@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 from dataclasses import asdict
 
+from ppdet.data.formats.registry import FORMATS
 from ppdet.utils.files import expanded, write_json
 
 
@@ -23,6 +24,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         required=True,
         metavar="DIR|FILE",
         help="the dataset: COCO, YOLO (data.yaml), VOC, labelme, or another format of `ppdet data convert`",
+    )
+    parser.add_argument(
+        "--from",
+        dest="kind",
+        default="auto",
+        choices=["auto", *FORMATS],
+        help="format of the dataset; auto (default) recognises it",
     )
     parser.add_argument(
         "--model",
@@ -58,6 +66,7 @@ def run(args: argparse.Namespace) -> int:
 
     made = new_config(
         args.data,
+        kind=args.kind,
         model=args.model,
         out=args.out,
         weights=args.weights,

@@ -37,7 +37,7 @@ CURES = {
     "box-empty": "boxes without area are left out; remove or redraw them",
     "box-outside": "boxes outside of their image are left out; remove or redraw them",
     "box-clipped": "boxes are cut at the border of their image; correct them if they belong to another",
-    "box-tiny": "a box of one pixel is a click; remove or redraw it",
+    "box-tiny": "a side of one pixel is a click or a line; remove or redraw the box",
     "box-whole": "a box of the whole image teaches little; is it meant?",
     "box-repeated": "two boxes of one class at one place are one object; remove one",
     "class-rare": "collect more, or join it with another class (`ppdet data remap`)",

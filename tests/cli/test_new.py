@@ -191,6 +191,7 @@ def test_nothing_is_written_over_or_left_half(shapes: Path, project: Path) -> No
     [
         (["--data", "nowhere"], "nowhere"),
         (["--model", "ppyoloe_plus_crn_s_80_coco"], "did you mean ppyoloe_plus_crn_s_80e_coco"),
+        (["--from", "voc"], "no folder with XML files of VOC"),
         (["--out", "mine.txt"], "is named .yml"),
         (["--val", "1.5"], "between 0 and 1"),
         (["--weights", "no_such_weights"], "no_such_weights"),

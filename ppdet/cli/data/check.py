@@ -1,5 +1,6 @@
 """Find everything that is wrong with a dataset.
 
+ppdet data check -c FILE|NAME --copies
 ppdet data check --dataset_dir DIR --anno_path FILE --image_dir DIR
 """
 
@@ -10,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Optional
 
-from ppdet.cli.data.sources import add_dataset_arguments, dataset_of
+from ppdet.cli.data.sources import add_dataset_arguments, training_dataset, validation_dataset
 from ppdet.data.problems import REMARKS, DatasetProblem, DatasetProblemsError, describe
 from ppdet.data.tools.check import check_dataset
 from ppdet.data.tools.likeness import find_copies
@@ -49,23 +50,26 @@ def run(args: argparse.Namespace) -> int:
     if args.json is not None:
         require_new_place(args.json, [expanded(args.dataset_dir) / expanded(args.anno_path)])
     try:
-        train = dataset_of(args, args.anno_path, args.image_dir, None)
-        val = None
-        if args.val_anno_path:
-            val = dataset_of(args, args.val_anno_path, args.val_image_dir, train.categories)
-        remarks = check_dataset(
-            train, val, num_classes=args.num_classes, with_masks=args.masks, decode=args.decode
-        )
-        remarks += suspects(train, min_objects=args.min_objects)
-        remarks += [] if val is None else suspects(val)
-        remarks += find_copies(train, val) if args.copies else []
-    except DatasetProblemsError as error:
+        train = training_dataset(args)
+        val = validation_dataset(args, train.categories)
+    except DatasetProblemsError as error:  # of an annotation file, without which there is no more to find
         _write_problems(args.json, error.problems)
         raise DatasetProblemsError(error.source, error.problems, shown=_SHOWN) from None
-    _write_problems(args.json, remarks)
-    if remarks:
-        print(describe(str(args.anno_path), remarks, shown=_SHOWN))
-    print("no errors" if remarks else "no problems found")
+    try:
+        found = check_dataset(
+            train, val, num_classes=args.num_classes, with_masks=args.masks, decode=args.decode
+        )
+    except DatasetProblemsError as error:
+        found = list(error.problems)
+    found += suspects(train, min_objects=args.min_objects)
+    found += [] if val is None else suspects(val)
+    found += find_copies(train, val) if args.copies else []
+    _write_problems(args.json, found)
+    if any(problem.kind not in REMARKS for problem in found):
+        raise DatasetProblemsError("dataset", found, shown=_SHOWN)
+    if found:
+        print(describe("dataset", found, shown=_SHOWN))
+    print("no errors" if found else "no problems found")
     return 0
 
 

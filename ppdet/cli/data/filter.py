@@ -18,13 +18,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_source_arguments(parser)
     parser.add_argument("--classes", type=_names, metavar="NAME,...", help="classes to keep")
     parser.add_argument("--drop_classes", type=_names, default=(), metavar="NAME,...", help="classes to drop")
-    for name, least, what in (("side", "shorter", "longer"), ("area", "", "")):
-        of = f"a box's {least} side" if least else "a box's area"
-        parser.add_argument(f"--min_{name}", type=float, default=0.0, metavar="PIXELS", help=f"least of {of}")
-        of = f"a box's {what} side" if what else "a box's area"
-        parser.add_argument(
-            f"--max_{name}", type=float, default=math.inf, metavar="PIXELS", help=f"most of {of}"
-        )
+    for name, default, what in (
+        ("--min_side", 0.0, "least of a box's shorter side"),
+        ("--max_side", math.inf, "most of a box's longer side"),
+        ("--min_area", 0.0, "least of a box's area"),
+        ("--max_area", math.inf, "most of a box's area"),
+    ):
+        parser.add_argument(name, type=float, default=default, metavar="PIXELS", help=what)
     parser.add_argument(
         "--files", default="*", metavar="PATTERN", help="names of images to keep, as in a shell"
     )

@@ -148,15 +148,59 @@ def _of_block(spec: Spec[Dataset]) -> LabelledDataset:
 
 
 def add_dataset_arguments(parser: argparse.ArgumentParser) -> None:
-    """Where a dataset is."""
+    """Where a dataset that a training reads in place is: ``-c CONFIG``, or its paths."""
+    add_config_arguments(
+        parser, required=False, help="in place of paths: the datasets of a config, FILE|NAME"
+    )
     parser.add_argument("--dataset_dir", default="", help="folder of the dataset (the current one)")
     parser.add_argument(
         "--anno_path",
-        required=True,
+        default="",
         help="inside dataset_dir: COCO annotations (.json), or a VOC list (.txt)",
     )
     parser.add_argument("--image_dir", default="", help="folder of the images, inside dataset_dir")
     parser.add_argument("--label_list", help="VOC only: file with the class names, one per line")
+
+
+def training_dataset(args: argparse.Namespace, *, load_crowd: bool = False) -> AnnotatedDataset:
+    """The training set that the arguments of `add_dataset_arguments` name.
+
+    Raises:
+        CommandError: If they name none, or two; or one without an annotation file.
+        DataError: If it is not in order.
+    """
+    if bool(args.config) == bool(args.anno_path):
+        raise CommandError("name one dataset: -c CONFIG, or --dataset_dir DIR --anno_path FILE")
+    if not args.config:
+        return dataset_of(args, args.anno_path, args.image_dir, None, load_crowd=load_crowd)
+    found = _built(args, "train", None)
+    if found is None:
+        raise CommandError(f"{args.config}: it has no TrainDataset")
+    return found
+
+
+def validation_dataset(args: argparse.Namespace, categories: Categories) -> Optional[AnnotatedDataset]:
+    """The validation set: EvalDataset of ``-c CONFIG``, or ``--val_anno_path``; None if neither names one."""
+    if args.config:
+        return _built(args, "val", categories)
+    if not args.val_anno_path:
+        return None
+    return dataset_of(args, args.val_anno_path, args.val_image_dir, categories)
+
+
+def _built(
+    args: argparse.Namespace, part: str, categories: Optional[Categories]
+) -> Optional[AnnotatedDataset]:
+    from ppdet.experiment.build import build_dataset
+    from ppdet.experiment.config import load_config
+
+    experiment = load_config(args.config, args.opt)
+    if getattr(experiment, _BLOCKS[part]) is None:
+        return None
+    dataset = build_dataset(experiment, _BLOCKS[part], categories)
+    if not isinstance(dataset, AnnotatedDataset):
+        raise CommandError(f"{args.config}: {_BLOCKS[part]} has no annotation file to look into")
+    return dataset
 
 
 def dataset_of(

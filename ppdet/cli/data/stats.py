@@ -1,5 +1,6 @@
 """Count objects by class and size, as JSON.
 
+ppdet data stats -c FILE|NAME
 ppdet data stats --dataset_dir DIR --anno_path FILE --image_dir DIR
 """
 
@@ -8,7 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 
-from ppdet.cli.data.sources import add_dataset_arguments, dataset_of
+from ppdet.cli.data.sources import add_dataset_arguments, training_dataset
 from ppdet.data.tools.stats import dataset_stats
 
 
@@ -19,6 +20,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print the counts."""
-    dataset = dataset_of(args, args.anno_path, args.image_dir, None, load_crowd=True)
+    dataset = training_dataset(args, load_crowd=True)
     print(json.dumps(dataset_stats(dataset), indent=2, ensure_ascii=False))
     return 0

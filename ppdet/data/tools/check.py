@@ -76,12 +76,18 @@ def check_dataset(
     return remarks
 
 
+def _size(path: str, decode: bool) -> Optional[tuple[int, int]]:
+    if not decode:
+        return image_size(path)
+    image = read_image(path)
+    return image.shape[0], image.shape[1]
+
+
 def _image_problems(dataset: AnnotatedDataset, *, decode: bool) -> Iterator[DatasetProblem]:
     for row in range(len(dataset.packed)):
         sample = dataset[row]
         try:
-            size = read_image(sample.path).shape[:2] if decode else image_size(sample.path)
-            problem = header_problem(sample, size)
+            problem = header_problem(sample, _size(sample.path, decode))
         except DataError as error:
             own = sample.image_id if sample.given_id is None else sample.given_id
             problem = DatasetProblem("image-corrupt", f"image id {own}: {error}")

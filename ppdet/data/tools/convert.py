@@ -11,24 +11,12 @@ import filecmp
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Optional
+from typing import Any, Optional
 
+from ppdet.data.formats.dataset import LabelledDataset, from_images
 from ppdet.data.formats.folders import read_folder
-from ppdet.data.formats.labelled import to_coco
 from ppdet.data.problems import DatasetProblem, DatasetProblemsError
 from ppdet.utils.errors import DataError
-
-
-class Converted(NamedTuple):
-    """What a conversion gives.
-
-    Attributes:
-        content: The content of a COCO annotation file.
-        counts: What was left out or is odd, and how many of it.
-    """
-
-    content: dict[str, Any]
-    counts: dict[str, int]
 
 
 def convert(
@@ -39,17 +27,8 @@ def convert(
     *,
     negatives: bool = False,
     only: Optional[Path] = None,
-) -> Converted:
-    """Read a dataset of another format as the content of a COCO annotation file.
-
-    Args:
-        kind: ``voc``, ``yolo`` or ``labelme``.
-        annotation_dir: Folder of its annotation files.
-        image_dir: Folder of its images.
-        names: Classes in order; needed for YOLO, whose files have numbers only.
-        negatives: Take images without an annotation file as images without objects; else they are left out.
-        only: A list of the images that belong to the dataset, one a line, with or without suffix
-            (``ImageSets/Main/train.txt``); those without an annotation file have no objects.
+) -> LabelledDataset:
+    """Read a dataset as 2.x's `x2coco.py` names it; arguments as of `ppdet.data.formats.folders.read_folder`.
 
     Raises:
         DataError: If anything cannot be read, names file and line or object; or if there is no object at all.
@@ -58,8 +37,7 @@ def convert(
     if not any(image.objects for image in images):
         text = f"{annotation_dir}: no object for any of {len(images)} images of {image_dir}"
         raise DatasetProblemsError(str(annotation_dir), [DatasetProblem("no-objects", text)])
-    content = to_coco(images, names or ())
-    return Converted(content, {what: count for what, count in counts.items() if count})
+    return from_images(images, image_dir, kind, counts, names or ())
 
 
 def copy_images(content: dict[str, Any], image_dir: Path, target: Path) -> None:

@@ -66,20 +66,19 @@ def choose_input_size(base: Experiment, dataset: AnnotatedDataset) -> InputSize:
         base: The packaged configuration.
         dataset: The training images.
     """
-    resize = _find(base, "EvalReader", {"Resize"})
-    keep_ratio = resize is None or bool(resize.arguments.get("keep_ratio", True))
-    packaged = 0 if resize is None else int(min(np.atleast_1d(resize.arguments["target_size"])))
+    today = configured_size(base, dataset)
+    keep_ratio = today.keep_ratio
     sides = dataset.packed.sizes.min(axis=1) if keep_ratio else dataset.packed.sizes.max(axis=1)
     own = float(np.median(sides))
-    if resize is None and own <= 2 * _QUICKSTART_SIDE:
-        return InputSize(0, 0, _smallest(object_sides(dataset), 1.0), keep_ratio)
-    current = packaged or _QUICKSTART_SIDE
+    if not today.size and own <= 2 * _QUICKSTART_SIDE:
+        return today
+    current = today.size or _QUICKSTART_SIDE
     shares = _shares(dataset, keep_ratio=keep_ratio)
     needed = _VISIBLE / max(_smallest(shares, 1.0), 1e-6)
     most = current * (_MOST_OF_SMALL if current <= _SMALL else _MOST)
     size = min(_round_up(needed), _round_up(most), max(current, _round_up(own)))
     size = max(current, size)
-    return InputSize(size, packaged, _smallest(shares, size), keep_ratio)
+    return InputSize(size, today.packaged, _smallest(shares, size), keep_ratio)
 
 
 def configured_size(base: Experiment, dataset: AnnotatedDataset) -> InputSize:

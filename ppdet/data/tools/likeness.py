@@ -24,6 +24,8 @@ from ppdet.utils.progress import progress
 
 #: Bits in which the hashes of one picture differ at most.
 _BITS = 6
+#: More bits than a hash has.
+_NEVER = 65
 _BLOCK = 256
 #: Bits that are set in each number of 16 bits.
 _ONES_OF = np.unpackbits(np.arange(1 << 16, dtype=np.uint16).view(np.uint8).reshape(-1, 2), axis=1).sum(
@@ -50,7 +52,7 @@ def find_copies(train: AnnotatedDataset, val: Optional[AnnotatedDataset] = None)
         val: The validation set.
 
     Returns:
-        A problem for each image that is like an earlier one: ``image-copied`` and ``image-alike`` within a
+        Problems of images that are like an earlier one: ``image-copied`` and ``image-alike`` within a
         set, ``train-val-alike`` between them. Copies between them are the business of `check_dataset`.
     """
     parts = {"training": train, **({"validation": val} if val is not None else {})}
@@ -102,24 +104,29 @@ def _looks(part: str, dataset: AnnotatedDataset) -> Iterator[_Look]:
 
 
 def _pairs(looks: Sequence[_Look]) -> Iterator[tuple[_Look, _Look, int]]:
-    """Each image that looks like an earlier one, with the nearest of them and the bits that differ.
+    """Each image that looks like an earlier one, with the bits that differ: the nearest of its own set, and
+    the nearest of the other one.
 
-    Every pair is compared, a block of rows at a time: a minute for COCO, which takes longer to decode.
+    Every pair is compared, a block of rows at a time.
     """
     known = [look for look in looks if look.bits is not None]
     hashes = np.array([look.bits for look in known], np.uint64)
+    parts = np.array([look.part for look in known])
     for start in range(0, len(hashes), _BLOCK):
         stop = min(start + _BLOCK, len(hashes))
         distances = _ones(hashes[start:stop, None] ^ hashes[None, :stop])
-        earlier = np.arange(stop)[None] < np.arange(start, stop)[:, None]
-        distances = np.where(earlier, distances, 65)
-        for row in np.flatnonzero(distances.min(axis=1, initial=65) <= _BITS):
-            other = int(distances[row].argmin())
-            yield known[other], known[start + row], int(distances[row, other])
+        distances[np.arange(stop)[None] >= np.arange(start, stop)[:, None]] = _NEVER
+        same = parts[start:stop, None] == parts[None, :stop]
+        for row in np.flatnonzero(distances.min(axis=1, initial=_NEVER) <= _BITS):
+            for of_set in (same[row], ~same[row]):
+                near = np.where(of_set, distances[row], _NEVER)
+                other = int(near.argmin())
+                if near[other] <= _BITS:
+                    yield known[other], known[start + row], int(near[other])
 
 
 def _ones(values: np.ndarray) -> np.ndarray:
     """Bits that are set in each number."""
     words = values.view(np.uint16).reshape(*values.shape, 4)
-    counts: np.ndarray = _ONES_OF[words].sum(axis=-1)
+    counts: np.ndarray = _ONES_OF[words].sum(axis=-1, dtype=np.uint8)
     return counts

@@ -59,6 +59,7 @@ class NewConfig:
 def new_config(
     data: Union[str, os.PathLike[str]],
     *,
+    kind: str = "auto",
     model: Optional[str] = None,
     out: Union[str, os.PathLike[str], None] = None,
     weights: Optional[str] = None,
@@ -72,6 +73,7 @@ def new_config(
     Args:
         data: Folder or file of a dataset in any format that ppdet reads. Images stay where they are;
             annotations are converted into a folder beside the configuration.
+        kind: Its format, a key of `ppdet.data.formats.registry.FORMATS`; ``auto`` recognises it.
         model: Name of a packaged configuration; None chooses one.
         out: The configuration to write; None names it after the dataset, in the current folder.
         weights: Weights of a detector to start from: file, zoo name or URL; ``"none"`` for none. None takes
@@ -96,7 +98,7 @@ def new_config(
     machine = machine or this_machine()
     if not 0 < val_share < 1:
         raise DataError(f"validation share {val_share:g}: between 0 and 1")
-    parts, notes = train_and_val(source, val_share=val_share, seed=seed)
+    parts, notes = train_and_val(source, kind, val_share=val_share, seed=seed)
     choice = _choose(model, weights, machine)
     written = {name: folder / f"{name}.json" for name in parts}
     try:
@@ -166,7 +168,7 @@ def _started(model: str, weights: Optional[str], reason: str) -> _Choice:
             f"there is no packaged configuration {model!r}{hint} (`ppdet configs list` shows them)"
         )
     base = load_config(name)
-    if weights not in (None, NO_WEIGHTS):
+    if weights is not None and weights != NO_WEIGHTS:
         if not can_be_had(weights):
             raise UserError(f"weights {weights}: their server cannot be reached")
         return _Choice(name, base, DETECTOR, weights, reason)

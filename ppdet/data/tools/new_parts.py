@@ -12,12 +12,13 @@ from ppdet.utils.errors import DataError
 
 
 def train_and_val(
-    source: Path, *, val_share: float, seed: int
+    source: Path, kind: str, *, val_share: float, seed: int
 ) -> tuple[dict[str, LabelledDataset], list[str]]:
     """Read a dataset.
 
     Args:
         source: Its folder or file.
+        kind: Its format, or ``auto``.
         val_share: Share of the images to validate on, where there is no validation part.
         seed: Of the split.
 
@@ -27,12 +28,10 @@ def train_and_val(
     Raises:
         DataError: If it cannot be read, or has fewer than two images.
     """
-    if not source.exists():
-        raise DataError(f"{source}: there is no such folder or file")
-    parts = read_parts(source)
-    kind = next(iter(parts.values())).kind
+    parts = read_parts(source, kind)
+    read_as = next(iter(parts.values())).kind
     counts = ", ".join(f"{name or 'all'} {len(part.content['images'])}" for name, part in parts.items())
-    notes = [f"{source}: {kind}, images: {counts}"]
+    notes = [f"{source}: {read_as}, images: {counts}"]
     notes += [f"{count} {what}" for part in parts.values() for what, count in part.counts.items()]
     train = parts.get("train") or (next(iter(parts.values())) if len(parts) == 1 else None)
     if train is None:

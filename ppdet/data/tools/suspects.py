@@ -14,7 +14,7 @@ import numpy as np
 from ppdet.data.datasets.base import AnnotatedDataset
 from ppdet.data.problems import DatasetProblem
 
-#: Sides up to this many pixels are a click and no box.
+#: Sides up to this many pixels are a click or a line, and no object.
 _CLICK = 1.0
 #: Share of its image that a box covers which covers all of it.
 _WHOLE = 0.995
@@ -23,7 +23,7 @@ _REPEATED = 0.95
 
 
 def suspects(dataset: AnnotatedDataset, *, min_objects: int = 0) -> list[DatasetProblem]:
-    """Boxes of a pixel, of the whole image, or drawn twice; classes that are rare, or look like one.
+    """Boxes with a side of a pixel, of the whole image, or drawn twice; classes that are rare or alike.
 
     Args:
         dataset: The dataset.

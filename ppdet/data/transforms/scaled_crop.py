@@ -78,10 +78,11 @@ class RandomScaledCrop(Transform[ScaledCropParams]):
         (y, x), (height, width) = params.offset, self.size
         image = pixels_hwc(resized)[y : y + height, x : x + width]
         canvas = filled(self.size, self.fill_value, image.dtype)
-        canvas[: image.shape[0], : image.shape[1]] = image
+        rows, columns = image.shape[0], image.shape[1]
+        canvas[:rows, :columns] = image
         target = resized.target
         if target is not None:
-            target = crop_visible(target, params.offset, image.shape[:2]).kept(self.min_visible)
+            target = crop_visible(target, params.offset, (rows, columns)).kept(self.min_visible)
             target = paste_target(target, (0, 0), self.size)
         return resized.replace(image=canvas, image_size=(float(height), float(width)), target=target)
 

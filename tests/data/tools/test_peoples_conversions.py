@@ -39,7 +39,8 @@ def test_the_base_is_the_same_in_every_format(tmp_path: Path, kind: str) -> None
     {"voc": people.write_voc, "yolo": people.write_yolo, "labelme": people.write_labelme}[kind](tmp_path)
     annotations = {"voc": "Annotations", "yolo": "labels", "labelme": "images"}[kind]
     images = "JPEGImages" if kind == "voc" else "images"
-    content, counts = convert(kind, tmp_path / annotations, tmp_path / images, CLASSES)
+    made = convert(kind, tmp_path / annotations, tmp_path / images, CLASSES)
+    content, counts = made.content, made.counts
     assert counts == {}
     expected = people.coco()
     assert content["images"] == expected["images"]
@@ -55,7 +56,8 @@ def test_images_without_annotation_file_do_not_become_background(
     for name in ("c", "d"):
         (tmp_path / "Annotations" / f"{name}.xml").unlink()
     folders = (tmp_path / "Annotations", tmp_path / "JPEGImages")
-    content, counts = convert("voc", *folders, None)
+    made = convert("voc", *folders, None)
+    content, counts = made.content, made.counts
     assert [image["file_name"] for image in content["images"]] == ["a.jpg", "b.jpg"]
     assert counts == {"images without annotation file left out (--negatives keeps them)": 2}
     assert len(convert("voc", *folders, None, negatives=True).content["images"]) == 4
@@ -70,7 +72,8 @@ def test_a_list_says_which_images_belong(tmp_path: Path, line: str) -> None:
     (tmp_path / "Annotations" / "d.xml").unlink()
     (tmp_path / "list.txt").write_text(f"{line}\n\nd\n")
     folders = (tmp_path / "Annotations", tmp_path / "JPEGImages")
-    content, counts = convert("voc", *folders, None, only=tmp_path / "list.txt")
+    made = convert("voc", *folders, None, only=tmp_path / "list.txt")
+    content, counts = made.content, made.counts
     assert [image["file_name"] for image in content["images"]] == ["b.jpg", "d.jpg"]
     assert boxes(content) == SHOULD
     assert boxes(content, 2) == []
@@ -110,7 +113,8 @@ def test_hidden_files_and_class_lists_among_labels(tmp_path: Path) -> None:
     checkpoints = tmp_path / "images" / ".ipynb_checkpoints"
     checkpoints.mkdir()
     (checkpoints / "a-checkpoint.jpg").write_bytes((tmp_path / "images" / "a.jpg").read_bytes())
-    content, counts = convert("yolo", tmp_path / "labels", tmp_path / "images", CLASSES, negatives=True)
+    made = convert("yolo", tmp_path / "labels", tmp_path / "images", CLASSES, negatives=True)
+    content, counts = made.content, made.counts
     assert len(content["images"]) == 4
     assert counts == {
         "hidden or system files left out": 1,

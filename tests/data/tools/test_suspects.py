@@ -17,6 +17,7 @@ from ppdet.data.tools import likeness
 from ppdet.data.tools.likeness import find_copies, perceptual_hash
 from ppdet.data.tools.suspects import suspects
 from ppdet.data.tools.synth import SyntheticOptions, write_dataset
+from tests.support import SHARED, requires_shared
 
 FIELDS = ["image", "gt_bbox", "gt_class", "is_crowd"]
 
@@ -121,6 +122,54 @@ def test_the_nearest_pairs_over_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
         if bin(hashes[i] ^ hashes[k]).count("1") <= 6
     ]
     assert pairs == plain == [("3", "50", 3), ("58", "59", 1)]
+
+
+def test_a_leak_is_told_beside_a_nearer_look_alike() -> None:
+    """The nearest image of a validation image may be in its own set; that of the training set counts too."""
+    bits = int(np.random.default_rng(0).integers(0, 2**63))
+    parts = (("training", bits ^ 0b111), ("validation", bits), ("validation", bits ^ 1))
+    looks = [likeness._Look(part, str(i), b"", value) for i, (part, value) in enumerate(parts)]
+    pairs = [(one.path, other.path, bits) for one, other, bits in likeness._pairs(looks)]
+    assert sorted(pairs) == [("0", "1", 3), ("0", "2", 2), ("1", "2", 1)]
+
+
+def test_an_error_hides_nothing(shapes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = shapes / "annotations" / "instances_train.json"
+    content = json.loads(file.read_text("utf-8"))
+    content["annotations"].append({**content["annotations"][0], "id": 1000})
+    file.write_text(json.dumps(content), "utf-8")
+    words = ["data", "check", "--dataset_dir", str(shapes), "--image_dir", "train", "--num_classes", "2"]
+    words += ["--anno_path", "annotations/instances_train.json", "--json", str(tmp_path / "p.json")]
+    assert main(words) == 2
+    shown = capsys.readouterr().err
+    assert "num-classes" in shown and "box-repeated" in shown
+    rows = json.loads((tmp_path / "p.json").read_text("utf-8"))
+    assert [(row["kind"], row["error"]) for row in rows] == [("num-classes", True), ("box-repeated", False)]
+
+
+@requires_shared
+def test_real_photographs_are_not_suspected(capsys: pytest.CaptureFixture[str]) -> None:
+    given = ["--dataset_dir", str(SHARED / "data" / "tiny_coco"), "--image_dir", "train2017"]
+    given += ["--anno_path", "annotations/instances_train2017.json", "--val_image_dir", "val2017"]
+    given += ["--val_anno_path", "annotations/instances_val2017.json", "--copies"]
+    assert main(["data", "check", *given]) == 0
+    assert "no problems found" in capsys.readouterr().out
+
+
+def test_a_config_names_both_sets(shapes: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.copy(*(sorted((shapes / part).iterdir())[0] for part in ("train", "val")))
+    blocks = []
+    for key, part in (("TrainDataset", "train"), ("EvalDataset", "val")):
+        blocks += [f"{key}.dataset_dir={shapes}", f"{key}.image_dir={part}"]
+        blocks += [f"{key}.anno_path=annotations/instances_{part}.json"]
+    config = ["-c", "quickstart_yolov3", "-o", *blocks]
+    assert main(["data", "check", *config]) == 2
+    assert "train-val-overlap" in capsys.readouterr().err
+    assert main(["data", "stats", *config]) == 0
+    assert '"images": 12' in capsys.readouterr().out
+    for words in ([], ["-c", "quickstart_yolov3", "--anno_path", "a.json"]):
+        assert main(["data", "check", *words]) == 2
+        assert "name one dataset" in capsys.readouterr().err
 
 
 def test_the_command_names_them(shapes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
