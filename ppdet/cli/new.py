@@ -1,7 +1,7 @@
 """Write the configuration of a training on your own data.
 
 ppdet new --data DIR
-ppdet new --data dataset/fruit --model ppyoloe_plus_crn_m_80e_coco --out configs/fruit.yml
+ppdet new --data dataset/fruit --model ppyoloe_plus_crn_m_80e_coco --output configs/fruit.yml
 
 Recognises the format, splits the images if nobody has, checks them, and writes one commented YAML with
 numbers that fit the data and this machine; then prints the commands that train, evaluate and use it.
@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="one of `ppdet configs list`; default: one that fits this machine, with the reason",
     )
     parser.add_argument(
-        "--out",
+        "--output",
         type=expanded,
         metavar="FILE",
         help="the YAML to write (default: the dataset's name, in this folder)",
@@ -68,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
         args.data,
         kind=args.kind,
         model=args.model,
-        out=args.out,
+        output=args.output,
         weights=args.weights,
         epochs=args.epochs,
         val_share=args.val,

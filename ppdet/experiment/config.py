@@ -300,9 +300,8 @@ def _require_experiment(root: Block) -> None:
             [
                 Problem(
                     root.place,
-                    "this describes a YOLO dataset, it is no configuration. Convert the dataset (ppdet data "
-                    "convert --dataset_type yolo --label_list this file) and choose a configuration "
-                    "(ppdet configs list)",
+                    "this describes a YOLO dataset, it is no configuration. `ppdet new --data` with this file's "
+                    "folder writes one",
                 )
             ]
         )

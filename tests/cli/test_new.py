@@ -60,7 +60,7 @@ def as_format(shapes: Path, kind: str, target: Path) -> Path:
 @pytest.mark.parametrize("kind", ["coco", "yolo", "voc", "labelme", "cvat"])
 def test_from_a_folder_to_a_trained_detector(shapes: Path, project: Path, kind: str) -> None:
     data = as_format(shapes, kind, project / "mine")
-    assert main(["new", "--data", str(data), "--out", "mine.yml"]) == 0
+    assert main(["new", "--data", str(data), "--output", "mine.yml"]) == 0
     text = (project / "mine.yml").read_text("utf-8")
     commands = [
         line.removeprefix("#   ppdet ") for line in text.splitlines() if line.startswith("#   ppdet ")
@@ -79,7 +79,7 @@ def test_from_a_folder_to_a_trained_detector(shapes: Path, project: Path, kind: 
 
 @pytest.mark.parametrize("kind", ["coco", "yolo", "voc", "labelme"])
 def test_parts_and_classes_are_those_of_the_dataset(shapes: Path, project: Path, kind: str) -> None:
-    made = new_config(as_format(shapes, kind, project / "mine"), out="mine.yml", machine=CPU)
+    made = new_config(as_format(shapes, kind, project / "mine"), output="mine.yml", machine=CPU)
     experiment = load_config(made.config)
     names = [json.loads(path.read_text("utf-8"))["categories"] for path in made.annotations]
     assert experiment.num_classes == len(names[0]) == 6
@@ -90,7 +90,7 @@ def test_parts_and_classes_are_those_of_the_dataset(shapes: Path, project: Path,
 def test_a_dataset_that_nobody_has_split_is_split_by_class(shapes: Path, project: Path) -> None:
     whole = shapes / "annotations" / "instances_train.json"
     made = [
-        new_config(whole, out=f"{name}.yml", seed=seed, machine=CPU)
+        new_config(whole, output=f"{name}.yml", seed=seed, machine=CPU)
         for name, seed in (("a", 0), ("b", 0), ("c", 1))
     ]
     parts = [[json.loads(path.read_text("utf-8"))["images"] for path in one.annotations] for one in made]
@@ -115,7 +115,7 @@ MODELS = [
 def test_the_plan_of_a_new_config_fits(shapes: Path, project: Path, model: str) -> None:
     from ppdet.experiment.train import plan_training
 
-    made = new_config(shapes, model=model, out="mine.yml", machine=CPU, epochs=2)
+    made = new_config(shapes, model=model, output="mine.yml", machine=CPU, epochs=2)
     plan = plan_training(load_config(made.config))
     assert plan.warnings == []
     assert any("random" in note for note in made.notes) is not model.startswith("quickstart")
@@ -192,7 +192,7 @@ def test_nothing_is_written_over_or_left_half(shapes: Path, project: Path) -> No
         (["--data", "nowhere"], "nowhere"),
         (["--model", "ppyoloe_plus_crn_s_80_coco"], "did you mean ppyoloe_plus_crn_s_80e_coco"),
         (["--from", "voc"], "no folder with XML files of VOC"),
-        (["--out", "mine.txt"], "is named .yml"),
+        (["--output", "mine.txt"], "is named .yml"),
         (["--val", "1.5"], "between 0 and 1"),
         (["--weights", "no_such_weights"], "no_such_weights"),
     ],

@@ -168,7 +168,7 @@ def test_near_verbs_and_files_that_are_no_configs(
     assert main(["train", "-c", str(tmp_path / "data.yaml")]) == 2
     error = capsys.readouterr().err
     assert "describes a YOLO dataset" in error
-    assert "ppdet data convert" in error
+    assert "ppdet new --data" in error
 
 
 def write(project: Path, text: str) -> str:

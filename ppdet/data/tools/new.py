@@ -61,7 +61,7 @@ def new_config(
     *,
     kind: str = "auto",
     model: Optional[str] = None,
-    out: Union[str, os.PathLike[str], None] = None,
+    output: Union[str, os.PathLike[str], None] = None,
     weights: Optional[str] = None,
     epochs: Optional[int] = None,
     val_share: float = 0.2,
@@ -75,7 +75,7 @@ def new_config(
             annotations are converted into a folder beside the configuration.
         kind: Its format, a key of `ppdet.data.formats.registry.FORMATS`; ``auto`` recognises it.
         model: Name of a packaged configuration; None chooses one.
-        out: The configuration to write; None names it after the dataset, in the current folder.
+        output: The configuration to write; None names it after the dataset, in the current folder.
         weights: Weights of a detector to start from: file, zoo name or URL; ``"none"`` for none. None takes
             the published ones of the model if they can be had.
         epochs: Epochs; None chooses them by the number of images.
@@ -88,13 +88,13 @@ def new_config(
             already.
     """
     source = expanded(data)
-    config = expanded(out) if out is not None else Path(f"{_plain(source)}.yml")
+    config = expanded(output) if output is not None else Path(f"{_plain(source)}.yml")
     if config.suffix not in (".yml", ".yaml"):
-        raise FileError(f"{config}: a configuration is named .yml; write --out {config}.yml")
+        raise FileError(f"{config}: a configuration is named .yml; write --output {config}.yml")
     folder = config.with_name(f"{config.stem}_annotations")
     for path in (config, folder):
         if path.exists():
-            raise FileError(f"{path} is there already; name another file with --out, or remove it")
+            raise FileError(f"{path} is there already; name another file with --output, or remove it")
     machine = machine or this_machine()
     if not 0 < val_share < 1:
         raise DataError(f"validation share {val_share:g}: between 0 and 1")
