@@ -1,6 +1,6 @@
 """Time of a training step split into data, host and Paddle's operators, and its waits for the device.
 
-    python benchmarks/train_step.py                   both detectors, small images, a process each; prints
+    python benchmarks/train_step.py                   every family, small images, a process each; prints
     python benchmarks/train_step.py --page FILE.md    and writes the result page, raw numbers beside it
 
 Operator launches and host reads per step do not depend on the device: a GPU sees the same ones. Host reads
@@ -38,17 +38,20 @@ from ppdet.experiment.build import build_training  # noqa: E402
 from tests.support_sync import count_host_syncs  # noqa: E402
 
 SIZE = 320
+_TWO = "TrainReader.batch_size=2"
+_RESIZED = [_TWO, f"TrainReader.sample_transforms.Resize.target_size=[{SIZE},{SIZE}]"]
+_BATCHES = [_TWO, f"TrainReader.batch_transforms.BatchRandomResize.target_size=[{SIZE}]"]
 CONFIGS = {
-    "Faster R-CNN R50-FPN": (
-        "faster_rcnn_r50_fpn_1x_coco.yml",
-        ["TrainReader.batch_size=2", f"TrainReader.sample_transforms.Resize.target_size=[{SIZE},{SIZE}]"],
-    ),
-    "YOLOv3 DarkNet53": (
-        "yolov3_darknet53_270e_coco.yml",
-        ["TrainReader.batch_size=2", f"TrainReader.batch_transforms.BatchRandomResize.target_size=[{SIZE}]"],
-    ),
+    "Faster R-CNN R50-FPN": ("faster_rcnn_r50_fpn_1x_coco.yml", _RESIZED),
+    "Mask R-CNN R50-FPN": ("mask_rcnn_r50_fpn_1x_coco.yml", _RESIZED),
+    "RetinaNet R50-FPN": ("retinanet_r50_fpn_1x_coco.yml", _RESIZED),
+    "YOLOv3 DarkNet53": ("yolov3_darknet53_270e_coco.yml", _BATCHES),
+    "PP-YOLOE+ s": ("ppyoloe_plus_crn_s_80e_coco.yml", _BATCHES),
+    "RT-DETR R18vd": ("rtdetr_r18vd_6x_coco.yml", _BATCHES),
 }
 WARM_UP, STEPS = 5, 20
+#: Operators in the table of each detector: those that take most of the time.
+LARGEST = 10
 
 #: Operators whose GPU kernels copy a result to the host and wait for it (Paddle's ``phi/kernels/gpu``): the
 #: number of rows, the overlaps of boxes, the number of regions of each image.
@@ -96,7 +99,7 @@ def measure(config: str, overrides: list[str], data: Path, *, steps: int) -> dic
     with tempfile.TemporaryDirectory() as folder:
         train(1000, Profile(Path(folder), first=2, steps=min(steps, 5)))
         table = json.loads((Path(folder) / TABLE).read_text("utf-8"))
-        waits = waiting_launches(Path(folder) / TRACE, min(steps, 5))
+        launched = launches(Path(folder) / TRACE, min(steps, 5))
     training.loader.close()
     quantiles = statistics.quantiles(clock.times, n=20, method="inclusive")
     return {
@@ -105,19 +108,29 @@ def measure(config: str, overrides: list[str], data: Path, *, steps: int) -> dic
         "profiled": table,
         "host_reads_per_step": (len(reads) - 2 * at_the_end) / 3,
         "host_reads": sorted(set(reads)),
-        "waiting_kernels_per_step": waits,
+        "waiting_kernels_per_step": {name: launched[name][1] for name in WAITING if name in launched},
+        "launches": launched,
         "peak_memory_mb": memory_in_use() / 2**20,
         "parameters": sum(int(p.size) for p in training.model.parameters()),
         "batch": training.loader.batch_size,
     }
 
 
-def waiting_launches(trace: Path, steps: int) -> dict[str, float]:
-    """Launches per step of the kernels in `WAITING`, from a trace of the profiler over some steps."""
+def launches(trace: Path, steps: int) -> dict[str, tuple[float, float]]:
+    """(milliseconds, launches) per step of every operator, from a trace of the profiler over some steps.
+
+    The time of an operator is that of its kernel with what the host does for it, as in dynamic mode on a
+    processor, where the one waits for the other.
+    """
     content = json.loads(trace.read_text("utf-8"))
     events = content["traceEvents"] if isinstance(content, dict) else content
-    launched = [e["name"].split()[0] for e in events if e.get("cat") == "DygraphKernelLaunch"]
-    return {name: launched.count(name) / steps for name in WAITING if name in launched}
+    found: dict[str, tuple[float, float]] = {}
+    for event in events:
+        if event.get("ph") == "X" and event.get("cat") == "DygraphKernelLaunch":
+            name = event["name"].split()[0]
+            time, count = found.get(name, (0.0, 0.0))
+            found[name] = (time + event["dur"] / 1e3 / steps, count + 1 / steps)
+    return dict(sorted(found.items(), key=lambda pair: -pair[1][0]))
 
 
 def classes(data: Path) -> int:
@@ -154,6 +167,12 @@ def page(found: dict[str, Any], steps: int) -> str:
             f"| {table['operators']:.0f} | {one['host_reads_per_step']:.0f} "
             f"| {sum(one['waiting_kernels_per_step'].values()):.0f} | {one['peak_memory_mb']:.0f} |"
         )
+    profiles = [
+        line
+        for name in CONFIGS
+        if name in found
+        for line in ("", f"## {name}", "", *_largest(found[name]["launches"], found[name]["profiled"]))
+    ]
     return "\n".join(
         [
             "# A training step: its time, and how often it waits for the device",
@@ -174,8 +193,24 @@ def page(found: dict[str, Any], steps: int) -> str:
             "Host reads are those of a step between two logs, as on a GPU; each stops its queue. The GPU",
             f"kernels of {', '.join(WAITING)} wait for the device too.",
             "",
+            f"The {LARGEST} operators that take most of a step on a processor, with the profiler running.",
+            *profiles,
+            "",
         ]
     )
+
+
+def _largest(launched: dict[str, tuple[float, float]], table: dict[str, float]) -> list[str]:
+    """The table of the largest operators of one detector."""
+    first = list(launched.items())[:LARGEST]
+    return [
+        "| Operator | ms | % of the step | Launches |",
+        "|---|---|---|---|",
+        *(
+            f"| `{name}` | {time:.1f} | {100 * time / table['step_ms']:.1f} | {count:.0f} |"
+            for name, (time, count) in first
+        ),
+    ]
 
 
 def main() -> int:
@@ -201,7 +236,7 @@ def main() -> int:
                 found[name] = measure(config, overrides, data, steps=args.steps)
         else:
             continue
-        shown = {key: value for key, value in found[name].items() if key != "host_reads"}
+        shown = {key: value for key, value in found[name].items() if key not in ("host_reads", "launches")}
         print(name, json.dumps(shown), flush=True)
     files = [args.json, args.page.with_suffix(".json") if args.page else None]
     for path in filter(None, files):

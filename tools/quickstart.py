@@ -8,7 +8,6 @@ the same config.
 from __future__ import annotations
 
 import json
-import os
 import sys
 import time
 from pathlib import Path
@@ -97,5 +96,4 @@ def quickstart() -> None:
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("PPDET_CONVOLUTIONS", "onednn")  # two thirds of the time, docs/training.md
     quickstart()

@@ -300,8 +300,8 @@ def _require_experiment(root: Block) -> None:
             [
                 Problem(
                     root.place,
-                    "this describes a YOLO dataset, it is no configuration. `ppdet new --data` with this file's "
-                    "folder writes one",
+                    "this describes a YOLO dataset, it is no configuration. `ppdet new --data` with this "
+                    "file's folder writes one",
                 )
             ]
         )

@@ -66,10 +66,3 @@ def settings_in_force() -> str:
     """The settings of this process in one line, for `--debug`."""
     values = (f"{name}={os.environ.get(name, '(unset)')}" for name in _SETTINGS)
     return f"matrix library: {', '.join(values)}; {usable_cores()} usable cores"
-
-
-def product_threads() -> int:
-    """Threads of products and convolutions in this process, as the settings in force say."""
-    value = os.environ.get("MKL_NUM_THREADS") or os.environ.get("OMP_NUM_THREADS", "1")
-    first = value.split(",")[0].strip()  # OpenMP takes a list, a number for each level
-    return max(1, int(first)) if first.isdigit() else 1

@@ -19,7 +19,6 @@ from ppdet.modeling.assign.roi_targets import RoiTargets
 from ppdet.modeling.heads.bbox_head import BoxTraining
 from ppdet.modeling.heads.mask_targets import MaskAssigner
 from ppdet.modeling.heads.roi_extractor import RoIAlign
-from ppdet.modeling.layers.conv import Conv2D
 from ppdet.ops.indexing import dim, place_rows
 from ppdet.ops.losses import binary_cross_entropy
 from ppdet.ops.roi_align import FlatRegions, flatten_regions
@@ -56,7 +55,7 @@ class MaskFeat(nn.Layer):
         layers: list[tuple[str, nn.Layer]] = []
         channels = in_channel
         for i in range(1, num_convs + 1):
-            conv = Conv2D(channels, out_channel, 3, padding=1, weight_attr=_for_rectifier())
+            conv = nn.Conv2D(channels, out_channel, 3, padding=1, weight_attr=_for_rectifier())
             layers += [(f"mask_inter_feat_{i}", conv), (f"relu_{i}", nn.ReLU())]
             channels = out_channel
         enlarge = nn.Conv2DTranspose(channels, out_channel, 2, stride=2, weight_attr=_for_rectifier())
@@ -107,7 +106,7 @@ class MaskHead(nn.Layer):
             channels, resolution = shared_features
         self.head = head.build(in_channel=channels)
         self.assign = mask_assigner.build(mask_resolution=2 * resolution)
-        self.mask_fcn_logits = Conv2D(self.head.out_channels, num_classes, 1, weight_attr=_for_rectifier())
+        self.mask_fcn_logits = nn.Conv2D(self.head.out_channels, num_classes, 1, weight_attr=_for_rectifier())
 
     def forward(self, features: Tensor, labels: Tensor) -> Tensor:
         """Mask logits of given classes.

@@ -21,7 +21,6 @@ from ppdet.modeling.assign.soft_targets import SoftTargets
 from ppdet.modeling.assign.task_aligned import TaskAlignedAssigner
 from ppdet.modeling.interfaces import DenseHead
 from ppdet.modeling.layers.anchor_points import AnchorPoints, anchor_points
-from ppdet.modeling.layers.conv import Conv2D
 from ppdet.modeling.layers.repvgg import ConvBN, RepVGGBlock, activation_of
 from ppdet.modeling.losses.ppyoloe import (
     LossWeights,
@@ -63,7 +62,7 @@ class _Tower(nn.Layer):
     def __init__(self, channels: int, *, conv: str, act: Callable[[Tensor], Tensor], norm_type: str) -> None:
         super().__init__()
         small = paddle.ParamAttr(initializer=nn.initializer.Normal(std=0.001))
-        self.fc = Conv2D(channels, channels, 1, weight_attr=small)
+        self.fc = nn.Conv2D(channels, channels, 1, weight_attr=small)
         self.conv: Optional[nn.Layer] = None
         if conv == "convbn":
             self.conv = ConvBN(channels, channels, kernel=1, act=act, norm_type=norm_type)
@@ -277,7 +276,7 @@ def _by_point(maps: Tensor) -> Tensor:
 
 def _output(in_channels: int, out_channels: int, bias: float) -> nn.Conv2D:
     """A 3x3 convolution that puts out `bias` until it has learnt something."""
-    return Conv2D(
+    return nn.Conv2D(
         in_channels,
         out_channels,
         3,
@@ -291,4 +290,4 @@ def _bins(reg_max: int) -> nn.Conv2D:
     """The distances of the bins, 0 to `reg_max`, which 2.x keeps in its state dict. Not trained."""
     values = paddle.arange(reg_max + 1, dtype="float32").reshape([1, -1, 1, 1])
     fixed = paddle.ParamAttr(initializer=nn.initializer.Assign(values), trainable=False)
-    return Conv2D(reg_max + 1, 1, 1, weight_attr=fixed, bias_attr=False)
+    return nn.Conv2D(reg_max + 1, 1, 1, weight_attr=fixed, bias_attr=False)

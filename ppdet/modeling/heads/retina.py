@@ -20,7 +20,6 @@ from ppdet.modeling.assign.anchors import AnchorGenerator, RetinaAnchorGenerator
 from ppdet.modeling.assign.box_coder import DeltaCoder
 from ppdet.modeling.heads.retina_features import RetinaFeat
 from ppdet.modeling.interfaces import DenseHead
-from ppdet.modeling.layers.conv import Conv2D
 from ppdet.modeling.losses.dense import FocalLoss, SmoothL1Loss
 from ppdet.modeling.post_process import DecodedBoxes, MultiClassNMS
 from ppdet.ops.boxes import clip_boxes, per_corner
@@ -181,7 +180,7 @@ class RetinaHead(DenseHead):
 
 
 def _output(in_channels: int, out_channels: int, bias: float) -> nn.Conv2D:
-    return Conv2D(
+    return nn.Conv2D(
         in_channels,
         out_channels,
         3,

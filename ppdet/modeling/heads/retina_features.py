@@ -10,7 +10,6 @@ from paddle.nn import functional
 
 from ppdet.config.ranges import NonNegativeInt, PositiveInt
 from ppdet.config.spec import Derived
-from ppdet.modeling.layers.conv import Conv2D
 from ppdet.modeling.layers.norm import build_norm
 
 
@@ -19,7 +18,7 @@ class _TowerConv(nn.Layer):
 
     def __init__(self, in_channels: int, out_channels: int, norm_type: Optional[str]) -> None:
         super().__init__()
-        self.conv = Conv2D(
+        self.conv = nn.Conv2D(
             in_channels,
             out_channels,
             3,

@@ -17,7 +17,6 @@ from ppdet.config.ranges import Fraction, NonNegative, PositiveInt
 from ppdet.config.spec import Derived, Spec
 from ppdet.modeling.assign.anchors import AnchorGenerator
 from ppdet.modeling.assign.rpn_targets import RPNTargetAssign
-from ppdet.modeling.layers.conv import Conv2D
 from ppdet.ops.indexing import gather_rows
 from ppdet.ops.losses import binary_cross_entropy, smooth_l1
 from ppdet.ops.proposals import generate_proposals
@@ -190,7 +189,7 @@ def _by_anchor(outputs: Tensor) -> Tensor:
 
 def _conv(in_channels: int, out_channels: int, kernel: int) -> nn.Conv2D:
     """Convolution with small normal weights (section 3.1.3)."""
-    return Conv2D(
+    return nn.Conv2D(
         in_channels,
         out_channels,
         kernel,

@@ -12,7 +12,6 @@ from ppdet.config.errors import ArgumentError
 from ppdet.config.ranges import NonNegativeInt, PositiveInt
 from ppdet.config.spec import Derived, Shared
 from ppdet.modeling.heads.ppyoloe import PRIOR, PointOutputs
-from ppdet.modeling.layers.conv import Conv2D
 from ppdet.structures import FeatureShape
 
 #: Groups of the group normalisation (Wu & He 2018).
@@ -26,7 +25,7 @@ class _ConvGroupNorm(nn.Layer):
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
-        self.conv = Conv2D(in_channels, out_channels, 3, padding=1, bias_attr=False)
+        self.conv = nn.Conv2D(in_channels, out_channels, 3, padding=1, bias_attr=False)
         self.norm = nn.GroupNorm(_GROUPS, out_channels)
 
     def forward(self, features: Tensor) -> Tensor:
@@ -100,7 +99,7 @@ class SimpleConvHead(nn.Layer):
 
 
 def _output(in_channels: int, out_channels: int, bias: float) -> nn.Conv2D:
-    return Conv2D(
+    return nn.Conv2D(
         in_channels,
         out_channels,
         3,

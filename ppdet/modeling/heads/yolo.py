@@ -15,7 +15,6 @@ from paddle.nn import functional
 from ppdet.config.ranges import Fraction, NonNegativeInt, Positive, PositiveInt
 from ppdet.config.spec import Derived, Shared, Spec
 from ppdet.modeling.interfaces import DenseHead
-from ppdet.modeling.layers.conv import Conv2D
 from ppdet.modeling.layers.yolo_grid import YoloLayout, decode_maps, split_maps, yolo_layout
 from ppdet.modeling.losses.yolo import YOLOv3Loss
 from ppdet.modeling.post_process import BBoxPostProcess, BoxDecoder, DecodedBoxes, MultiClassNMS
@@ -162,7 +161,7 @@ class YOLOv3Head(DenseHead):
         self.final_nms = self.post_process.nms
         self.yolo_output = nn.LayerList(
             [
-                Conv2D(
+                nn.Conv2D(
                     shape.channels,
                     layout.channels(level),
                     1,

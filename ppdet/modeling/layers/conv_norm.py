@@ -7,7 +7,6 @@ from typing import Optional
 import paddle
 from paddle import Tensor, nn
 
-from ppdet.modeling.layers.conv import Conv2D
 from ppdet.modeling.layers.norm import build_norm
 
 
@@ -40,7 +39,7 @@ class ConvNorm(nn.Layer):
         initializer: Optional[nn.initializer.Initializer] = None,
     ) -> None:
         super().__init__()
-        self.conv = Conv2D(
+        self.conv = nn.Conv2D(
             in_channels,
             out_channels,
             kernel,

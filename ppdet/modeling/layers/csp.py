@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 from paddle import Tensor, nn
 
-from ppdet.modeling.layers.conv import Conv2D
 from ppdet.modeling.layers.repvgg import ConvBN, RepVGGBlock
 
 #: Slope and offset of the hard sigmoid that weighs channels.
@@ -53,7 +52,7 @@ class ChannelAttention(nn.Layer):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.fc = Conv2D(channels, channels, 1)
+        self.fc = nn.Conv2D(channels, channels, 1)
 
     def forward(self, features: Tensor) -> Tensor:
         """``[N, C, H, W]`` to the same shape, each channel weighed by its average over the image."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from paddle import Tensor, nn
 from paddle.nn import functional
 
-from ppdet.modeling.layers.conv import Conv2D
 from ppdet.modeling.layers.norm import build_norm
 
 #: Slope of the leaky rectifier for negative inputs; Darknet's ``activation=leaky``.
@@ -37,7 +36,7 @@ class ConvNormLeaky(nn.Layer):
         freeze_norm: bool = False,
     ) -> None:
         super().__init__()
-        self.conv = Conv2D(
+        self.conv = nn.Conv2D(
             in_channels, out_channels, kernel, stride=stride, padding=kernel // 2, bias_attr=False
         )
         self.batch_norm = build_norm(out_channels, norm_type, frozen=freeze_norm, decay=norm_decay)

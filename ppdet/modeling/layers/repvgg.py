@@ -12,7 +12,6 @@ import paddle
 from paddle import Tensor, nn
 from paddle.nn import functional
 
-from ppdet.modeling.layers.conv import Conv2D
 from ppdet.modeling.layers.norm import build_norm
 from ppdet.modeling.reparameterize import Reparameterizable
 
@@ -72,7 +71,7 @@ class ConvBN(nn.Layer):
         initializer: Optional[nn.initializer.Initializer] = None,
     ) -> None:
         super().__init__()
-        self.conv = Conv2D(
+        self.conv = nn.Conv2D(
             in_channels,
             out_channels,
             kernel,
@@ -157,7 +156,7 @@ class _ConvAct(nn.Layer):
 
     def __init__(self, kernel: Tensor, bias: Tensor, act: Callable[[Tensor], Tensor]) -> None:
         super().__init__()
-        self.conv = Conv2D(kernel.shape[1], kernel.shape[0], 3, padding=1)
+        self.conv = nn.Conv2D(kernel.shape[1], kernel.shape[0], 3, padding=1)
         self.conv.weight.set_value(kernel)
         self.conv.bias.set_value(bias)
         self._act = act

@@ -14,7 +14,6 @@ from ppdet.config.errors import ArgumentError
 from ppdet.config.ranges import NonNegativeInt, Positive, PositiveInt
 from ppdet.config.spec import Derived
 from ppdet.modeling.interfaces import Neck
-from ppdet.modeling.layers.conv import Conv2D
 from ppdet.modeling.layers.upsample import double_nearest
 from ppdet.structures import FeatureShape, doubling_strides
 
@@ -93,7 +92,7 @@ class FPN(Neck):
 def _conv(in_channels: int, out_channels: int, kernel: int, stride: int = 1) -> nn.Conv2D:
     """Convolution with uniform weights of variance 1 / fan-in: no rectifier follows."""
     fan_in = in_channels * kernel * kernel
-    return Conv2D(
+    return nn.Conv2D(
         in_channels,
         out_channels,
         kernel,

@@ -15,7 +15,6 @@ from ppdet.config.errors import ArgumentError
 from ppdet.config.ranges import NonNegativeInt, Positive, PositiveInt
 from ppdet.config.spec import Common, Derived, Spec
 from ppdet.modeling.interfaces import Neck
-from ppdet.modeling.layers.conv import Conv2D
 from ppdet.modeling.layers.norm import build_norm
 from ppdet.modeling.layers.repvgg import ConvBN, RepVGGBlock
 from ppdet.modeling.layers.transformer_layer import TransformerLayer, grid_positions
@@ -70,7 +69,7 @@ class HybridEncoder(Neck):
         self.input_proj = nn.LayerList(
             [
                 nn.Sequential(
-                    Conv2D(
+                    nn.Conv2D(
                         shape.channels,
                         hidden_dim,
                         1,
