@@ -89,5 +89,7 @@ class TaskAlignedAssigner:
     def _close(points: AnchorPoints, boxes: Tensor) -> Tensor:
         """Which anchors are near the centre of which box, ``[N, G, A]`` bool."""
         middles = ((boxes[..., :2] + boxes[..., 2:]) / 2).unsqueeze(2)
-        distances = ((middles - points.pixels) ** 2).sum(axis=-1).sqrt()
-        return distances < _CLOSE * points.strides.squeeze(-1)
+        # Squares, since Paddle's root of 4096 is 63.999996 on some processors, and an anchor at exactly two
+        # strides would be taken there only.
+        squares = ((middles - points.pixels) ** 2).sum(axis=-1)
+        return squares < (_CLOSE * points.strides.squeeze(-1)) ** 2
