@@ -66,10 +66,11 @@ def contact_sheet(folder: Path, target: Path, *, columns: int = 4, rows: int = 2
 
 def quickstart() -> None:
     """Run the steps and say what they came to."""
-    from ppdet import load_config
-
     start = time.monotonic()
     step(MAKE_DATA)
+    # Not before the first command, which sets up logging: Paddle would do it when it is imported.
+    from ppdet import load_config
+
     config = load_config(CONFIG).to_yaml()
     if is_trained(config):
         print(f"\n{RUN} holds a model trained with this config; remove it to train again")
