@@ -25,11 +25,8 @@ def table() -> str:
 
 
 def _row(entry: ZooEntry) -> str:
-    parameters = _text(entry.parameters)
-    if not parameters and entry.size:
-        parameters = f"about {entry.size / 4:.0f}"  # a float32 has four bytes
     mask_ap = "" if entry.mask_ap is None else f"{entry.mask_ap:.1f}"
-    numbers = (f"{entry.box_ap:.1f}", mask_ap, parameters, _text(entry.gflops))
+    numbers = (f"{entry.box_ap:.1f}", mask_ap, _text(entry.parameters), _text(entry.gflops))
     name = f"[{entry.name}](../configs/{entry.config})"
     return f"| {' | '.join([name, *numbers, entry.source.licence])} |\n"
 

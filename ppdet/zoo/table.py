@@ -44,8 +44,8 @@ class ZooEntry:
         megabytes: Size of its tensors in 10^6 bytes, where known.
         box_ap: Published COCO box AP in percent.
         mask_ap: Published COCO mask AP in percent.
-        parameters: Number of parameters in millions: published, or counted where the file's size misleads.
-        gflops: Published cost of an image in 10^9 operations, two per multiplication and addition.
+        parameters: Number of parameters in millions, published or counted.
+        gflops: Cost of an image in 10^9 operations, two per multiplication and addition: published or counted.
         conventions: Box conventions it was trained in; "" for the normal ones.
         class_names: Class names by label; empty for backbones.
         note: What a user should know.
