@@ -45,7 +45,7 @@ class ZooEntry:
         box_ap: Published COCO box AP in percent.
         mask_ap: Published COCO mask AP in percent.
         parameters: Number of parameters in millions, published or counted.
-        gflops: Cost of an image in 10^9 operations, two per multiplication and addition: published or counted.
+        gflops: Cost of an image in 10^9 operations, 2 per multiplication and addition; published or counted.
         conventions: Box conventions it was trained in; "" for the normal ones.
         class_names: Class names by label; empty for backbones.
         note: What a user should know.

@@ -31,8 +31,9 @@ def image_area(config: str) -> float:
 def operations_of(model: TwoStageDetector | SingleStageDetector, area: float) -> float:
     """10^9 operations of an image, two per multiplication and addition, of convolutions and linear layers.
 
-    Maps are measured on a smaller image, since their cost follows its area. Layers after RoIAlign cost the same for
-    each region: counted for all proposals that the RPN may give and, in their mask part, for `DETECTIONS`.
+    Maps are measured on a smaller image, since their cost follows its area. Layers after RoIAlign cost the
+    same for each region: they run for few, and are counted for all proposals that the RPN may give and, in
+    their mask part, for `DETECTIONS`.
     """
     growth = area / MEASURED**2
     of_regions: dict[int, str] = {}
@@ -40,6 +41,7 @@ def operations_of(model: TwoStageDetector | SingleStageDetector, area: float) ->
     proposals = 0
     if isinstance(model, TwoStageDetector):
         proposals = model.rpn_head.test_proposal.post_nms_top_n
+        model.rpn_head.test_proposal.post_nms_top_n = 2
         for part in ("bbox_head", "mask_head"):
             head = getattr(model, part)
             of_regions |= {id(layer): part for layer in (head.sublayers() if head is not None else [])}
