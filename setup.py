@@ -11,6 +11,7 @@ HERE = Path(__file__).resolve().parent
 VERSION = re.search(r'__version__ = "(.+?)"', (HERE / "ppdet" / "__init__.py").read_text("utf-8")).group(1)
 #: 2.1.0, the newest, has no build for Python 3.13; without it there is Paddle Inference.
 PADDLE2ONNX = "paddle2onnx>=2.0; python_version < '3.13'"
+OPENVINO = ["openvino>=2024.4"]
 SERVE = ["starlette>=0.46", "uvicorn>=0.30", "python-multipart>=0.0.18", "prometheus-client>=0.20"]
 #: The last version under the MIT licence; its successor is under the AGPL.
 ALBUMENTATIONS = "albumentations>=2.0,<2.1"
@@ -57,6 +58,7 @@ setup(
     extras_require={
         "cpu": ["paddlepaddle>=3.2", "opencv-python-headless>=4.5"],
         "export": ["onnx>=1.15", "onnxruntime>=1.17", PADDLE2ONNX],
+        "openvino": OPENVINO,
         "fast": ["hotcoco>=1.0"],
         "albumentations": [ALBUMENTATIONS],
         "docs": DOCS,
@@ -90,6 +92,8 @@ setup(
             "onnx>=1.15",
             "onnxruntime>=1.17",
             PADDLE2ONNX,
+            # As the extra `openvino`.
+            *since_3_10(*OPENVINO),
             # The site is built and the tutorial is executed.
             *since_3_10(*DOCS, "ipykernel>=6.20", "matplotlib>=3.7", "nbclient>=0.8", "nbformat>=5.7"),
             "types-PyYAML",

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 #: Choices of ``--runtime``; those of `ppdet.export.choose`, which would take seconds to import here.
-RUNTIMES = ("auto", "native", "paddle", "paddle-bf16", "onnx")
+RUNTIMES = ("auto", "native", "paddle", "paddle-bf16", "onnx", "openvino")
 
 
 class CommandError(UserError):
@@ -83,7 +83,8 @@ def add_runtime_argument(parser: argparse.ArgumentParser) -> None:
         choices=RUNTIMES,
         default="auto",
         help="what runs the network: Paddle operation by operation (native), Paddle Inference, the same in "
-        "bfloat16 (less exact), ONNX Runtime, or (default) the fastest that is installed and verified",
+        "bfloat16 (less exact), ONNX Runtime, OpenVINO, or (default) the fastest of those that are installed "
+        "and verified",
     )
 
 

@@ -1,4 +1,4 @@
-"""Export trained weights for Paddle Inference and ONNX Runtime, and verify the detections of the export.
+"""Export trained weights for Paddle Inference, ONNX Runtime and OpenVINO, and verify what the export detects.
 
 ppdet export --weights output/x/best_model --output_dir exported
 """
@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--formats",
         nargs="+",
-        choices=("paddle", "onnx", "paddle2x"),
+        choices=("paddle", "onnx", "openvino", "paddle2x"),
         help="what to write; paddle2x has the outputs of PaddleDetection 2.x "
         "(default: paddle, and onnx where its packages are installed)",
     )

@@ -46,7 +46,7 @@ def load_detector(
         classes: Class names, for weights that carry none: a sequence, a file with one name a line, ``a,b,c``
             or the name of a data set.
         runtime: ``auto``, ``native`` (Paddle, operation by operation), ``paddle`` (Paddle Inference),
-            ``paddle-bf16``, ``onnx`` (ONNX Runtime).
+            ``paddle-bf16``, ``onnx`` (ONNX Runtime), ``openvino``.
         device: ``auto``, ``cpu``, ``gpu`` or ``gpu:i``.
         allow_partial: Accept weights that leave parts of the model as they are.
 

@@ -19,8 +19,9 @@ from ppdet.experiment.config import Experiment
 from ppdet.experiment.export import ExportResult, available_formats, decoded_images, require_other_files
 from ppdet.export.bundle import export_model
 from ppdet.export.choose import Choice, choose_predictor
+from ppdet.export.fastest import fastest
 from ppdet.export.info import ExportInfo, describe, read_info, reader_of
-from ppdet.export.runtime import ExportedPredictor, Runtime
+from ppdet.export.runtime import ExportedPredictor, Runtime, is_installed
 from ppdet.export.verify import generated_images, prepare
 from ppdet.inference.drawing import draw_detections
 from ppdet.inference.images import Image, samples_of
@@ -33,8 +34,10 @@ from ppdet.utils.errors import UserError, WeightsError
 from ppdet.utils.files import writable_folder
 from ppdet.zoo.table import class_lists
 
-#: Runtimes of an export folder, the fastest first (benchmarks/inference_2core-avx512_202611.md).
-_FASTEST_FIRST: tuple[Runtime, ...] = ("onnx", "paddle")
+#: What runs an export folder. Where both of the first line were verified and are installed, the faster one
+#: here; Paddle Inference is slower than either (benchmarks/inference_2core-avx512_202611.md).
+_CONTENDERS: tuple[Runtime, ...] = ("onnx", "openvino")
+_RUNTIMES: tuple[Runtime, ...] = (*_CONTENDERS, "paddle")
 
 
 class SourceError(UserError):
@@ -180,8 +183,8 @@ class TrainedDetector(ABC):
 
         Args:
             folder: Where to; made if absent.
-            formats: ``paddle``, ``onnx``, ``paddle2x``; None for ``paddle``, and ``onnx`` where its packages
-                are installed.
+            formats: ``paddle``, ``onnx``, ``openvino``, ``paddle2x``; None for ``paddle``, and ``onnx`` where
+                its packages are installed.
             uint8: Take ``[N, H, W, 3]`` uint8 RGB images and normalise them inside the graph.
             verify: Compare the export with the detector.
             images: Images to compare on; None for generated ones.
@@ -293,18 +296,22 @@ class ExportedDetector(TrainedDetector):
         super().__init__(source=str(folder), class_names=self.info.class_names, runtime=runtime)
         self._folder = folder
         self._predictor: Optional[Predictor] = None
-        self._format()
+        self._verified()
 
-    def _format(self) -> Runtime:
-        verified = [name for name in _FASTEST_FIRST if name in self.info.verified]
+    def _verified(self) -> list[Runtime]:
+        """The runtimes that the user's choice leaves, at least one."""
+        verified = [name for name in _RUNTIMES if name in self.info.verified]
         chosen = "paddle" if self.runtime == "paddle-bf16" else self.runtime
-        if chosen == "auto" and verified:
-            return verified[0]
-        for name in verified:
-            if name == chosen:
-                return name
-        there = ", ".join(verified) or "none"
-        raise SourceError(f"{self._folder}: not verified for runtime {self.runtime}; verified: {there}")
+        left = [name for name in verified if chosen in ("auto", name)]
+        if not left:
+            there = ", ".join(verified) or "none"
+            raise SourceError(f"{self._folder}: not verified for runtime {self.runtime}; verified: {there}")
+        return left
+
+    def _fastest(self) -> Runtime:
+        left = self._verified()
+        contenders = {name: self._folder for name in left if name in _CONTENDERS and is_installed(name)}
+        return fastest(contenders) if contenders else left[0]
 
     @property
     def experiment(self) -> None:
@@ -331,7 +338,7 @@ class ExportedDetector(TrainedDetector):
         del reader, images
         if self._predictor is None:
             bfloat16 = self.runtime == "paddle-bf16"
-            self._predictor = ExportedPredictor(self._folder, self._format(), bfloat16=bfloat16)
+            self._predictor = ExportedPredictor(self._folder, self._fastest(), bfloat16=bfloat16)
         return self._predictor
 
     def export(

@@ -1,6 +1,7 @@
 """Writes a folder with everything that deploying a model needs.
 
-``model.json`` + ``model.pdiparams`` (Paddle Inference), ``model.onnx``, ``export.json`` (what it is),
+``model.json`` + ``model.pdiparams`` (Paddle Inference), ``model.onnx``, ``model.xml`` + ``model.bin``
+(OpenVINO), ``export.json`` (what it is),
 ``infer_cfg.yml`` (the same in the words of PaddleDetection 2.x), ``predict.py`` (an example that runs).
 """
 
@@ -15,7 +16,7 @@ from typing import Any, Callable, Optional
 
 import yaml
 
-from ppdet.export import paddle2x, paddle_inference, standalone
+from ppdet.export import openvino, paddle2x, paddle_inference, standalone
 from ppdet.export.info import FILE_NAME, ExportInfo
 from ppdet.export.onnx import MODEL, embed_info, export_onnx
 from ppdet.export.paddle_inference import export_paddle
@@ -31,6 +32,8 @@ FILES = (
     paddle_inference.MODEL,
     paddle_inference.WEIGHTS,
     MODEL,
+    openvino.MODEL,
+    openvino.WEIGHTS,
     FILE_NAME,
     "infer_cfg.yml",
     "predict.py",
@@ -49,6 +52,7 @@ _OTHER_2X = ("RCNN", 40)
 _EXPORTERS: dict[Runtime, Callable[[Detector, Path, ExportInfo], Path]] = {
     "paddle": export_paddle,
     "onnx": export_onnx,
+    "openvino": openvino.export_openvino,
     "paddle2x": paddle2x.export_paddle2x,
 }
 

@@ -17,9 +17,10 @@ from ppdet.config import Spec
 from ppdet.data.readers import Reader
 from ppdet.export.bundle import export_model
 from ppdet.export.errors import ExportError
+from ppdet.export.fastest import fastest
 from ppdet.export.info import FILE_NAME, ExportInfo, describe
 from ppdet.export.onnx import obstacle
-from ppdet.export.runtime import ExportedPredictor, Runtime
+from ppdet.export.runtime import ExportedPredictor, Runtime, is_installed
 from ppdet.export.verify import generated_images, prepare
 from ppdet.inference.predictors import NativePredictor, Predictor
 from ppdet.modeling.interfaces import Detector
@@ -28,8 +29,8 @@ from ppdet.utils.files import cache_folder
 logger = logging.getLogger(__name__)
 
 #: Runtimes that a user can choose.
-Choice = Literal["auto", "native", "paddle", "paddle-bf16", "onnx"]
-CHOICES: tuple[Choice, ...] = ("auto", "native", "paddle", "paddle-bf16", "onnx")
+Choice = Literal["auto", "native", "paddle", "paddle-bf16", "onnx", "openvino"]
+CHOICES: tuple[Choice, ...] = ("auto", "native", "paddle", "paddle-bf16", "onnx", "openvino")
 #: `auto` exports for no fewer images than this: exporting and verifying R50-FPN takes as long as running some
 #: thirty images natively.
 WORTHWHILE = 50
@@ -47,11 +48,11 @@ def choose_predictor(
 ) -> Predictor:
     """Choose what runs a model, and log the choice in one line.
 
-    ``auto`` on a GPU is the model itself; on the CPU it is ONNX Runtime if it is installed, else Paddle
-    Inference, provided that the export passes its comparison with the model, and that there are enough images
-    to be worth the export, or it is cached already. If it fails, ``auto`` uses the model itself; a
-    runtime that was named is an error then. ``auto`` never chooses ``paddle-bf16``, whose boxes are off by
-    pixels.
+    ``auto`` on a GPU is the model itself; on the CPU it is the faster of ONNX Runtime and OpenVINO, as far as
+    they are installed, else Paddle Inference. An export has to pass its comparison with the model, and there
+    must be enough images to be worth exporting, or it is cached already. If that fails, ``auto`` uses the
+    model itself; a runtime that was named is an error then. ``auto`` never chooses ``paddle-bf16``, whose
+    boxes are off by pixels.
 
     Args:
         choice: Name of the runtime, or ``auto``.
@@ -68,37 +69,52 @@ def choose_predictor(
     """
     if choice == "native":
         return NativePredictor(model)
-    reason = None
     if choice == "auto" and paddle.get_device().startswith("gpu"):
-        reason = "a GPU runs the model itself"
-    else:
-        runtime = _runtime_of(choice)
+        return _native(model, "a GPU runs the model itself")
+    reason = ""
+    info = describe(model, reader, class_names)
+    folder = cache or cache_folder() / "exports"
+    entries = {name: folder / fingerprint(model, architecture, info, name) for name in _candidates(choice)}
+    cached = all((entry / FILE_NAME).is_file() for entry in entries.values())
+    if choice == "auto" and images < WORTHWHILE and not cached:
+        names = " or ".join(entries)
+        return _native(
+            model, f"an export is worth its time from {WORTHWHILE} images on (runtime {names} makes one)"
+        )
+    ready: dict[Runtime, Path] = {}
+    for runtime, entry in entries.items():
         try:
-            info = describe(model, reader, class_names)
-            entry = (cache or cache_folder() / "exports") / fingerprint(model, architecture, info, runtime)
-            if choice == "auto" and images < WORTHWHILE and not (entry / FILE_NAME).is_file():
-                reason = (
-                    f"an export is worth its time from {WORTHWHILE} images on (runtime {runtime} makes one)"
-                )
-            else:
-                put_into_cache(entry, model, info, reader, runtime)
-                predictor = ExportedPredictor(entry, runtime, bfloat16=choice == "paddle-bf16")
-                logger.info("runtime: %s", predictor.runtime)
-                return predictor
+            put_into_cache(entry, model, info, reader, runtime)
+            ready[runtime] = entry
         except ExportError as error:
             if choice != "auto":
                 raise
             reason = f"the export failed: {error}"
+            logger.info("runtime %s is left out: %s", runtime, error)
+    if not ready:
+        return _native(model, reason)
+    runtime = fastest(ready, cache=folder)
+    predictor = ExportedPredictor(ready[runtime], runtime, bfloat16=choice == "paddle-bf16")
+    logger.info("runtime: %s", predictor.runtime)
+    return predictor
+
+
+def _native(model: Detector, reason: str) -> NativePredictor:
     logger.info("runtime: paddle dygraph, since %s", reason)
     return NativePredictor(model)
 
 
-def _runtime_of(choice: Choice) -> Runtime:
-    reason = obstacle() if choice == "auto" else None
+def _candidates(choice: Choice) -> tuple[Runtime, ...]:
+    """What may run a model: one runtime that was named, or the contenders of ``auto``."""
+    if choice in ("onnx", "openvino"):
+        return (choice,)
+    if choice != "auto":
+        return ("paddle",)
+    reason = obstacle()
     if reason:
         logger.info("runtime: Paddle Inference; ONNX Runtime may be faster: %s", reason)
-        return "paddle"
-    return "onnx" if choice in ("auto", "onnx") else "paddle"
+        return ("paddle",)
+    return ("onnx", "openvino") if is_installed("openvino") else ("onnx",)
 
 
 def put_into_cache(entry: Path, model: Detector, info: ExportInfo, reader: Reader, runtime: Runtime) -> None:

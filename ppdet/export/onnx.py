@@ -96,6 +96,7 @@ def finish_model(source: Path, target: Path, info: ExportInfo, *, slopes: set[fl
     repair_roi_align(model.graph)
     repair_leaky_relu(model.graph, slopes)
     name_outputs(model.graph, OUTPUTS[: 4 if info.has_masks else 3])
+    drop_unused(model.graph)
     onnx.checker.check_model(model)
     onnx.save(model, str(target))
     embed_info(target, info)
@@ -229,6 +230,34 @@ def name_outputs(graph: Any, names: tuple[str, ...]) -> None:
                 slots[index] = new.get(name, name)
     for output in graph.output:
         output.name = new[output.name]
+
+
+def drop_unused(graph: Any) -> None:
+    """Remove constants that nothing reads, of which ONNX Runtime warns one by one.
+
+    Args:
+        graph: An ``onnx.GraphProto``; changed in place, with the graphs inside of its nodes.
+    """
+    read = {output.name for output in graph.output}
+    nodes: list[Any] = []
+    for node in reversed(graph.node):  # so that what feeds a removed node goes too
+        if read.isdisjoint(node.output):
+            continue
+        nodes.append(node)
+        read.update(node.input)
+        for inner in _inner_graphs(node):
+            drop_unused(inner)
+            read.update(name for one in inner.node for name in one.input)
+            read.update(output.name for output in inner.output)
+    kept = [tensor for tensor in graph.initializer if tensor.name in read]
+    del graph.node[:], graph.initializer[:]
+    graph.node.extend(reversed(nodes))
+    graph.initializer.extend(kept)
+
+
+def _inner_graphs(node: Any) -> list[Any]:
+    """The bodies of ``If`` and ``Loop``."""
+    return [graph for a in node.attribute for graph in ([a.g] if a.HasField("g") else []) + list(a.graphs)]
 
 
 class OnnxSession:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -11,6 +13,7 @@ import paddle
 from ppdet.export.errors import ExportError
 from ppdet.export.info import ExportInfo, read_info
 from ppdet.export.onnx import OnnxSession
+from ppdet.export.openvino import OpenVinoSession
 from ppdet.export.paddle2x import Paddle2xSession
 from ppdet.export.paddle_inference import PaddleSession
 from ppdet.inference.predictors import Predictor, to_detections
@@ -18,7 +21,7 @@ from ppdet.structures import Batch, Detections, box_conventions, original_sizes
 from ppdet.utils.cpu import usable_cores
 
 #: What an export can be run by; `paddle2x` is Paddle Inference with the outputs of PaddleDetection 2.x.
-Runtime = Literal["paddle", "onnx", "paddle2x"]
+Runtime = Literal["paddle", "onnx", "openvino", "paddle2x"]
 
 
 class Session(Protocol):
@@ -41,6 +44,8 @@ def open_session(folder: Path, runtime: Runtime, *, bfloat16: bool = False) -> S
     """
     if runtime == "onnx":
         return OnnxSession(folder, threads=usable_cores())
+    if runtime == "openvino":
+        return OpenVinoSession(folder, threads=usable_cores())
     place = paddle.get_device()
     gpu = int(place.partition(":")[2] or 0) if place.startswith("gpu") else None
     if bfloat16 and gpu is not None:
@@ -83,12 +88,20 @@ class ExportedPredictor(Predictor):
         return as_detections(raw, batch, self._info)
 
 
+def is_installed(runtime: Runtime) -> bool:
+    """Whether the package that runs it is there."""
+    package = {"onnx": "onnxruntime", "openvino": "openvino"}.get(runtime, "paddle")
+    return find_spec(package) is not None
+
+
 def runtime_name(runtime: Runtime) -> str:
     """Name and version for reports."""
     if runtime == "onnx":
         import onnxruntime
 
         return f"ONNX Runtime {onnxruntime.__version__}, {usable_cores()} threads"
+    if runtime == "openvino":
+        return f"OpenVINO {metadata.version('openvino')}, {usable_cores()} threads"
     return f"Paddle Inference {paddle.__version__}, {usable_cores()} threads"
 
 

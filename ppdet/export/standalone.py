@@ -1,8 +1,10 @@
-"""Detect objects with the model beside this file: ``python predict.py IMAGE [IMAGE ...]``.
+"""Detect objects with the model beside this file: ``python predict.py IMAGE|FOLDER [IMAGE|FOLDER ...]``.
 
-Needs NumPy, OpenCV, and ONNX Runtime for ``model.onnx`` or PaddlePaddle for ``model.json``; nothing of ppdet.
-Prints one JSON line per image: ``{"image": ..., "objects": [{"name", "label", "score", "box"}]}``, boxes as
-x1, y1, x2, y2 in pixels of the image. `Model` is the part to take into another program.
+Needs NumPy, OpenCV, and ONNX Runtime for ``model.onnx``, OpenVINO for ``model.xml`` or PaddlePaddle for
+``model.json``; nothing of ppdet. Prints one JSON line per image: ``{"image": ..., "objects": [{"name",
+"label", "score", "box"}]}``, boxes as x1, y1, x2, y2 in pixels of the image. An image that cannot be read is
+told on stderr and does not end the rest; the exit status is 1 then. `Model` is the part to take into another
+program.
 """
 
 from __future__ import annotations
@@ -39,14 +41,14 @@ class Model:
 
     Args:
         folder: Of the export.
-        runtime: ``onnx`` or ``paddle``.
+        runtime: ``onnx``, ``openvino`` or ``paddle``.
         threads: Of the CPU.
     """
 
     def __init__(self, folder: Path, runtime: str, threads: int) -> None:
         self.info = json.loads((folder / "export.json").read_text("utf-8"))
         self.names = self.info["class_names"]
-        self._run = _open_onnx(folder, threads) if runtime == "onnx" else _open_paddle(folder, threads)
+        self._run = _RUNTIMES[runtime][1](folder, threads)
 
     def detect(self, image: np.ndarray) -> Found:
         """Detect objects in ``[H, W, 3]`` uint8 RGB."""
@@ -55,6 +57,20 @@ class Model:
         real = outputs[2][0] >= 0  # the rest is padding
         masks = outputs[3][0][real] if len(outputs) > 3 else None
         return Found(outputs[0][0][real], outputs[1][0][real], outputs[2][0][real], masks)
+
+    def objects(self, image: np.ndarray, threshold: float) -> list[dict[str, Any]]:
+        """Detections of at least a score, as they are printed."""
+        found = self.detect(image)
+        return [
+            {
+                "name": self.names[int(label)],
+                "label": int(label),
+                "score": round(float(score), 5),
+                "box": [round(float(side), 2) for side in box],
+            }
+            for box, score, label in zip(found.boxes, found.scores, found.labels)
+            if score >= threshold
+        ]
 
     def prepare(self, image: np.ndarray) -> tuple[np.ndarray, tuple[float, float], tuple[float, float]]:
         """The input of the network, the size of the resized image, and resized / original, all y before x."""
@@ -120,40 +136,106 @@ def _open_paddle(folder: Path, threads: int) -> Any:
     return run
 
 
-def read_image(path: str) -> np.ndarray:
-    """A file as ``[H, W, 3]`` uint8 RGB; names in any alphabet."""
-    image = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR)
+def _open_openvino(folder: Path, threads: int) -> Any:
+    import openvino
+
+    # Without the hint it computes in bfloat16 where the processor can.
+    settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": threads}
+    model = openvino.Core().compile_model(folder / "model.xml", "CPU", settings)
+    names = [node.get_any_name() for node in model.inputs]
+    by_position = {"image": 0, "im_shape": 1, "scale_factor": 2}
+
+    def run(arrays: list[np.ndarray]) -> list[np.ndarray]:
+        found = model({name: arrays[by_position[name]] for name in names})
+        return [np.array(found[node]) for node in model.outputs]
+
+    return run
+
+
+#: File of each runtime, in the order in which they are looked for, and what opens it.
+_RUNTIMES = {
+    "onnx": ("model.onnx", _open_onnx),
+    "openvino": ("model.xml", _open_openvino),
+    "paddle": ("model.json", _open_paddle),
+}
+_IMAGES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
+
+
+def read_image(path: Path) -> np.ndarray:
+    """A file as ``[H, W, 3]`` uint8 RGB; names in any alphabet.
+
+    Raises:
+        ValueError: If there is no image that OpenCV can read.
+    """
+    try:
+        image = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR)
+    except (OSError, cv2.error) as error:
+        raise ValueError(f"{path}: {error}") from None
     if image is None:
         raise ValueError(f"{path} is no image that OpenCV can read")
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
-def main() -> None:
+def images_of(paths: list[Path]) -> list[Path]:
+    """Files as they are, and the images in folders, by name."""
+    found: list[Path] = []
+    for path in paths:
+        inside = (
+            sorted(p for p in path.rglob("*") if p.suffix.lower() in _IMAGES) if path.is_dir() else [path]
+        )
+        found += inside
+    return found
+
+
+def draw(image: np.ndarray, objects: list[dict[str, Any]], target: Path) -> None:
+    """Write the image with its boxes."""
+    canvas = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
+    for one in objects:
+        shade = int(one["label"] * 47 % 180)  # a hue for each class
+        colour = cv2.cvtColor(np.full((1, 1, 3), (shade, 220, 255), np.uint8), cv2.COLOR_HSV2BGR)[
+            0, 0
+        ].tolist()
+        x1, y1, x2, y2 = (round(side) for side in one["box"])
+        cv2.rectangle(canvas, (x1, y1), (x2, y2), colour, 2)
+        text = f"{one['name']} {one['score']:.2f}"
+        cv2.putText(
+            canvas, text, (x1, max(y1 - 4, 12)), cv2.FONT_HERSHEY_SIMPLEX, 0.5, colour, 1, cv2.LINE_AA
+        )
+    target.parent.mkdir(parents=True, exist_ok=True)
+    cv2.imencode(".jpg", canvas)[1].tofile(target)
+
+
+def main() -> int:
     """Entry point."""
     folder = Path(__file__).resolve().parent
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("images", nargs="+", help="image files")
+    parser.add_argument("images", nargs="+", type=Path, help="image files, or folders of them")
     parser.add_argument("--model_dir", type=Path, default=folder, help="folder of the export")
-    parser.add_argument("--runtime", choices=("onnx", "paddle"), help="default: onnx if model.onnx is there")
+    parser.add_argument("--runtime", choices=tuple(_RUNTIMES), help="default: the first whose model is there")
     parser.add_argument("--threshold", type=float, default=0.5, help="lowest score shown (default: 0.5)")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="threads of the CPU")
+    parser.add_argument(
+        "--draw", type=Path, metavar="FOLDER", help="write the images with boxes to this folder"
+    )
     args = parser.parse_args()
-    runtime = args.runtime or ("onnx" if (args.model_dir / "model.onnx").is_file() else "paddle")
-    model = Model(args.model_dir, runtime, args.threads)
-    for path in args.images:
-        detections = model.detect(read_image(path))
-        objects = [
-            {
-                "name": model.names[int(label)],
-                "label": int(label),
-                "score": round(float(score), 5),
-                "box": [round(float(v), 2) for v in box],
-            }
-            for box, score, label in zip(detections.boxes, detections.scores, detections.labels)
-            if score >= args.threshold
-        ]
-        sys.stdout.write(json.dumps({"image": path, "objects": objects}, ensure_ascii=False) + "\n")
+    there = [name for name, (file, _) in _RUNTIMES.items() if (args.model_dir / file).is_file()]
+    if args.runtime is None and not there:
+        parser.error(f"{args.model_dir} holds no model; give the folder of an export with --model_dir")
+    model = Model(args.model_dir, args.runtime or there[0], args.threads)
+    failed = 0
+    for number, path in enumerate(images_of(args.images)):
+        try:
+            image = read_image(path)
+        except ValueError as error:
+            sys.stderr.write(f"skipped: {error}\n")
+            failed += 1
+            continue
+        objects = model.objects(image, args.threshold)
+        sys.stdout.write(json.dumps({"image": str(path), "objects": objects}, ensure_ascii=False) + "\n")
+        if args.draw:
+            draw(image, objects, args.draw / f"{number:04}_{path.stem}.jpg")
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -61,6 +62,7 @@ def test_auto_exports_once_and_only_where_it_pays(
     experiment = load_config(project / "small.yml")
     model = build_model(experiment)
     caplog.set_level(logging.INFO, "ppdet")
+    monkeypatch.setattr(choose, "is_installed", lambda name: False)  # of OpenVINO
     few = choose_predictor("auto", *chosen_for(model, experiment), images=WORTHWHILE - 1, cache=tmp_path)
     assert isinstance(few, NativePredictor)
     assert "worth its time from" in caplog.text
@@ -78,6 +80,44 @@ def test_auto_exports_once_and_only_where_it_pays(
     counts = [[len(d) for d in detections_of(p, images, experiment)] for p in (NativePredictor(model), again)]
     assert counts[0] == counts[1]
     assert [p.name for p in tmp_path.iterdir() if p.name.startswith(".")] == []
+
+
+@requires_onnx
+@pytest.mark.slow
+def test_auto_takes_the_fastest_and_leaves_out_what_fails(
+    project: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("openvino", reason="openvino is not installed: pip install 'ppdet[openvino]'")
+    experiment = load_config(project / "small.yml")
+    model = build_model(experiment)
+    asked: list[set[str]] = []
+
+    def openvino_if_there(exports: dict[str, Path], cache: Path) -> str:
+        asked.append(set(exports))
+        return "openvino" if "openvino" in exports else "onnx"
+
+    monkeypatch.setattr(choose, "fastest", openvino_if_there)
+    predictor = choose_predictor("auto", *chosen_for(model, experiment), images=1000, cache=tmp_path)
+    assert predictor.runtime.startswith("OpenVINO")
+    images = generated_images()
+    found, wanted = (detections_of(one, images, experiment) for one in (predictor, NativePredictor(model)))
+    assert sum(map(len, wanted))
+    for one, other in zip(found, wanted):
+        np.testing.assert_allclose(one.boxes, other.boxes, atol=0.05)
+
+    real = choose.put_into_cache
+
+    def without_openvino(entry: Path, *rest: Any) -> None:
+        if rest[-1] == "openvino":
+            raise ExportError("no such operation")
+        real(entry, *rest)
+
+    monkeypatch.setattr(choose, "put_into_cache", without_openvino)
+    caplog.set_level(logging.INFO, "ppdet")
+    fallen = choose_predictor("auto", *chosen_for(model, experiment), images=1000, cache=tmp_path)
+    assert fallen.runtime.startswith("ONNX Runtime")
+    assert "runtime openvino is left out: no such operation" in caplog.text
+    assert asked == [{"onnx", "openvino"}, {"onnx"}]
 
 
 def test_what_does_not_work_is_no_choice(

@@ -1,35 +1,89 @@
-"""Protects that OpenVINO runs the ONNX files of detectors with NMS; RT-DETR is in `test_rtdetr`."""
+"""Protects OpenVINO as a format and a runtime: the detections of the model, and the description inside."""
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
-from ppdet.export.info import describe
-from ppdet.export.onnx import OnnxSession, export_onnx
-from ppdet.export.runtime import arrays_of
+from ppdet.export import openvino as openvino_export
+from ppdet.export.bundle import export_model
+from ppdet.export.info import KEY, describe
+from ppdet.export.openvino import MODEL, WEIGHTS, export_openvino
+from ppdet.export.runtime import ExportedPredictor, is_installed
 from ppdet.export.verify import generated_images, prepare
+from ppdet.inference.predictors import predict
+from ppdet.utils.packages import MissingPackageError
 from tests.export.small import NAMES, reader, small_model
 from tests.support import requires_onnx
 
+requires_openvino = pytest.mark.skipif(
+    not is_installed("openvino"), reason="openvino is not installed: pip install 'ppdet[openvino]'"
+)
+
 
 @requires_onnx
+@requires_openvino
 @pytest.mark.slow
-@pytest.mark.parametrize("family", ["cascade_mask_fpn", "retinanet", "yolov3", "ppyoloe"])
-def test_openvino_detects_what_onnx_runtime_detects(family: str, tmp_path: Path) -> None:
-    openvino = pytest.importorskip("openvino", reason="openvino is not installed: pip install openvino")
-    path = export_onnx(small_model(family), tmp_path, describe(small_model(family), reader(), NAMES))
-    session = OnnxSession(tmp_path, threads=1)
-    # On processors with bfloat16 OpenVINO computes in it unless it is told not to.
-    compiled = openvino.Core().compile_model(str(path), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-    arrays = arrays_of(prepare(reader(), generated_images())[0])
-    inputs = dict(zip(("image", "im_shape", "scale_factor"), arrays))
-    names = [node.get_any_name() for node in compiled.inputs]
-    found = compiled({name: inputs[name] for name in names})
-    expected = session(*arrays)
-    assert len(expected) == len(compiled.outputs)
-    assert (expected[2] >= 0).any()
-    for output, value, tolerance in zip(compiled.outputs, expected, (0.05, 1e-4, 0, 0.01)):
-        np.testing.assert_allclose(found[output], value, rtol=0, atol=tolerance)
+@pytest.mark.parametrize("family", ["cascade_mask_fpn", "retinanet", "yolov3", "ppyoloe", "rtdetr"])
+def test_every_kind_of_detector(family: str, tmp_path: Path) -> None:
+    model = small_model(family)
+    info = describe(model, reader(), NAMES)
+    batches = prepare(reader(), generated_images())
+    (result,) = export_model(model, tmp_path, info, formats=["openvino"], batches=batches)
+    assert result.passed
+    assert result.objects
+    assert not (tmp_path / "model.onnx").exists()
+    assert (tmp_path / WEIGHTS).is_file()
+    found = ExportedPredictor(tmp_path, "openvino").run(batches[0])
+    assert len(found) == (4 if model.has_masks else 3)
+
+
+@requires_onnx
+@requires_openvino
+@pytest.mark.slow
+def test_the_file_says_what_it_is_and_runs_without_ppdet(tmp_path: Path) -> None:
+    import openvino
+
+    model = small_model("yolov3_tiny")
+    bundle = tmp_path / "bundle"
+    export_model(model, bundle, describe(model, reader(), NAMES), formats=["openvino"])
+    loaded = openvino.Core().read_model(bundle / MODEL)
+    assert json.loads(loaded.get_rt_info(KEY).value)["class_names"] == list(NAMES)
+
+    photos = tmp_path / "photos" / "more"
+    photos.mkdir(parents=True)
+    image = generated_images()[0]
+    (photos / "é.png").write_bytes(cv2.imencode(".png", image[:, :, ::-1])[1].tobytes())
+    (photos / "broken.jpg").write_bytes(b"no image")
+    words = [sys.executable, "predict.py", str(tmp_path / "photos"), "--threshold", "0", "--draw", "drawn"]
+    done = subprocess.run(words, cwd=bundle, capture_output=True, text=True, env={"PYTHONPATH": ""})
+    assert done.returncode == 1  # for the file that is no image
+    assert "skipped" in done.stderr
+    assert "broken.jpg" in done.stderr
+    (line,) = done.stdout.splitlines()
+    (batch,) = prepare(reader(), [image])
+    wanted = predict(model, batch)[0]
+    objects = json.loads(line)["objects"]
+    assert [o["name"] for o in objects] == [NAMES[i] for i in wanted.labels]
+    np.testing.assert_allclose([o["box"] for o in objects], wanted.boxes, atol=0.05)
+    (drawn,) = (bundle / "drawn").iterdir()
+    picture = cv2.imdecode(np.fromfile(drawn, np.uint8), cv2.IMREAD_COLOR)
+    assert picture.shape == image.shape
+    assert np.abs(picture[:, :, ::-1].astype(int) - image).max() > 100  # has boxes in it
+
+
+def test_without_the_package_the_cure_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(*names: str) -> None:
+        raise MissingPackageError(f"{names[0]} is not installed; pip install 'ppdet[openvino]'")
+
+    monkeypatch.setattr(openvino_export, "require_packages", missing)
+    model = small_model("yolov3_tiny")
+    with pytest.raises(MissingPackageError, match=r"ppdet\[openvino\]"):
+        export_openvino(model, tmp_path, describe(model, reader(), NAMES))
+    assert list(tmp_path.iterdir()) == []
