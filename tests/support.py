@@ -34,6 +34,12 @@ requires_onnx = pytest.mark.skipif(
 )
 
 
+requires_openvino = pytest.mark.skipif(
+    importlib.util.find_spec("openvino") is None,
+    reason="openvino is not installed: pip install 'ppdet[openvino]'",
+)
+
+
 def golden_file(name: str) -> Path:
     """A file of goldens: the full one, or the small one where that is absent."""
     return GOLDENS / name if (GOLDENS / name).is_file() else SMALL_GOLDENS / name

@@ -20,7 +20,7 @@ import pytest
 
 from tests.fake_coco import write_coco, write_split
 from tests.fake_hub import TOKEN, serve_hub
-from tests.support import ROOT, requires_onnx
+from tests.support import ROOT, requires_onnx, requires_openvino
 
 PYTHON = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 BASH = re.compile(r"^```bash\n(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -125,7 +125,7 @@ def run(
 @pytest.mark.parametrize(
     "page",
     [
-        pytest.param(p, marks=requires_onnx if p.name == "export.md" else ())
+        pytest.param(p, marks=[requires_onnx, requires_openvino] if p.name == "export.md" else ())
         for p in pages()
         if p.name != "README_cn.md"
     ],

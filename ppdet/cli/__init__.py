@@ -61,7 +61,7 @@ def make_parser(verb: Optional[str] = None, action: Optional[str] = None) -> arg
     if actions and action is None:
         return _parser_of_names(f"ppdet {verb}", VERBS[verb].capitalize() + ".", "action", actions)
     if action is not None:
-        module = import_module(f"ppdet.cli.{verb}.{action}")
+        module = import_module(f"ppdet.cli.{verb}.{action.replace('-', '_')}")
     prog = " ".join(["ppdet", verb, *([action] if action else [])])
     parser = argparse.ArgumentParser(prog=prog, description=module.__doc__, allow_abbrev=False)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
@@ -126,7 +126,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         action, module = None, import_module(f"ppdet.cli.{verb}")
         if hasattr(module, "ACTIONS"):
             action = _name_of(words[1:], "action", module.ACTIONS, make_parser(verb))
-            module = import_module(f"ppdet.cli.{verb}.{action}")
+            module = import_module(f"ppdet.cli.{verb}.{action.replace('-', '_')}")
         args = make_parser(verb, action).parse_args(words[1 if action is None else 2 :])
         if verb not in WITHOUT_PADDLE:
             require_packages()

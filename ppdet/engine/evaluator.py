@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import platform
 import time
 from collections.abc import Iterable, Sequence
@@ -18,8 +17,6 @@ from ppdet.engine.state_dicts import seed_step
 from ppdet.structures import Detections
 from ppdet.utils.cpu import usable_cores
 from ppdet.utils.progress import progress
-
-logger = logging.getLogger(__name__)
 
 #: Images that are run before the clock starts.
 WARM_UP = 5
@@ -215,12 +212,11 @@ def synchronize() -> None:
 
 def hardware() -> dict[str, Any]:
     """Processor, number of cores this process may use, graphics card."""
-    name = platform.processor() or platform.machine()
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as file:  # noqa: PTH123  # not a file of ours
             name = next(line.split(":", 1)[1].strip() for line in file if line.startswith("model name"))
     except (OSError, StopIteration):
-        logger.debug("no processor name in /proc/cpuinfo")
+        name = platform.processor() or platform.machine()  # the first starts a program
     found: dict[str, Any] = {"cpu": name, "cores": usable_cores()}
     if paddle.get_device().startswith("gpu"):
         found["gpu"] = paddle.device.cuda.get_device_name()

@@ -109,7 +109,7 @@ def test_every_verb_has_a_module_and_help() -> None:
 def test_every_action_has_a_module_and_help_with_an_example() -> None:
     assert "  synth " in cli.make_parser("data").format_help()
     for name in ACTIONS:
-        module = import_module(f"ppdet.cli.data.{name}")
+        module = import_module(f"ppdet.cli.data.{name.replace('-', '_')}")
         assert callable(module.run)
         assert f"\nppdet data {name} " in cli.make_parser("data", name).format_help()
 

@@ -28,7 +28,7 @@ from ppdet.inference.runner import ImageRunner
 from ppdet.modeling.interfaces import Detector
 from ppdet.structures import Detections
 from tests.cli.small import make_project
-from tests.support import requires_onnx
+from tests.support import requires_onnx, requires_openvino
 
 
 def cpu_flags() -> str:
@@ -83,11 +83,11 @@ def test_auto_exports_once_and_only_where_it_pays(
 
 
 @requires_onnx
+@requires_openvino
 @pytest.mark.slow
 def test_auto_takes_the_fastest_and_leaves_out_what_fails(
     project: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pytest.importorskip("openvino", reason="openvino is not installed: pip install 'ppdet[openvino]'")
     experiment = load_config(project / "small.yml")
     model = build_model(experiment)
     asked: list[set[str]] = []

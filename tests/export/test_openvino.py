@@ -15,16 +15,12 @@ from ppdet.export import openvino as openvino_export
 from ppdet.export.bundle import export_model
 from ppdet.export.info import KEY, describe
 from ppdet.export.openvino import MODEL, WEIGHTS, export_openvino
-from ppdet.export.runtime import ExportedPredictor, is_installed
+from ppdet.export.runtime import ExportedPredictor
 from ppdet.export.verify import generated_images, prepare
 from ppdet.inference.predictors import predict
 from ppdet.utils.packages import MissingPackageError
 from tests.export.small import NAMES, reader, small_model
-from tests.support import requires_onnx
-
-requires_openvino = pytest.mark.skipif(
-    not is_installed("openvino"), reason="openvino is not installed: pip install 'ppdet[openvino]'"
-)
+from tests.support import requires_onnx, requires_openvino
 
 
 @requires_onnx

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-#: Action -> what it does, in the words of `ppdet data --help`. Its module is `ppdet.cli.data.<action>`.
+#: Action -> what it does, in the words of `ppdet data --help`. Its module is `ppdet.cli.data.<action>`, with
+#: `_` for `-`.
 ACTIONS = {
     "anchors": "fit anchors to the objects of a dataset",
     "browse": "show what a training sees: images before and after the transforms",
@@ -10,6 +11,7 @@ ACTIONS = {
     "convert": "convert a dataset from one format to another",
     "filter": "keep or drop objects and images by class, size, area and file name",
     "merge": "unite COCO annotation files of images in one folder",
+    "predict-labels": "annotate images with a detector, to be corrected in labelme, CVAT or Label Studio",
     "remap": "rename, join and drop classes",
     "slice": "cut large images into tiles with their objects, and join the detections of tiles",
     "split": "split a dataset: classes shared alike, groups kept together, or folds",

@@ -35,6 +35,16 @@ class Written(NamedTuple):
     counts: dict[str, int]
 
 
+def require_new(target: Path) -> None:
+    """Check that a dataset may be written to a place.
+
+    Raises:
+        FileError: If there is a file, or a folder with something in it.
+    """
+    if target.exists() and (target.is_file() or any(target.iterdir())):
+        raise FileError(f"{target} exists already; name a new place, or remove it first")
+
+
 def write_parts(
     parts: Mapping[str, LabelledDataset], target: Path, form: Format, *, images: str = "link"
 ) -> Written:
@@ -56,8 +66,7 @@ def write_parts(
         raise DataError(f"{form.title} is read only; choose another format")
     if images not in IMAGE_MODES:
         raise DataError(f"images is {images!r}; it is one of {', '.join(IMAGE_MODES)}")
-    if target.exists() and (target.is_file() or any(target.iterdir())):
-        raise FileError(f"{target} exists already; name a new place, or remove it first")
+    require_new(target)
     single = bool(target.suffix) and not target.is_dir()
     if single:
         root = Path(os.path.commonpath([str(part.image_dir.resolve()) for part in parts.values()]))
