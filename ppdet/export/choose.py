@@ -106,10 +106,9 @@ def _native(model: Detector, reason: str) -> NativePredictor:
 
 def _candidates(choice: Choice) -> tuple[Runtime, ...]:
     """What may run a model: one runtime that was named, or the contenders of ``auto``."""
-    if choice in ("onnx", "openvino"):
-        return (choice,)
+    named: dict[str, Runtime] = {"onnx": "onnx", "openvino": "openvino"}
     if choice != "auto":
-        return ("paddle",)
+        return (named.get(choice, "paddle"),)
     reason = obstacle()
     if reason:
         logger.info("runtime: Paddle Inference; ONNX Runtime may be faster: %s", reason)
