@@ -204,8 +204,27 @@ def forget_listings() -> None:
     _folded_names.cache_clear()
 
 
-def image_size(path: str) -> Optional[tuple[int, int]]:
-    """(height, width) from the header of an image file, turned as its EXIF orientation says.
+class ImageHeader(NamedTuple):
+    """What an image file says of itself.
+
+    Attributes:
+        size: (height, width), turned as the orientation says.
+        mode: Channels as Pillow names them: ``RGB``, ``L``, ``RGBA``, ``P``, ``CMYK``, ``I;16``.
+        orientation: Of the EXIF tags, 1 to 8; 1 where there is none.
+    """
+
+    size: tuple[int, int]
+    mode: str
+    orientation: int
+
+    @property
+    def turned(self) -> bool:
+        """Whether the pixels are stored in another orientation than they are shown in."""
+        return self.orientation in range(2, 9)
+
+
+def image_header(path: str) -> Optional[ImageHeader]:
+    """The header of an image file; no pixel is read.
 
     Returns:
         None if the file is missing or its header cannot be read.
@@ -219,7 +238,18 @@ def image_size(path: str) -> Optional[tuple[int, int]]:
             warnings.simplefilter("ignore")  # of very large images and odd EXIF blocks
             with Image.open(path) as image:
                 width, height = image.size
-                turned = image.getexif().get(_ORIENTATION) in _TURNED
+                mode, orientation = image.mode, image.getexif().get(_ORIENTATION, 1)
     except Exception:  # Pillow's readers raise many kinds on broken files
         return None
-    return (width, height) if turned else (height, width)
+    size = (width, height) if orientation in _TURNED else (height, width)
+    return ImageHeader(size, mode, orientation)
+
+
+def image_size(path: str) -> Optional[tuple[int, int]]:
+    """(height, width) from the header of an image file, turned as its EXIF orientation says.
+
+    Returns:
+        None if the file is missing or its header cannot be read.
+    """
+    header = image_header(path)
+    return None if header is None else header.size

@@ -11,12 +11,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Optional
 
-from ppdet.cli.data.sources import add_dataset_arguments, training_dataset, validation_dataset
+from ppdet.cli.common import CommandError
+from ppdet.cli.data.sources import (
+    add_dataset_arguments,
+    annotation_file,
+    training_dataset,
+    validation_dataset,
+)
 from ppdet.data.problems import REMARKS, DatasetProblem, DatasetProblemsError, describe
 from ppdet.data.tools.check import check_dataset
+from ppdet.data.tools.fix import change_log, fix_annotations
 from ppdet.data.tools.likeness import find_copies
 from ppdet.data.tools.suspects import suspects
-from ppdet.utils.files import expanded, require_new_place, write_json
+from ppdet.utils.files import expanded, require_new_place, write_json, write_text
 
 #: Examples of each kind of problem that are printed.
 _SHOWN = 20
@@ -42,13 +49,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="name classes with fewer objects (%(default)s)",
     )
+    parser.add_argument(
+        "--strict", action="store_true", help="exit with 1 where there are remarks only; errors exit with 2"
+    )
+    parser.add_argument(
+        "--fix",
+        type=expanded,
+        metavar="FILE.json",
+        help="write the training annotations (COCO) to a new file, with what has one right answer corrected, "
+        "and FILE.log with every change",
+    )
     parser.add_argument("--json", type=expanded, metavar="FILE", help="write every problem to a file too")
 
 
 def run(args: argparse.Namespace) -> int:
     """Check the dataset."""
-    if args.json is not None:
-        require_new_place(args.json, [expanded(args.dataset_dir) / expanded(args.anno_path)])
+    for target in filter(None, (args.json, args.fix)):
+        require_new_place(target, [annotation_file(args)[0]])
+    if args.fix is not None:
+        _fix(args)
     try:
         train = training_dataset(args)
         val = validation_dataset(args, train.categories)
@@ -70,7 +89,20 @@ def run(args: argparse.Namespace) -> int:
     if found:
         print(describe("dataset", found, shown=_SHOWN))
     print("no errors" if found else "no problems found")
-    return 0
+    return 1 if found and args.strict else 0
+
+
+def _fix(args: argparse.Namespace) -> None:
+    """Write corrected annotations and the list of changes, before the check of what was there."""
+    source, image_dir = annotation_file(args)
+    if source.suffix.lower() != ".json":
+        raise CommandError(f"{source}: only COCO annotations are corrected; `ppdet data convert` makes them")
+    content, changes = fix_annotations(source, image_dir)
+    log = args.fix.with_suffix(".log")
+    require_new_place(log, [source])
+    write_json(args.fix, content)
+    write_text(log, change_log(source, args.fix, changes))
+    print(f"{args.fix}: {len(changes)} changes, listed in {log}")
 
 
 def _write_problems(path: Optional[Path], problems: Sequence[DatasetProblem]) -> None:

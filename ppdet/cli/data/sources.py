@@ -179,6 +179,20 @@ def training_dataset(args: argparse.Namespace, *, load_crowd: bool = False) -> A
     return found
 
 
+def annotation_file(args: argparse.Namespace) -> tuple[Path, Path]:
+    """The file with the training annotations that the arguments name, and the folder of its images."""
+    if not args.config:
+        root = expanded(args.dataset_dir)
+        return root / expanded(args.anno_path), root / expanded(args.image_dir)
+    from ppdet.experiment.config import load_config
+
+    spec = load_config(args.config, args.opt).TrainDataset
+    arguments: dict[str, Any] = dict(spec.arguments) if isinstance(spec, Spec) else {}
+    root = expanded(arguments.get("dataset_dir") or "")
+    image_dir = root / expanded(arguments.get("image_dir") or "")
+    return root / expanded(arguments.get("anno_path") or ""), image_dir
+
+
 def validation_dataset(args: argparse.Namespace, categories: Categories) -> Optional[AnnotatedDataset]:
     """The validation set: EvalDataset of ``-c CONFIG``, or ``--val_anno_path``; None if neither names one."""
     if args.config:

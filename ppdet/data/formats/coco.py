@@ -102,7 +102,8 @@ def _parse(
         objects = ObjectReader(images, with_masks=with_masks, masks_needed=masks_needed)
         found = objects.read_all(rows)
     categories = _categories(category_rows, problems)
-    found = objects.of_known_categories(found, {identifier(row.get("id")) for row in category_rows})
+    if category_rows:  # without a table, which is one problem, every object would be another
+        found = objects.of_known_categories(found, {identifier(row.get("id")) for row in category_rows})
     problems += objects.problems
     categories = _without_roots(categories, category_rows, objects.category_ids)
     return CocoFile(categories, images, found, problems, with_masks)
