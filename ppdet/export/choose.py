@@ -71,7 +71,6 @@ def choose_predictor(
         return NativePredictor(model)
     if choice == "auto" and paddle.get_device().startswith("gpu"):
         return _native(model, "a GPU runs the model itself")
-    reason = ""
     info = describe(model, reader, class_names)
     folder = cache or cache_folder() / "exports"
     entries = {name: folder / fingerprint(model, architecture, info, name) for name in _candidates(choice)}
@@ -89,10 +88,9 @@ def choose_predictor(
         except ExportError as error:
             if choice != "auto":
                 raise
-            reason = f"the export failed: {error}"
             logger.info("runtime %s is left out: %s", runtime, error)
     if not ready:
-        return _native(model, reason)
+        return _native(model, "the export failed")
     runtime = fastest(ready, cache=folder)
     predictor = ExportedPredictor(ready[runtime], runtime, bfloat16=choice == "paddle-bf16")
     logger.info("runtime: %s", predictor.runtime)
