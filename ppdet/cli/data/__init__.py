@@ -10,7 +10,7 @@ ACTIONS = {
     "check": "find everything that is wrong with a dataset",
     "convert": "convert a dataset from one format to another",
     "filter": "keep or drop objects and images by class, size, area and file name",
-    "merge": "unite COCO annotation files of images in one folder",
+    "merge": "unite datasets of any formats",
     "predict-labels": "annotate images with a detector, to be corrected in labelme, CVAT or Label Studio",
     "remap": "rename, join and drop classes",
     "slice": "cut large images into tiles with their objects, and join the detections of tiles",

@@ -1,63 +1,84 @@
-"""Unites COCO annotation files: one image per file, one class per name."""
+"""Unites datasets of any formats into COCO annotations: one image per file, one class per name."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, Optional
 
 from ppdet.data.annotation_files import require_folder
-from ppdet.data.formats.coco import CocoFile, read_coco
+from ppdet.data.formats.coco import parse_coco
+from ppdet.data.formats.dataset import LabelledDataset, ReadOptions
+from ppdet.data.formats.registry import FORMATS, recognise
 from ppdet.data.formats.values import Id
 from ppdet.data.image_files import image_size, resolve_file
 from ppdet.data.problems import DatasetProblem, DatasetProblemsError
 from ppdet.structures import Mask
 
 
-def merge_coco(paths: Sequence[Path], image_dir: Path) -> dict[str, Any]:
-    """Unite annotation files of images in one folder.
+class Merged(NamedTuple):
+    """United datasets.
 
-    An image file that occurs under several ids, in one file or in several, becomes one image with all of its
-    objects; an object that is written twice becomes one. Classes are matched by name. Ids are new.
+    Attributes:
+        content: The content of a COCO annotation file.
+        image_dir: The folder that its file names are relative to.
+    """
+
+    content: dict[str, Any]
+    image_dir: Path
+
+
+def merge_datasets(sources: Sequence[Path], image_dir: Optional[Path] = None) -> Merged:
+    """Unite datasets.
+
+    An image file that occurs under several ids, in one dataset or in several, becomes one image with all of
+    its objects; an object that is written twice becomes one. Classes are matched by name. Ids are new.
 
     Args:
-        paths: The annotation files.
-        image_dir: Folder of all images.
-
-    Returns:
-        The content of the united file.
+        sources: Folders or annotation files, each of any format that is recognised.
+        image_dir: Folder of all images; None where each dataset has its own. Names are then relative to the
+            folder that these have in common.
 
     Raises:
-        DataError: If a file cannot be read, is not in order, or an image does not exist; names it.
+        DataError: If a dataset cannot be read, is not in order, or an image does not exist; names it.
     """
-    require_folder(image_dir, "image folder")
-    united = _United(image_dir)
-    for path in paths:
-        united.add(path, read_coco(path, with_masks=True, masks_needed=False))
-    return united.content
+    if image_dir is not None:
+        require_folder(image_dir, "image folder")
+    options = ReadOptions(image_dir)
+    read = [
+        (source, part)
+        for source in sources
+        for part in FORMATS[recognise(source)].read(source, options).values()
+    ]
+    root = image_dir or Path(os.path.commonpath([part.image_dir.resolve() for _, part in read]))
+    united = _United(root)
+    for source, part in read:
+        united.add(source, part)
+    return Merged(united.content, root)
 
 
 class _United:
     """The lists of the united file as they grow."""
 
-    def __init__(self, image_dir: Path) -> None:
-        self._image_dir = image_dir
-        self._image_ids: dict[str, int] = {}
+    def __init__(self, root: Path) -> None:
+        self._root = root.resolve()
+        self._image_ids: dict[Path, int] = {}
         self._class_ids: dict[str, int] = {}
         self._seen: set[tuple[Any, ...]] = set()
         self.content: dict[str, Any] = {"images": [], "annotations": [], "categories": []}
 
-    def add(self, path: Path, parsed: CocoFile) -> None:
-        """Add the images and objects of a file."""
-        missing = []
-        ids = []
+    def add(self, source: Path, part: LabelledDataset) -> None:
+        """Add the images and objects of a dataset."""
+        parsed = parse_coco(part.content, with_masks=True, masks_needed=False)
+        problems, ids = list(parsed.problems), []
         for image in parsed.images:
-            file = resolve_file(self._image_dir, image.file_name)
+            file = resolve_file(part.image_dir, image.file_name)
             if file is None:
-                missing.append(DatasetProblem("image-missing", f"image id {image.id}: {image.file_name}"))
-            ids.append(self._image(file or image.file_name, image.size))
-        if missing:
-            raise DatasetProblemsError(str(path), missing)
+                problems.append(DatasetProblem("image-missing", f"image id {image.id}: {image.file_name}"))
+            ids.append(self._image(part.image_dir.resolve() / (file or image.file_name), image.size))
+        if problems:
+            raise DatasetProblemsError(str(source), problems)
         names: dict[Id, str] = dict(zip(parsed.categories.ids, parsed.categories.names))
         for name in parsed.categories.names:
             self._class(name)
@@ -73,13 +94,14 @@ class _United:
             row |= {"ignore": 1} if item.ignore else {}
             self.content["annotations"].append({**row, "segmentation": _segmentation(item.mask)})
 
-    def _image(self, name: str, size: tuple[int, int]) -> int:
-        if name not in self._image_ids:
-            self._image_ids[name] = len(self._image_ids) + 1
-            height, width = size if 0 not in size else image_size(str(self._image_dir / name)) or size
-            row = {"id": self._image_ids[name], "file_name": name, "height": height, "width": width}
+    def _image(self, path: Path, size: tuple[int, int]) -> int:
+        if path not in self._image_ids:
+            self._image_ids[path] = len(self._image_ids) + 1
+            height, width = size if 0 not in size else image_size(str(path)) or size
+            name = path.relative_to(self._root).as_posix()
+            row = {"id": self._image_ids[path], "file_name": name, "height": height, "width": width}
             self.content["images"].append(row)
-        return self._image_ids[name]
+        return self._image_ids[path]
 
     def _class(self, name: str) -> int:
         if name not in self._class_ids:
