@@ -79,16 +79,18 @@ def write_pictures(data: Path) -> None:
     folder = data / "images"
     folder.mkdir()
     rng = np.random.default_rng(0)
-    rows = next(value for key, value in stream_json(data / "annotations.json") if key == "images")
     source = folder
-    for number, row in enumerate(rows):
-        path = folder / row["file_name"]
-        if number % _LINKS == 0:
+    for key, rows in stream_json(data / "annotations.json"):
+        for number, row in enumerate(rows if key == "images" else ()):
+            path = folder / row["file_name"]
+            if number % _LINKS:
+                os.link(source, path)
+                continue
             picture = cv2.resize(rng.integers(0, 256, (48, 64, 3)).astype(np.uint8), (640, 480))
             cv2.imencode(".jpg", picture)[1].tofile(path)
             source = path
-        else:
-            os.link(source, path)
+        if key == "images":
+            return
 
 
 def table(costs: dict[str, list[Cost]]) -> str:

@@ -33,7 +33,7 @@ def render(template: str, data: Mapping[str, Any], **context: Any) -> str:
     """A page.
 
     Args:
-        template: Name of the template, e.g. ``evaluation``; its script has the same name.
+        template: Name of the template, e.g. ``evaluation``; its script, if there is one, has the same name.
         data: What the script reads; numbers that are not finite become null.
         context: What the template reads.
 
@@ -48,11 +48,13 @@ def render(template: str, data: Mapping[str, Any], **context: Any) -> str:
         lstrip_blocks=True,
         undefined=engine.StrictUndefined,
     )
+    script = HERE / "assets" / f"{template}.js"
+    own = [script.read_text("utf-8")] if script.is_file() else []
     environment.filters.update(percent=percent, signed=signed, count=lambda value: f"{value:,}")
     return environment.get_template(f"{template}.html.j2").render(
         data=_script_json(data),
         styles=[_vendored("uPlot.min.css"), _asset("report.css")],
-        scripts=[_vendored("uPlot.iife.min.js"), _asset("core.js"), _asset(f"{template}.js")],
+        scripts=[_vendored("uPlot.iife.min.js"), _asset("core.js"), *own],
         version=__version__,
         now=datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
         **context,

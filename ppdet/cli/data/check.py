@@ -14,6 +14,7 @@ from typing import Optional
 from ppdet.cli.common import CommandError
 from ppdet.cli.data.sources import (
     add_dataset_arguments,
+    add_validation_arguments,
     annotation_file,
     training_dataset,
     validation_dataset,
@@ -32,8 +33,7 @@ _SHOWN = 20
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Define the command line."""
     add_dataset_arguments(parser)
-    parser.add_argument("--val_anno_path", default="", help="validation annotations, inside dataset_dir")
-    parser.add_argument("--val_image_dir", default="", help="validation images, inside dataset_dir")
+    add_validation_arguments(parser)
     parser.add_argument("--num_classes", type=int, help="what the config says")
     parser.add_argument("--masks", action="store_true", help="the model needs masks")
     parser.add_argument("--decode", action="store_true", help="decode every image too; slow")

@@ -162,6 +162,12 @@ def add_dataset_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--label_list", help="VOC only: file with the class names, one per line")
 
 
+def add_validation_arguments(parser: argparse.ArgumentParser) -> None:
+    """Where the validation set beside it is, if ``-c`` does not say it."""
+    parser.add_argument("--val_anno_path", default="", help="validation annotations, inside dataset_dir")
+    parser.add_argument("--val_image_dir", default="", help="validation images, inside dataset_dir")
+
+
 def training_dataset(args: argparse.Namespace, *, load_crowd: bool = False) -> AnnotatedDataset:
     """The training set that the arguments of `add_dataset_arguments` name.
 

@@ -100,11 +100,19 @@ def object_sides(dataset: AnnotatedDataset, size: Optional[InputSize] = None) ->
 
 def object_sizes(dataset: AnnotatedDataset, size: InputSize) -> np.ndarray:
     """Widths and heights of all objects at an input size, ``[A, 2]`` float, in pixels."""
-    boxes, images = _sides(dataset), _image_sizes(dataset)
+    boxes = object_boxes(dataset, size)
+    sizes: np.ndarray = boxes[:, 2:] - boxes[:, :2]
+    return sizes
+
+
+def object_boxes(dataset: AnnotatedDataset, size: InputSize) -> np.ndarray:
+    """Boxes of all objects at an input size, ``[A, 4]`` float xyxy, in pixels."""
+    boxes = dataset.packed.boxes[~dataset.packed.is_crowd].astype(float)
     if not size.size:
         return boxes
+    images = _image_sizes(dataset)
     scale = size.size / (images.min(axis=1, keepdims=True) if size.keep_ratio else images[:, ::-1])
-    scaled: np.ndarray = boxes * scale
+    scaled: np.ndarray = boxes * (scale if scale.shape[1] == 1 else scale[:, [0, 1, 0, 1]])
     return scaled
 
 

@@ -45,68 +45,73 @@ def merge_datasets(sources: Sequence[Path], image_dir: Optional[Path] = None) ->
     """
     if image_dir is not None:
         require_folder(image_dir, "image folder")
-    options = ReadOptions(image_dir)
-    read = [
-        (source, part)
-        for source in sources
-        for part in FORMATS[recognise(source)].read(source, options).values()
-    ]
-    root = image_dir or Path(os.path.commonpath([part.image_dir.resolve() for _, part in read]))
-    united = _United(root)
-    for source, part in read:
-        united.add(source, part)
-    return Merged(united.content, root)
+    united = _United()
+    for source in sources:
+        for part in FORMATS[recognise(source)].read(source, ReadOptions(image_dir)).values():
+            united.add(source, part)
+    return Merged(*united.finished(image_dir))
 
 
 class _United:
     """The lists of the united file as they grow."""
 
-    def __init__(self, root: Path) -> None:
-        self._root = root.resolve()
+    def __init__(self) -> None:
         self._image_ids: dict[Path, int] = {}
         self._class_ids: dict[str, int] = {}
+        self._folders: set[Path] = set()
         self._seen: set[tuple[Any, ...]] = set()
-        self.content: dict[str, Any] = {"images": [], "annotations": [], "categories": []}
+        self._content: dict[str, Any] = {"images": [], "annotations": [], "categories": []}
 
     def add(self, source: Path, part: LabelledDataset) -> None:
-        """Add the images and objects of a dataset."""
+        """Add the images and objects of a dataset. Its content is used up: a large one is in memory once."""
         parsed = parse_coco(part.content, with_masks=True, masks_needed=False)
+        part.content.clear()
+        folder = part.image_dir.resolve()
+        self._folders.add(folder)
         problems, ids = list(parsed.problems), []
         for image in parsed.images:
             file = resolve_file(part.image_dir, image.file_name)
             if file is None:
                 problems.append(DatasetProblem("image-missing", f"image id {image.id}: {image.file_name}"))
-            ids.append(self._image(part.image_dir.resolve() / (file or image.file_name), image.size))
+            ids.append(self._image(folder / (file or image.file_name), image.size))
         if problems:
             raise DatasetProblemsError(str(source), problems)
         names: dict[Id, str] = dict(zip(parsed.categories.ids, parsed.categories.names))
         for name in parsed.categories.names:
             self._class(name)
-        for item in parsed.objects:
+        left = parsed.objects[::-1]
+        parsed.objects.clear()
+        while left:
+            item = left.pop()
             image_id, class_id = ids[item.image], self._class(names[item.category_id])
             key = (image_id, class_id, item.box, item.is_crowd)
             if key in self._seen:
                 continue
             self._seen.add(key)
-            number = len(self.content["annotations"]) + 1
+            number = len(self._content["annotations"]) + 1
             row: dict[str, Any] = {"id": number, "image_id": image_id, "category_id": class_id}
             row |= {"bbox": list(item.box), "area": item.area, "iscrowd": int(item.is_crowd)}
             row |= {"ignore": 1} if item.ignore else {}
-            self.content["annotations"].append({**row, "segmentation": _segmentation(item.mask)})
+            self._content["annotations"].append({**row, "segmentation": _segmentation(item.mask)})
+
+    def finished(self, image_dir: Optional[Path]) -> tuple[dict[str, Any], Path]:
+        """The content, with names relative to a folder, and that folder."""
+        root = (image_dir or Path(os.path.commonpath(self._folders))).resolve()
+        for row, path in zip(self._content["images"], self._image_ids):
+            row["file_name"] = path.relative_to(root).as_posix()
+        return self._content, image_dir or root
 
     def _image(self, path: Path, size: tuple[int, int]) -> int:
         if path not in self._image_ids:
-            self._image_ids[path] = len(self._image_ids) + 1
+            number = self._image_ids[path] = len(self._image_ids) + 1
             height, width = size if 0 not in size else image_size(str(path)) or size
-            name = path.relative_to(self._root).as_posix()
-            row = {"id": self._image_ids[path], "file_name": name, "height": height, "width": width}
-            self.content["images"].append(row)
+            self._content["images"].append({"id": number, "file_name": "", "height": height, "width": width})
         return self._image_ids[path]
 
     def _class(self, name: str) -> int:
         if name not in self._class_ids:
             self._class_ids[name] = len(self._class_ids) + 1
-            self.content["categories"].append({"id": self._class_ids[name], "name": name})
+            self._content["categories"].append({"id": self._class_ids[name], "name": name})
         return self._class_ids[name]
 
 

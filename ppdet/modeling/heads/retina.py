@@ -84,7 +84,7 @@ class RetinaHead(DenseHead):
         if not 0 < prior_prob < 1:
             raise ArgumentError("prior_prob", f"expected between 0 and 1, got {prior_prob}")
         self._num_classes = num_classes
-        self._anchors = anchor_generator.build(strides=[shape.stride for shape in in_shapes])
+        self.anchors = anchor_generator.build(strides=[shape.stride for shape in in_shapes])
         self._assigner = bbox_assigner.build()
         self._loss_class = loss_class.build()
         self._loss_bbox = loss_bbox.build()
@@ -92,7 +92,7 @@ class RetinaHead(DenseHead):
         self._nms_pre = nms_pre
         self._coder = DeltaCoder(weights)
         self.conv_feat = conv_feat.build(feat_in=channels.pop())
-        wide, anchors = self.conv_feat.out_channels, self._anchors.num_anchors
+        wide, anchors = self.conv_feat.out_channels, self.anchors.num_anchors
         bias = -math.log((1 - prior_prob) / prior_prob)
         self.retina_cls = _output(wide, anchors * num_classes, bias)
         self.retina_reg = _output(wide, anchors * 4, 0.0)
@@ -119,7 +119,7 @@ class RetinaHead(DenseHead):
         classes = self._num_classes
         logits = paddle.concat([_by_anchor(x, classes) for x in outputs.class_logits], axis=1)
         deltas = paddle.concat([_by_anchor(x, 4) for x in outputs.deltas], axis=1)
-        anchors = paddle.concat(self._anchors(outputs.deltas))
+        anchors = paddle.concat(self.anchors(outputs.deltas))
         assigned = self._assigner(anchors, targets, num_classes=classes)
         positive = ((assigned.labels >= 0) & (assigned.labels < classes)).astype("float32")
         counted = (assigned.labels >= 0).astype("float32")
@@ -161,7 +161,7 @@ class RetinaHead(DenseHead):
         """
         boxes, scores = [], []
         for logits, deltas, anchors in zip(
-            outputs.class_logits, outputs.deltas, self._anchors(outputs.deltas)
+            outputs.class_logits, outputs.deltas, self.anchors(outputs.deltas)
         ):
             score = nn.functional.sigmoid(_by_anchor(logits, self._num_classes))
             box = self._coder.decode(anchors, _by_anchor(deltas, 4))

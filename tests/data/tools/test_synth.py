@@ -135,8 +135,8 @@ def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert "no problems found" in capsys.readouterr().out
     assert main(["data", "check", *where, "--num_classes", "7"]) == 2
     assert "num-classes" in capsys.readouterr().err
-    assert main(["data", "stats", *where]) == 0
-    assert json.loads(capsys.readouterr().out)["images"] == 5
+    assert main(["data", "stats", *where, "--json", str(tmp_path / "stats.json")]) == 0
+    assert json.loads((tmp_path / "stats.json").read_text("utf-8"))["train"]["images"] == 5
     (tmp_path / "made" / "train" / "train_00002.jpg").write_bytes(b"")
     assert main(["data", "check", *where, "--decode"]) == 2
     assert "train_00002.jpg" in capsys.readouterr().err
