@@ -29,6 +29,7 @@ CONFIGS = (
     "quickstart_cascade_mask_rcnn",
     "quickstart_retinanet",
     "quickstart_yolov3",
+    "quickstart_ppyoloe",
     "rtdetr_r18vd_6x_coco",
 )
 IMAGES, SIDE = 2, 64
