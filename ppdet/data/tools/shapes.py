@@ -6,6 +6,7 @@ Letters: H, W image height and width; V vertices.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple, Optional
 
 import numpy as np
 
@@ -20,16 +21,48 @@ CLASSES = tuple(HUES)
 #: make colour a help that a detector cannot rely on.
 _HUE_SPREAD = 7.0
 _ODD_COLOURS = 0.12
-#: Diameter of an object as a share of the image's shorter side.
-_SMALLEST, _LARGEST = 0.13, 0.45
-#: An object is left out if less than this share of it, or of pixels, stays visible.
-_LEAST_VISIBLE, _LEAST_PIXELS = 0.35, 60
 _EMPTY_IMAGES = 0.04
-_MOST_OBJECTS = 7
+#: Where objects touch: the share that stands beside the one before, the share of its class, and how close.
+_BESIDE, _SAME_CLASS, _CLOSE = 0.85, 0.7, 0.86
 #: Pixels around an object that its shadow may fall on.
 _MARGIN = 14
 #: Sub-pixel bits of OpenCV's polygon coordinates.
 _SHIFT = 4
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What makes the pictures of a dataset hard.
+
+    Attributes:
+        fewest: Fewest objects that are tried in an image that has some.
+        most: Most of them.
+        smallest: Smallest diameter of an object, as a share of the image's shorter side.
+        largest: Largest diameter.
+        least_visible: Share of an object that stays visible; one that hides more of another is left out.
+        least_pixels: Pixels that stay visible.
+        margin: Centres keep this share of the sides from the border.
+        touching: Most objects stand beside the one before.
+    """
+
+    fewest: int = 1
+    most: int = 7
+    smallest: float = 0.13
+    largest: float = 0.45
+    least_visible: float = 0.35
+    least_pixels: int = 60
+    margin: float = 0.05
+    touching: bool = False
+
+
+#: Scenes by name; the first is what the quickstart trains on.
+SCENES = {
+    "mixed": Scene(),
+    "occluded": Scene(fewest=6, most=14, smallest=0.25, largest=0.5, least_visible=0.12, margin=0.25),
+    "scales": Scene(fewest=4, most=12, smallest=0.04, largest=0.9, least_visible=0.25, least_pixels=12),
+    "small": Scene(fewest=20, most=60, smallest=0.04, largest=0.09, least_visible=0.5, least_pixels=8),
+    "touching": Scene(fewest=6, most=16, smallest=0.14, largest=0.22, least_visible=0.8, touching=True),
+}
 
 
 @dataclass(frozen=True)
@@ -82,28 +115,37 @@ def _turn(angle: float) -> np.ndarray:
     return np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
 
 
-def draw_picture(size: tuple[int, int], rng: np.random.Generator) -> tuple[np.ndarray, list[Drawn]]:
+def draw_picture(
+    size: tuple[int, int], rng: np.random.Generator, scene: Scene = SCENES["mixed"]
+) -> tuple[np.ndarray, list[Drawn]]:
     """Draw one picture.
 
     Args:
         size: (height, width) in pixels, each 32 or more.
         rng: Decides everything.
+        scene: How many objects there are, how large, and how they stand.
 
     Returns:
         ``[H, W, 3]`` RGB uint8, and its objects from back to front.
     """
-    count = 0 if rng.random() < _EMPTY_IMAGES else int(rng.integers(1, _MOST_OBJECTS + 1))
+    count = 0 if rng.random() < _EMPTY_IMAGES else int(rng.integers(scene.fewest, scene.most + 1))
     light = rng.uniform(0, 2 * np.pi)
     canvas = _ground(size, rng)
     top = np.full(size, -1, np.int32)
     full: list[int] = []
     labels: list[int] = []
+    before: Optional[_Place] = None
     for _ in range(count):
         label = int(rng.integers(len(CLASSES)))
-        window, alpha = _silhouette(CLASSES[label], size, rng)
+        if scene.touching and labels and rng.random() < _SAME_CLASS:
+            label = labels[-1]
+        place = _place(scene, size, before, rng)
+        window, alpha = _silhouette(CLASSES[label], size, place, rng)
         inside = alpha > 0.5
-        if not _leaves_room(top[window], inside, [(top == k).sum() for k in range(len(full))], full):
+        seen = [int((top == k).sum()) for k in range(len(full))]
+        if not _leaves_room(scene, top[window], inside, seen, full):
             continue
+        before = place
         height, width = alpha.shape
         canvas[window] = _paint(canvas[window], alpha, _surface(label, (height, width), light, rng), light)
         top[window][inside] = len(labels)
@@ -120,28 +162,45 @@ def _seen(label: int, visible: np.ndarray) -> Drawn:
     return Drawn(label, polygons, (float(x1), float(y1), float(x2), float(y2)))
 
 
-def _leaves_room(top: np.ndarray, inside: np.ndarray, seen: list[int], full: list[int]) -> bool:
+def _leaves_room(scene: Scene, top: np.ndarray, inside: np.ndarray, seen: list[int], full: list[int]) -> bool:
     """Whether a new object in front leaves enough of itself and of every other to be seen."""
-    if inside.sum() < _LEAST_PIXELS:
+    if inside.sum() < scene.least_pixels:
         return False
     hidden = np.bincount(top[inside & (top >= 0)], minlength=len(full))
     return all(
-        before - gone >= max(_LEAST_PIXELS, _LEAST_VISIBLE * whole)
+        before - gone >= max(scene.least_pixels, scene.least_visible * whole)
         for before, gone, whole in zip(seen, hidden, full)
     )
 
 
-def _silhouette(
-    name: str, size: tuple[int, int], rng: np.random.Generator
-) -> tuple[tuple[slice, slice], np.ndarray]:
-    """A part of the image, and how far the shape covers it: ``[h, w]`` float32 in 0..1 with soft edges.
+class _Place(NamedTuple):
+    """The circle around an object: centre x, y and radius in pixels."""
 
-    The centre of the shape is inside of the image.
-    """
+    centre: np.ndarray
+    radius: float
+
+
+def _place(scene: Scene, size: tuple[int, int], before: Optional[_Place], rng: np.random.Generator) -> _Place:
+    """Where an object goes. Its centre is inside of the image."""
+    radius = min(size) / 2 * np.exp(rng.uniform(np.log(scene.smallest), np.log(scene.largest)))
+    least, sides = scene.margin, np.array([size[1], size[0]], float)
+    centre = rng.uniform(least * sides, (1 - least) * sides)
+    if scene.touching and before is not None and rng.random() < _BESIDE:
+        beside = (
+            before.centre + _CLOSE * (before.radius + radius) * _on_circle(rng.uniform(0, 2 * np.pi, 1))[0]
+        )
+        if (beside >= least * sides).all() and (beside <= (1 - least) * sides).all():
+            centre = beside
+    return _Place(centre, radius)
+
+
+def _silhouette(
+    name: str, size: tuple[int, int], place: _Place, rng: np.random.Generator
+) -> tuple[tuple[slice, slice], np.ndarray]:
+    """A part of the image, and how far the shape covers it: ``[h, w]`` float32 in 0..1 with soft edges."""
     import cv2
 
-    radius = min(size) / 2 * np.exp(rng.uniform(np.log(_SMALLEST), np.log(_LARGEST)))
-    centre = rng.uniform([0.05 * size[1], 0.05 * size[0]], [0.95 * size[1], 0.95 * size[0]])
+    centre, radius = place
     low = np.maximum(centre - radius - _MARGIN, 0).astype(int)
     high = np.minimum(centre + radius + _MARGIN, [size[1], size[0]]).astype(int)
     cover = np.zeros((high[1] - low[1], high[0] - low[0]), np.uint8)

@@ -13,7 +13,7 @@ import numpy as np
 
 from ppdet.data.formats.masks import polygon_area
 from ppdet.data.image_files import forget_listings
-from ppdet.data.tools.shapes import CLASSES, Drawn, draw_picture
+from ppdet.data.tools.shapes import CLASSES, SCENES, Drawn, draw_picture
 from ppdet.utils.errors import DataError
 
 logger = logging.getLogger(__name__)
@@ -37,9 +37,11 @@ class SyntheticOptions:
         height: Largest height in pixels, 64 or more.
         width: Largest width in pixels, 64 or more.
         seed: Seed of everything.
+        scene: A key of `SCENES`: ``mixed``; ``occluded``, objects in front of each other; ``scales``, from
+            tiny to as large as the image; ``small``, many small objects; ``touching``, rows of them.
 
     Raises:
-        DataError: If a number is out of range.
+        DataError: If a number is out of range, or there is no such scene.
     """
 
     train: int = 300
@@ -47,12 +49,15 @@ class SyntheticOptions:
     height: int = 240
     width: int = 320
     seed: int = 0
+    scene: str = "mixed"
 
     def __post_init__(self) -> None:
         if min(self.train, self.val) < 1 or self.seed < 0:
             raise DataError(
                 f"train {self.train}, val {self.val}: 1 or more of each; seed {self.seed}: 0 or more"
             )
+        if self.scene not in SCENES:
+            raise DataError(f"there is no scene {self.scene!r}; there are {', '.join(SCENES)}")
         if min(self.height, self.width) < 64:
             raise DataError(f"images of {self.height}x{self.width}: make them 64 pixels or more each way")
 
@@ -117,7 +122,7 @@ def _write_split(folder: Path, split: str, count: int, options: SyntheticOptions
             int(rng.integers(int(_LEAST_SIDE * options.height), options.height + 1)),
             int(rng.integers(int(_LEAST_SIDE * options.width), options.width + 1)),
         )
-        picture, objects = draw_picture(size, rng)
+        picture, objects = draw_picture(size, rng, SCENES[options.scene])
         name = f"{split}_{number:05d}.jpg"
         bgr = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
         _, data = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])

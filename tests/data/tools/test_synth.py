@@ -14,7 +14,7 @@ from pycocotools.coco import COCO
 from ppdet.cli import main
 from ppdet.data.datasets.coco import COCODataSet
 from ppdet.data.tools.check import check_dataset
-from ppdet.data.tools.shapes import CLASSES, HUES, draw_picture, outline
+from ppdet.data.tools.shapes import CLASSES, HUES, SCENES, draw_picture, outline
 from ppdet.data.tools.synth import SyntheticOptions, write_dataset
 from ppdet.utils.errors import DataError
 
@@ -140,3 +140,64 @@ def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     (tmp_path / "made" / "train" / "train_00002.jpg").write_bytes(b"")
     assert main(["data", "check", *where, "--decode"]) == 2
     assert "train_00002.jpg" in capsys.readouterr().err
+
+
+def _overlaps(boxes: np.ndarray) -> np.ndarray:
+    """Share of each box that others cover at most, one by one, ``[A]``."""
+    low = np.maximum(boxes[:, None, :2], boxes[None, :, :2])
+    high = np.minimum(boxes[:, None, 2:], boxes[None, :, 2:])
+    shared = np.maximum(high - low, 0).prod(axis=2)
+    np.fill_diagonal(shared, 0)
+    covered: np.ndarray = shared.max(axis=1, initial=0) / (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)
+    return covered
+
+
+def _gaps(boxes: np.ndarray) -> np.ndarray:
+    """Pixels from each box to the nearest other one, ``[A]``."""
+    low = np.maximum(boxes[:, None, :2], boxes[None, :, :2])
+    high = np.minimum(boxes[:, None, 2:], boxes[None, :, 2:])
+    gaps = np.maximum(low - high, 0).max(axis=2)
+    np.fill_diagonal(gaps, np.inf)
+    nearest: np.ndarray = gaps.min(axis=1)
+    return nearest
+
+
+def test_scenes_are_what_they_are_called() -> None:
+    found: dict[str, dict[str, float]] = {}
+    for name, scene in SCENES.items():
+        sides, covered, gaps, counts = [], [], [], []
+        for seed in range(12):
+            _, objects = draw_picture((240, 320), np.random.default_rng(seed), scene)
+            counts.append(len(objects))
+            if len(objects) > 1:
+                boxes = np.array([item.box for item in objects])
+                sides += np.sqrt((boxes[:, 2:] - boxes[:, :2]).prod(axis=1)).tolist()
+                covered += _overlaps(boxes).tolist()
+                gaps += _gaps(boxes).tolist()
+        found[name] = {
+            "count": float(np.mean(counts)),
+            "side": float(np.median(sides)),
+            "ratio": float(np.quantile(sides, 0.95) / np.quantile(sides, 0.05)),
+            "covered": float((np.array(covered) > 0.3).mean()),
+            "beside": float((np.array(gaps) < 2).mean()),
+        }
+    mixed = found["mixed"]
+    assert found["occluded"]["covered"] > 2 * mixed["covered"]
+    assert found["scales"]["ratio"] > 2 * mixed["ratio"]
+    assert found["small"]["count"] > 5 * mixed["count"]
+    assert found["small"]["side"] < 20 < mixed["side"]
+    assert found["touching"]["beside"] > 0.6
+    assert found["touching"]["covered"] < found["occluded"]["covered"]
+
+
+def test_a_scene_of_no_name_is_told() -> None:
+    with pytest.raises(DataError, match="no scene 'easy'; there are mixed, occluded"):
+        SyntheticOptions(scene="easy")
+
+
+def test_pictures_of_the_quickstart_stay_as_they_were() -> None:
+    """Figures of docs and configs are of these; the digest is of objects, since pixels depend on OpenCV."""
+    objects = [draw_picture((128, 128), np.random.default_rng([0, 0, n]))[1] for n in range(8)]
+    text = json.dumps([[[item.label, *item.box] for item in one] for one in objects])
+    assert [len(one) for one in objects] == [4, 1, 3, 7, 6, 1, 2, 1]
+    assert hashlib.sha256(text.encode()).hexdigest()[:16] == "6f17b74fa2b70a26"
