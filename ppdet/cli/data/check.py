@@ -23,6 +23,7 @@ from ppdet.data.problems import REMARKS, DatasetProblem, DatasetProblemsError, d
 from ppdet.data.tools.check import check_dataset
 from ppdet.data.tools.fix import change_log, fix_annotations
 from ppdet.data.tools.likeness import find_copies
+from ppdet.data.tools.lines import lines_of
 from ppdet.data.tools.suspects import suspects
 from ppdet.utils.files import expanded, require_new_place, write_json, write_text
 
@@ -72,8 +73,9 @@ def run(args: argparse.Namespace) -> int:
         train = training_dataset(args)
         val = validation_dataset(args, train.categories)
     except DatasetProblemsError as error:  # of an annotation file, without which there is no more to find
-        _write_problems(args.json, error.problems)
-        raise DatasetProblemsError(error.source, error.problems, shown=_SHOWN) from None
+        problems = _located(error.problems, Path(error.source))
+        _write_problems(args.json, problems)
+        raise DatasetProblemsError(error.source, problems, shown=_SHOWN) from None
     try:
         found = check_dataset(
             train, val, num_classes=args.num_classes, with_masks=args.masks, decode=args.decode
@@ -81,7 +83,10 @@ def run(args: argparse.Namespace) -> int:
     except DatasetProblemsError as error:
         found = list(error.problems)
     found += suspects(train, min_objects=args.min_objects)
-    found += [] if val is None else suspects(val)
+    if val is None:
+        found = _located(found, annotation_file(args)[0])
+    else:
+        found += suspects(val)
     found += find_copies(train, val) if args.copies else []
     _write_problems(args.json, found)
     if any(problem.kind not in REMARKS for problem in found):
@@ -90,6 +95,16 @@ def run(args: argparse.Namespace) -> int:
         print(describe("dataset", found, shown=_SHOWN))
     print("no errors" if found else "no problems found")
     return 1 if found and args.strict else 0
+
+
+def _located(problems: Sequence[DatasetProblem], path: Path) -> list[DatasetProblem]:
+    """Problems of a COCO file with the line of each, where it can be told."""
+    if path.suffix.lower() != ".json" or not path.is_file():
+        return list(problems)
+    return [
+        problem if line is None else DatasetProblem(problem.kind, f"{path.name}:{line}: {problem.text}")
+        for problem, line in zip(problems, lines_of(problems, path))
+    ]
 
 
 def _fix(args: argparse.Namespace) -> None:

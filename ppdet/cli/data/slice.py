@@ -1,6 +1,7 @@
 """Cut large images into tiles with their objects, or join the detections of tiles.
 
-ppdet data slice --anno_path FILE --image_dir DIR --output DIR --tile 640 --overlap 0.25
+ppdet data slice SRC --output DIR --tile 640 --overlap 0.25
+ppdet data slice -c FILE|NAME --output DIR
 ppdet data slice --join detections.json --tiles DIR/annotations.json --output joined.json
 """
 
@@ -9,13 +10,13 @@ from __future__ import annotations
 import argparse
 
 from ppdet.cli.common import CommandError
+from ppdet.cli.data.sources import add_source_arguments, source_of
 from ppdet.utils.files import expanded, require_new_place, write_json
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Define the command line."""
-    parser.add_argument("--anno_path", type=expanded, metavar="FILE", help="COCO annotations of the images")
-    parser.add_argument("--image_dir", type=expanded, metavar="DIR", help="folder of the images")
+    add_source_arguments(parser)
     parser.add_argument(
         "--output", type=expanded, required=True, help="folder for the tiles; with --join the file to write"
     )
@@ -71,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
     from ppdet.data.tools.slice import join_detections
 
     if args.json is not None:
-        require_new_place(args.json, [*filter(None, (args.join, args.tiles, args.anno_path))])
+        require_new_place(args.json, [*filter(None, (args.join, args.tiles, args.source, args.anno_path))])
     if args.join is None:
         return _cut(args)
     if args.tiles is None:
@@ -87,19 +88,21 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _cut(args: argparse.Namespace) -> int:
-    from ppdet.data.formats.coco import read_coco
+    from ppdet.data.formats.coco import parse_coco
+    from ppdet.data.problems import DatasetProblemsError
     from ppdet.data.tools.slice import SliceOptions, slice_dataset
     from ppdet.inference.views import Tiling
 
-    if args.anno_path is None or args.image_dir is None:
-        raise CommandError("name the dataset: --anno_path FILE and --image_dir DIR")
     for name in ("tile", "overlap"):
         if len(getattr(args, name)) > 2:
             raise CommandError(f"--{name} takes one number or two")
     tiling = Tiling((args.tile[0], args.tile[-1]), (args.overlap[0], args.overlap[-1]))
     options = SliceOptions(tiling, args.min_visible, args.negatives, args.seed)
-    parsed = read_coco(args.anno_path, with_masks=True, masks_needed=False)
-    done = slice_dataset(parsed, args.image_dir, args.output, options)
+    dataset = source_of(args)
+    parsed = parse_coco(dataset.content, with_masks=True, masks_needed=False)
+    if parsed.problems:
+        raise DatasetProblemsError(str(args.source or args.anno_path or args.config), parsed.problems)
+    done = slice_dataset(parsed, dataset.image_dir, args.output, options)
     print(
         f"{done.annotations}: {done.images} images cut into {done.tiles} tiles with {done.objects} objects; "
         f"{done.hidden} pieces below min_visible left out, {done.lost} objects in no tile, "

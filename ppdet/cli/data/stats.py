@@ -33,6 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--report", type=expanded, metavar="FILE.html", help="write a page with charts; needs ppdet[report]"
     )
+    parser.add_argument("--png", type=expanded, metavar="FILE.png", help="write the charts as a picture")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -62,6 +63,11 @@ def run(args: argparse.Namespace) -> int:
 
         write_text(args.report, dataset_page(figures, args.config or args.anno_path))
         print(f"\npage for a browser: {args.report}")
+    if args.png is not None:
+        from ppdet.inference.drawing import save_picture
+        from ppdet.report.dataset_picture import dataset_picture
+
+        print(f"\ncharts: {save_picture(dataset_picture(figures), args.png)}")
     return 0
 
 

@@ -90,7 +90,7 @@ def quantiles(values: np.ndarray, digits: int = 1) -> list[float]:
     return [round(float(value), digits) for value in np.quantile(values, [0, 0.25, 0.5, 0.75, 1])]
 
 
-def _histogram(values: np.ndarray, starts: Sequence[float]) -> dict[str, list[float]]:
+def _histogram(values: np.ndarray, starts: Sequence[float]) -> dict[str, Sequence[float]]:
     """How many values there are from each start to the next; the last has no end, the first no beginning."""
     bins = np.clip(np.searchsorted(starts, values, side="right") - 1, 0, len(starts) - 1)
     return {"from": list(starts), "count": np.bincount(bins, minlength=len(starts)).tolist()}

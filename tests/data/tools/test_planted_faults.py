@@ -6,6 +6,7 @@ What has one right answer is corrected by `--fix`, after which the check is sile
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -325,3 +326,39 @@ def test_only_coco_files_are_corrected_and_nothing_is_replaced(
     Path("list.json").write_text("[]", "utf-8")
     assert check("list.json", "--fix", "fixed.json")[0] == 2
     assert not Path("fixed.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "row"),
+    [
+        ("three numbers", '"id": 4,'),
+        ("no width", '"id": 4,'),
+        ("a click", '"id": 2,'),  # what names its image alone
+        ("wrong size", '"id": 4,'),
+        ("orphan", '"id": 4,'),
+    ],
+)
+def test_the_line_is_told_where_there_are_lines(
+    folder: Path, name: str, row: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fault, content = FAULTS[name], good()
+    fault.plant(content, folder)
+    text = json.dumps(content, indent=1)
+    Path("anno.json").write_text(text, "utf-8")
+    check("anno.json", *fault.words)
+    said = capsys.readouterr()
+    match = re.search(r"anno\.json:(\d+): (annotation|image)", said.out + said.err)
+    assert match
+    lines = text.splitlines()
+    number = int(match[1])
+    assert lines[number - 1].strip() == row
+    start = next(k for k, line in enumerate(lines) if f'"{match[2]}s"' in line)
+    assert sum(line.strip() == row for line in lines[start:number]) == 1
+
+
+def test_no_line_is_told_where_there_is_one_only(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    content = good()
+    content["annotations"][3]["bbox"] = None
+    Path("anno.json").write_text(json.dumps(content) + "\n", "utf-8")
+    check("anno.json")
+    assert "box-invalid: annotation 4 of 2.jpg" in capsys.readouterr().err

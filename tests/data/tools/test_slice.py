@@ -168,3 +168,20 @@ def test_wrong_options_are_told(tmp_path: Path) -> None:
     assert_told(command(*base, "--min_visible", "2", cwd=tmp_path), "min_visible 2")
     assert_told(command(*base, "--tile", "0", cwd=tmp_path), "tiles of 0")
     assert_told(command("data", "slice", "--output", "out", cwd=tmp_path), "--anno_path")
+
+
+def test_other_formats_and_configs_are_cut_too(tmp_path: Path) -> None:
+    write_dataset(tmp_path / "shapes", SyntheticOptions(train=3, val=2, height=128, width=128))
+    done = command("data", "convert", "shapes", "yolo", "--to", "yolo", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    done = command("data", "slice", "yolo", "--output", "tiles", "--tile", "64", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "5 images cut into" in done.stdout
+    parts = {"Train": "train", "Eval": "val"}
+    blocks = [f"{key}Dataset.{name}" for key in parts for name in ("dataset_dir=shapes",)]
+    blocks += [f"{key}Dataset.image_dir={part}" for key, part in parts.items()]
+    blocks += [f"{key}Dataset.anno_path=annotations/instances_{part}.json" for key, part in parts.items()]
+    words = ["-c", "quickstart_yolov3", "-o", *blocks]
+    done = command("data", "slice", *words, "--output", "more", "--tile", "64", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "5 images cut into" in done.stdout

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 
@@ -216,7 +217,7 @@ def test_the_command_shows_and_writes_everything(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(make_project(tmp_path / "project"))
-    words = ["--json", "stats.json", "--report", "stats.html"]
+    words = ["--json", "stats.json", "--report", "stats.html", "--png", "stats.png"]
     assert main(["data", "stats", "-c", "small.yml", *words]) == 0
     shown = capsys.readouterr().out
     for part in ("objects per image", "train and val, difference", "reached by an anchor box", "bird"):
@@ -228,6 +229,11 @@ def test_the_command_shows_and_writes_everything(
     assert page.count('<svg class="figure"') == 5
     assert "What the anchors reach" in page
     assert "bird" in page
+    picture = cv2.imdecode(np.fromfile("stats.png", np.uint8), cv2.IMREAD_COLOR)
+    assert picture.shape == (640, 1560, 3)
+    assert [
+        (picture == np.array(colour[::-1])).all(axis=2).any() for colour in ((37, 82, 217), (208, 101, 10))
+    ]
 
 
 def test_a_page_of_one_set_escapes_names(tmp_path: Path) -> None:
