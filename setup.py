@@ -11,7 +11,7 @@ HERE = Path(__file__).resolve().parent
 VERSION = re.search(r'__version__ = "(.+?)"', (HERE / "ppdet" / "__init__.py").read_text("utf-8")).group(1)
 #: 2.1.0, the newest, has no build for Python 3.13; without it there is Paddle Inference.
 PADDLE2ONNX = "paddle2onnx>=2.0; python_version < '3.13'"
-OPENVINO = ["openvino>=2024.4"]
+OPENVINO = ["openvino>=2024.4", "nncf>=2.14"]
 SERVE = ["starlette>=0.46", "uvicorn>=0.30", "python-multipart>=0.0.18", "prometheus-client>=0.20"]
 #: The last version under the MIT licence; its successor is under the AGPL.
 ALBUMENTATIONS = "albumentations>=2.0,<2.1"

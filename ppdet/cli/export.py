@@ -36,6 +36,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="what to write; paddle2x has the outputs of PaddleDetection 2.x "
         "(default: paddle, and onnx where its packages are installed)",
     )
+    parser.add_argument(
+        "--precision",
+        choices=("float32", "float16", "int8"),
+        default="float32",
+        help="with --formats openvino: smaller weights, or a quantised network, with the AP before and after",
+    )
+    parser.add_argument(
+        "--calibration",
+        nargs="+",
+        type=expanded,
+        default=[],
+        metavar="DIR|FILE",
+        help="with int8: images like those that the detector will see",
+    )
+    parser.add_argument(
+        "--max_ap_loss",
+        type=float,
+        default=1.0,
+        metavar="AP",
+        help="the most AP that less precision may cost, of 100 (%(default)s); more is refused",
+    )
     add_classes_argument(parser)
     parser.add_argument(
         "--uint8",
@@ -67,6 +88,8 @@ def run(args: argparse.Namespace) -> int:
 
     if args.verify_ap and (args.no_verify or args.uint8):
         raise CommandError("--verify_ap goes neither with --no-verify nor with --uint8")
+    if args.precision != "float32":
+        return _reduced(args)
     if args.verify_dir:
         samples_of(args.verify_dir)  # a missing folder is reported before the weights are loaded
     detector = load_model(args)
@@ -83,4 +106,19 @@ def run(args: argparse.Namespace) -> int:
     sizes = ", ".join(f"{path.name} {path.stat().st_size / 1e6:.1f} MB" for path in result.files)
     checked = "equal to the model within the limits" if result.comparisons else "NOT compared with the model"
     print(f"exported to {folder}: {sizes}; {checked}")
+    return 0
+
+
+def _reduced(args: argparse.Namespace) -> int:
+    from ppdet.experiment.reduced import export_reduced
+
+    if args.formats != ["openvino"] or args.uint8 or args.no_verify:
+        raise CommandError(f"--precision {args.precision} is for --formats openvino, float images, verified")
+    detector = load_model(args)
+    folder = args.output_dir or Path("output_inference") / detector.experiment.name
+    table = export_reduced(
+        detector, folder, args.precision, calibration=args.calibration, max_ap_loss=args.max_ap_loss
+    )
+    print(table)
+    print(f"exported to {folder} in {args.precision}")
     return 0

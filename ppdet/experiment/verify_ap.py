@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ppdet.engine.evaluator import evaluate
@@ -35,18 +35,11 @@ def verify_ap(detector: CheckpointDetector, folder: Path, runtimes: Sequence[Run
         VerifyError: With the table, if a difference is larger than `AP`. The folder is no export then: its
             ``export.json`` is removed.
     """
-    experiment, model = detector.experiment, detector.model
-    dataset = build_dataset(experiment, "EvalDataset", Categories.from_names(detector.class_names))
-    metric = build_metric(experiment, dataset, with_masks=model.has_masks)
-    predictors: dict[str, Predictor] = {"native": NativePredictor(model)}
+    predictors: dict[str, Predictor] = {"native": NativePredictor(detector.model)}
     predictors.update({runtime: ExportedPredictor(folder, runtime) for runtime in runtimes})
-    measured: dict[str, dict[str, float]] = {}
-    for name, predictor in predictors.items():
-        loader = build_loader(experiment, "EvalReader", dataset)
-        scores = evaluate(predictor, loader, metric)
-        measured[name] = {task: next(iter(numbers.values())) for task, numbers in scores.items()}
+    measured, images = average_precisions(detector, predictors)
     tasks = list(measured["native"])
-    rows = [[f"AP on {len(dataset)} images", *tasks]]
+    rows = [[f"AP on {images} images", *tasks]]
     rows += [[name, *(f"{100 * row[task]:.3f}" for task in tasks)] for name, row in measured.items()]
     rows.append(["limit", *[f"{100 * AP:.3f}"] * len(tasks)])
     table = text_table(rows)
@@ -54,3 +47,22 @@ def verify_ap(detector: CheckpointDetector, folder: Path, runtimes: Sequence[Run
         (folder / FILE_NAME).unlink()
         raise VerifyError(f"the export in {folder} has another AP than the model:\n{table}")
     return table
+
+
+def average_precisions(
+    detector: CheckpointDetector, predictors: Mapping[str, Predictor]
+) -> tuple[dict[str, dict[str, float]], int]:
+    """The AP of predictors of one detector on the EvalDataset of its configuration.
+
+    Returns:
+        By predictor and task, 0 to 1; and the number of images.
+    """
+    experiment = detector.experiment
+    dataset = build_dataset(experiment, "EvalDataset", Categories.from_names(detector.class_names))
+    metric = build_metric(experiment, dataset, with_masks=detector.model.has_masks)
+    measured: dict[str, dict[str, float]] = {}
+    for name, predictor in predictors.items():
+        loader = build_loader(experiment, "EvalReader", dataset)
+        scores = evaluate(predictor, loader, metric)
+        measured[name] = {task: next(iter(numbers.values())) for task, numbers in scores.items()}
+    return measured, len(dataset)

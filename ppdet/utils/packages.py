@@ -13,6 +13,7 @@ _CURES = {
     "onnx": ("the package onnx", "pip install 'ppdet[export]'"),
     "onnxruntime": ("ONNX Runtime", "pip install 'ppdet[export]'"),
     "openvino": ("OpenVINO", "pip install 'ppdet[openvino]'"),
+    "nncf": ("NNCF", "pip install 'ppdet[openvino]'"),
     "paddle2onnx": ("paddle2onnx", "pip install 'ppdet[export]'"),
     "albumentations": ("Albumentations", "pip install 'ppdet[albumentations]'"),
     "hotcoco": ("hotcoco", "pip install 'ppdet[fast]'"),
