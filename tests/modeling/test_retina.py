@@ -81,7 +81,7 @@ def test_loss_equals_slow_loops(case: tuple[Any, Any], options: dict[str, float]
     head = head_of(loss_class=Spec.of(FocalLoss, **options))
     outputs, targets = random_outputs(1), targets_of(*case)
     got = {name: float(value) for name, value in head.losses(outputs, targets).items()}
-    anchors = paddle.concat(head._anchors(outputs.deltas)).numpy()
+    anchors = paddle.concat(head.anchors(outputs.deltas)).numpy()
     rows = by_anchor(outputs.class_logits, 3), by_anchor(outputs.deltas, 4)
     expected = oracle.losses(*rows, anchors, targets.boxes.numpy(), targets.labels.numpy(), **options)
     assert got == pytest.approx(expected, rel=1e-4)
@@ -121,7 +121,7 @@ def test_boxes_of_zero_deltas_are_the_anchors_in_original_pixels() -> None:
     outputs = RetinaOutputs(outputs.class_logits, [paddle.zeros_like(d) for d in outputs.deltas])
     head = head_of()
     decoded = head.decode_boxes(outputs, paddle.to_tensor([[0.5, 2.0], [1.0, 1.0]]))
-    anchors = paddle.concat(head._anchors(outputs.deltas)).numpy()
+    anchors = paddle.concat(head.anchors(outputs.deltas)).numpy()
     np.testing.assert_allclose(decoded.boxes[1, :, 0].numpy(), anchors, atol=1e-4)
     np.testing.assert_allclose(decoded.boxes[0, :, 0].numpy(), anchors * [0.5, 2, 0.5, 2], atol=1e-4)
 

@@ -79,7 +79,7 @@ def eval_outputs() -> tuple[list[paddle.Tensor], RetinaOutputs]:
 def test_outputs_and_anchors() -> None:
     arrays, _ = golden(EVAL)
     features, outputs = eval_outputs()
-    anchors = reference_model().head._anchors(features)
+    anchors = reference_model().head.anchors(features)
     for i in range(5):
         assert_sampled(features[i], arrays, f"neck/{i}")
         assert_sampled(outputs.class_logits[i], arrays, f"cls_logits/{i}")
@@ -154,7 +154,7 @@ def match_detections(rows: np.ndarray, expected: np.ndarray) -> list[np.ndarray]
 def test_assignment(run: str) -> None:
     arrays, _ = golden(TRAIN)
     head = reference_model().head
-    anchors = paddle.concat(head._anchors([paddle.zeros([1, 1, s, s]) for s in (40, 20, 10, 5, 3)]))
+    anchors = paddle.concat(head.anchors([paddle.zeros([1, 1, s, s]) for s in (40, 20, 10, 5, 3)]))
     targets = train_batch(run).targets
     assert targets is not None
     asked = head._assigner(anchors, targets, num_classes=80)
