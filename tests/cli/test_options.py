@@ -55,6 +55,10 @@ OPTIONS = {
         "--output_dir",
         "--formats",
         "--classes",
+        # Neither is a property of the model that a config describes, but of one file made from it.
+        "--precision",
+        "--calibration",
+        "--max_ap_loss",
         "--uint8",
         "--verify_dir",
         "--verify_ap",
