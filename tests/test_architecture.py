@@ -33,7 +33,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("export",),
     ("report",),
     ("experiment",),
-    ("serve", "data/tools"),
+    ("serve", "data/tools", "launch"),
     ("doctor",),
     ("cli",),
 )

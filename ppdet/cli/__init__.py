@@ -33,6 +33,7 @@ VERBS = {
     "infer": "detect objects in images and draw them",
     "export": "write a model for Paddle Inference and ONNX Runtime, and compare them with it",
     "serve": "answer over HTTP with detections, and show a page to try it",
+    "launch": "start one training on many machines, or in several processes",
     "report": "write a page that shows a training or explains detections",
     "compare": "compare trainings or detections: better, or noise?",
     "watch": "show a training in the terminal while it runs",

@@ -1,30 +1,26 @@
 """What several processes agree on, over `paddle.distributed`; with one process nothing happens.
 
-Start them with ``python -m paddle.distributed.launch``, which also ends all of them when one fails.
+Start them with ``ppdet launch``, which also ends all of them when one fails.
 """
 
 from __future__ import annotations
 
 import contextlib
+import io
 import logging
 import os
-import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, TypeVar
 
 import paddle
 import paddle.distributed as dist
 from paddle import nn
 
+from ppdet.engine.failures import watch_launcher
 from ppdet.utils.errors import TrainingError
-from ppdet.utils.files import write_text
 
-#: Words of gloo's and nccl's errors when a peer is gone.
-_BROKEN_CONNECTION = ("gloo", "nccl", "connection reset", "connection refused", "tcpstore", "broken pipe")
-#: Seconds to wait for the note of the process that failed. It is mostly there before the connection breaks,
-#: and the launcher ends this process soon.
-_NOTE_SECONDS = 1.0
+#: Numbers of gradients that travel together: 32 MB.
+_BUCKET = 8 << 20
 
 T = TypeVar("T")
 
@@ -45,9 +41,22 @@ def is_main() -> bool:
 
 
 def start() -> None:
-    """Join the other processes, if launched with some. All but the first log only warnings."""
+    """Join the other processes, if launched with some. All but the first log only warnings.
+
+    Raises:
+        TrainingError: If they cannot be reached.
+    """
     if int(os.environ.get("PADDLE_TRAINERS_NUM", "1")) > 1 and not dist.is_initialized():
-        dist.init_parallel_env()
+        try:
+            with contextlib.redirect_stderr(io.StringIO()):  # a banner with Paddle's own flags
+                dist.init_parallel_env()
+        except (RuntimeError, SystemError, OSError) as error:
+            raise TrainingError(
+                f"process {os.environ.get('PADDLE_TRAINER_ID')} cannot join the others, of which the first "
+                f"is at {os.environ.get('PADDLE_MASTER')}: {str(error).strip().splitlines()[-1]}. Start with "
+                "`ppdet launch`, which finds the addresses of all machines and says what is wrong"
+            ) from error
+        watch_launcher()
     if not is_main():
         logging.getLogger("ppdet").setLevel(logging.WARNING)
 
@@ -57,6 +66,54 @@ def wrap(model: nn.Layer, *, find_unused_parameters: bool = False) -> nn.Layer:
     if world_size() == 1:
         return model
     return paddle.DataParallel(model, find_unused_parameters=find_unused_parameters)
+
+
+def averages_after_backward() -> bool:
+    """Whether gradients are averaged by `average_gradients`, not within the backward pass.
+
+    So it is with gloo, on processors: when another process is gone, an error of gloo inside of Paddle's
+    backward pass aborts this process (Paddle 3.3.1 translates only its own errors there), and nothing could
+    be saved.
+    """
+    return world_size() > 1 and str(dist.get_backend()) == "GLOO"
+
+
+def average_gradients(model: nn.Layer, *, missing_is_zero: bool) -> None:
+    """Replace every gradient by its mean over the processes.
+
+    Args:
+        model: Its trainable parameters have gradients, on every process the same ones.
+        missing_is_zero: Take a gradient that is not there as 0.
+
+    Raises:
+        TrainingError: If a gradient is not there; names its parameter.
+    """
+    named = [(name, p) for name, p in model.named_parameters() if p.trainable]
+    for name, parameter in named:
+        if parameter.grad is None and not missing_is_zero:
+            raise TrainingError(
+                f"{name} has no gradient in this step, so it cannot be averaged over the processes. Set "
+                "find_unused_parameters: true"
+            )
+    parameters = [parameter for _, parameter in named]
+    grads = [paddle.zeros_like(p) if p.grad is None else p.grad for p in parameters]
+    for start, end in _buckets([grad.size for grad in grads]):
+        flat = paddle.concat([grad.reshape([-1]) for grad in grads[start:end]])
+        dist.all_reduce(flat)
+        parts = paddle.split(flat / world_size(), [grad.size for grad in grads[start:end]])
+        for parameter, part in zip(parameters[start:end], parts):
+            parameter.grad = part.reshape(parameter.shape)
+
+
+def _buckets(sizes: Sequence[int]) -> list[tuple[int, int]]:
+    """Ranges of gradients that travel together: few messages, and no second copy of all gradients at once."""
+    found, start, total = [], 0, 0
+    for index, size in enumerate(sizes):
+        if total and total + size > _BUCKET:
+            found.append((start, index))
+            start, total = index, 0
+        total += size
+    return [*found, (start, len(sizes))] if sizes else []
 
 
 def any_rank(flag: bool) -> bool:
@@ -94,43 +151,3 @@ def from_main(value: T) -> T:
     dist.broadcast_object_list(box, src=0)
     found: T = box[0]
     return found
-
-
-def clear_failures(folder: Path) -> None:
-    """Forget what processes of an earlier run failed of."""
-    for path in folder.glob("failure_rank*.txt"):
-        with contextlib.suppress(OSError):
-            path.unlink()
-
-
-def report_failure(error: BaseException, folder: Path) -> None:
-    """Tell the first process, whose output the user sees, why this one fails.
-
-    A process that fails takes the others with it: they see a broken connection. So each leaves a note of its
-    own reason, and the first one, failing of a broken connection, raises what the notes say.
-
-    Args:
-        error: What this process fails of.
-        folder: Where notes are left; must be the same for all processes, as that of checkpoints is.
-
-    Raises:
-        TrainingError: In the first process, if another one's failure is the reason.
-    """
-    if world_size() == 1 or not isinstance(error, Exception):
-        return
-    broken = any(word in str(error).lower() for word in _BROKEN_CONNECTION)
-    if not is_main():
-        if not broken:
-            text = f"process {rank()}: {type(error).__name__}: {error}"
-            write_text(folder / f"failure_rank{rank()}.txt", text)
-        return
-    if broken:
-        deadline = time.monotonic() + _NOTE_SECONDS
-        notes: list[Path] = []
-        while not notes and time.monotonic() < deadline:
-            notes = sorted(folder.glob("failure_rank*.txt"))
-            time.sleep(0.05)
-        reason = "\n".join(path.read_text("utf-8") for path in notes) or (
-            "another process ended without reporting an error (killed? out of memory?); see its workerlog"
-        )
-        raise TrainingError(f"training ended, because another process failed:\n{reason}") from error

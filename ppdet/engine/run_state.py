@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Optional
 
@@ -77,15 +78,41 @@ class RunState:
         """
         source = str(saved.path)
         progress = Progress.from_dict({**saved.state["progress"], **saved.notes})
-        self._check(progress, saved.state, source)
+        same_images = self._check(progress, saved.state, source)
         set_model_state(self.model, saved.state.get("model", saved.weights), source)
         set_optimizer_state(self.optimizer, self.model, saved.state["optimizer"], source)
         self.precision.set_state(saved.state["precision"])
         if self.ema is not None:
             self.ema.set_state(saved.state["ema"], source)
+        if same_images:
+            self._regroup(progress, saved.state["loader"], source)
         self.progress = progress
 
-    def _check(self, progress: Progress, state: dict[str, Any], source: str) -> None:
+    def _regroup(self, progress: Progress, loader: Mapping[str, int], source: str) -> None:
+        """Translate counters of another number of processes.
+
+        An epoch's order of images depends on seed and epoch alone, and processes take their batches from it
+        in turn. So the images that are done are the first ones of the order, whoever trained on them: the
+        epoch goes on after them, at the nearest batch of all processes that leaves none out.
+        """
+        if loader["batches"] == self.batches:
+            return
+        done = progress.batch * loader["processes"]
+        world = distributed.world_size()
+        batch = done // world
+        step = round(progress.step * self.batches / loader["batches"])
+        logger.warning(
+            "%s: %d processes in place of %d: step %d of then is step %d of now, in the schedule too; "
+            "epoch %d goes on at batch %d of %d, where %d batches of one process come again",
+            *(source, world, loader["processes"], progress.step, step, progress.epoch, batch),
+            *(self.batches, done - batch * world),
+        )
+        if progress.best_step is not None:
+            progress.best_step = round(progress.best_step * self.batches / loader["batches"])
+        progress.step, progress.batch = step, batch
+
+    def _check(self, progress: Progress, state: dict[str, Any], source: str) -> bool:
+        """Check that a checkpoint fits; whether an epoch has the same images in batches of the same size."""
         missing = [part for part in ("loader", "optimizer", "precision") if part not in state]
         if missing:
             raise CheckpointError(
@@ -102,15 +129,17 @@ class RunState:
                 f"would come in another order. Set seed: {progress.seed}"
             )
         batches, processes = state["loader"]["batches"], state["loader"]["processes"]
-        if batches == self.batches:
-            return
+        world = distributed.world_size()
+        if batches == self.batches or abs(batches * processes - self.batches * world) < max(processes, world):
+            return True
         text = (
             f"{source}: an epoch had {batches} batches on each of {processes} processes, now it has "
-            f"{self.batches} on each of {distributed.world_size()}"
+            f"{self.batches} on each of {world}"
         )
         if progress.batch:
             raise CheckpointError(
                 f"{text}, so its place in the epoch (batch {progress.batch}) means nothing. Use the same "
-                "data, batch_size and processes, or resume a checkpoint from the end of an epoch"
+                "data and batch_size, or resume a checkpoint from the end of an epoch"
             )
         logger.warning("%s; the schedule counts steps and so moves", text)
+        return False

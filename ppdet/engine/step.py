@@ -38,6 +38,8 @@ class TrainStep:
         self._optimizer = optimizer
         self.precision = Precision(amp, model, optimizer)
         self._network = distributed.wrap(model, find_unused_parameters=find_unused_parameters)
+        self._find_unused_parameters = find_unused_parameters
+        self._averages_after = distributed.averages_after_backward()
 
     def backward(self, window: Sequence[Batch]) -> dict[str, Tensor]:
         """Gradients as of one batch of all images of the window.
@@ -56,6 +58,8 @@ class TrainStep:
                     terms = self._backward(batch, len(batch) / images)
                 for name, value in terms.items():
                     sums[name] = sums[name] + value if name in sums else value
+            if self._averages_after:
+                distributed.average_gradients(self._model, missing_is_zero=self._find_unused_parameters)
         except (MemoryError, RuntimeError, SystemError) as error:
             if is_out_of_memory(error):
                 raise out_of_memory_error(error, window) from error
@@ -75,8 +79,8 @@ class TrainStep:
         return terms
 
     def _synchronizes(self, last: bool) -> AbstractContextManager[Any]:
-        """Gradients travel between processes once per window, after its last batch."""
-        if last or not isinstance(self._network, paddle.DataParallel):
+        """Gradients travel between processes once per window, with its last batch or after it."""
+        if (last and not self._averages_after) or not isinstance(self._network, paddle.DataParallel):
             return nullcontext()
         context: AbstractContextManager[Any] = self._network.no_sync()
         return context

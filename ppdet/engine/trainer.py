@@ -18,6 +18,7 @@ from paddle.optimizer import Optimizer
 from ppdet.engine import distributed
 from ppdet.engine.checkpoint import FINAL, RunFolder
 from ppdet.engine.ema import ModelEma
+from ppdet.engine.failures import clear_failures, note_failure
 from ppdet.engine.guards import NonFiniteError, check_weights, suspects
 from ppdet.engine.hooks import Hook
 from ppdet.engine.meter import Meter
@@ -28,10 +29,11 @@ from ppdet.engine.schedules import LearningRateSchedule
 from ppdet.engine.settings import TrainSettings
 from ppdet.engine.signals import StopOnSignal
 from ppdet.engine.state_dicts import Progress, seed_step
+from ppdet.engine.statistics import RunningStatistics
 from ppdet.engine.step import TrainStep
 from ppdet.structures import Batch
-from ppdet.utils.errors import TrainingError
-from ppdet.utils.scores import choose, flatten
+from ppdet.utils.errors import TrainingError, UserError
+from ppdet.utils.scores import choose, headline
 
 logger = logging.getLogger(__name__)
 
@@ -99,8 +101,7 @@ class Trainer:
         self.loader = loader
         self.settings = settings
         self.folder = folder
-        self.hooks = tuple(hooks)
-        self._evaluate = evaluate
+        self.hooks, self._evaluate = tuple(hooks), evaluate
         self._step = TrainStep(
             model, optimizer, amp=settings.amp, find_unused_parameters=settings.find_unused_parameters
         )
@@ -111,6 +112,8 @@ class Trainer:
         on_gpu = paddle.get_device().startswith("gpu")
         self._check_every_step = settings.max_skipped > 0 or not on_gpu
         self._agree_every = settings.log_iter if on_gpu else 1
+        may_undo = settings.max_skipped > 0 or distributed.world_size() > 1
+        self._statistics = RunningStatistics(model) if may_undo else None
         self._meter: Meter[Circumstances] = Meter()
         self._stop_request: Optional[tuple[str, bool]] = None
         self._stopped: Optional[str] = None
@@ -154,21 +157,17 @@ class Trainer:
                             break
                 self._finish()
             except Exception as error:
-                if self.folder is not None:
-                    distributed.report_failure(error, self.folder.path)
-                raise
+                ending = None if self.folder is None else note_failure(error, self.folder.path)
+                if ending is not None and ending.saves:
+                    self._save_last_step()
+                raise error if ending is None else ending.error() from error
             finally:
                 for hook in self.hooks:
                     hook.after_train(self)
         return TrainReport(self.progress, self._stopped, self._metrics)
 
     def stop(self, reason: str, *, final: bool = False) -> None:
-        """End training after this step, in every process.
-
-        Args:
-            reason: For the log and the report.
-            final: Save the result as the final one rather than as something to go on from.
-        """
+        """End training after this step, in every process; `final` saves the result as the final one."""
         if self._stop_request is None:
             self._stop_request = (reason, final)
 
@@ -182,6 +181,8 @@ class Trainer:
         if saved.parameter_names is not None:
             saved = from_2x(saved, self.state, self.schedule, self.steps_per_epoch)
         self.state.restore(saved)
+        if self.schedule.last_epoch != self.progress.step:  # another number of processes
+            self.schedule.step(self.progress.step)
         self._saved_step = self.progress.step
         self._resumed = saved.path
 
@@ -191,7 +192,7 @@ class Trainer:
 
     def _begin(self) -> None:
         if self.folder is not None and distributed.is_main():
-            distributed.clear_failures(self.folder.path)
+            clear_failures(self.folder.path)
             if self._saved_step is None:
                 self.folder.start()
         for hook in self.hooks:
@@ -226,12 +227,13 @@ class Trainer:
             learning_rate=self.schedule.rate_at(progress.step),
         )
         seed_step(where.seed, where.step, where.rank)
-        statistics = self._statistics() if self.settings.max_skipped else {}
-        losses = self._step.backward(window)
-        if self._check_every_step and not self._step.is_finite(losses):
+        if self._statistics is not None:
+            self._statistics.keep()
+        losses, finite = self._gradients(window)
+        if not finite:
             names, values = list(losses), [float(v) for v in losses.values()]
-            self._step.discard()
-            self._on_non_finite(where, dict(zip(names, values)), window, statistics)
+            self._forget_step()
+            self._on_non_finite(where, dict(zip(names, values)), window)
             losses = {}
         else:
             if (progress.step + 1) % self.settings.log_iter == 0:
@@ -243,22 +245,28 @@ class Trainer:
         progress.step += 1
         progress.batch += len(window)
 
-    def _statistics(self) -> dict[str, paddle.Tensor]:
-        """Copies of what a forward pass changes: BatchNorm's running statistics."""
-        state = self.model.state_dict()
-        return {key: value.clone() for key, value in state.items() if value.stop_gradient and value.ndim <= 1}
+    def _gradients(self, window: list[Batch]) -> tuple[dict[str, paddle.Tensor], bool]:
+        """Losses of a step, and whether they and all gradients are finite, as far as that is checked."""
+        try:
+            losses = self._step.backward(window)
+            return losses, not self._check_every_step or self._step.is_finite(losses)
+        except Exception:
+            self._forget_step()  # another process has gone; what is saved now must be the step before
+            raise
+
+    def _forget_step(self) -> None:
+        """Leave the model as it was before the step that is going on."""
+        self._step.discard()
+        if self._statistics is not None:
+            self._statistics.put_back()
 
     def _on_non_finite(
         self,
         where: Circumstances,
         losses: Mapping[str, float],
         window: Sequence[Batch],
-        statistics: Mapping[str, paddle.Tensor],
     ) -> None:
         """Report a step; skip it if that is still allowed."""
-        state = self.model.state_dict()
-        for key, value in statistics.items():
-            state[key].set_value(value)
         terms = ", ".join(f"{name} {value:g}" for name, value in losses.items())
         wrong = [line for batch in window for line in suspects(batch)]
         ids = ", ".join(str(image_id) for batch in window for image_id in batch.image_ids)
@@ -331,7 +339,7 @@ class Trainer:
         self.loader.set_epoch(where.epoch, where.first_batch)
         window = list(islice(iter(self.loader), where.batches))
         logger.error("found %d steps later: the weights have changed since", self.progress.step - where.step)
-        self._on_non_finite(where, losses, window, {})
+        self._on_non_finite(where, losses, window)
 
     def _finish(self) -> None:
         complete = self.progress.step >= self.last_step
@@ -360,8 +368,9 @@ class Trainer:
         folder = self.folder if distributed.is_main() else None
         if progress.improve(value, settings.best_is) and folder is not None:
             folder.save_best(self.state.weights(), progress.to_dict(), self._metrics)
-        best = f"best {name} {progress.best:.4f} at step {progress.best_step}"
-        logger.info("%s, %s", ", ".join(_headline(self._metrics, name)), best)
+        numbers = ", ".join(headline(self._metrics, name))
+        best = "none" if progress.best is None else f"{progress.best:.4f}"  # until one is a number
+        logger.info("%s, best %s %s at step %s", numbers, name, best, progress.best_step)
         if saved_as is not None and folder is not None:
             folder.note(saved_as, progress.to_dict())
         if settings.patience is not None and progress.since_best >= settings.patience:
@@ -369,17 +378,23 @@ class Trainer:
 
     def _save(self, name: str) -> None:
         self._saved_step = self.progress.step
-        if self.folder is None or not distributed.is_main():
+        if distributed.is_main():
+            self._write(name)
+
+    def _save_last_step(self) -> None:
+        """Save where the processes were when one of them failed, as far as that was not done."""
+        if self.progress.step and self._saved_step != self.progress.step:
+            try:
+                self._write(name := f"iter_{self.progress.step}")
+                logger.warning("%s holds the last step that all processes took; -r resumes it", name)
+            except UserError as error:
+                logger.error("the last step was not saved: %s", error)
+
+    def _write(self, name: str) -> None:
+        if self.folder is None:
             return
         weights = self.state.weights()
         check_weights(self.model, weights, self.progress.step)
         self.folder.save(name, weights, self.state.rest())
         for hook in self.hooks:
             hook.after_save(self, self.folder.path / name)
-
-
-def _headline(metrics: Metrics, chosen: str) -> list[str]:
-    """The numbers that an evaluation is known by: AP and AP50 of every task, and the one that decides."""
-    numbers = flatten(metrics)
-    names = [name for name in numbers if name.rpartition(".")[2] in ("AP", "AP50", "mAP")]
-    return [f"{name} {numbers[name]:.4f}" for name in dict.fromkeys([*names, chosen])]

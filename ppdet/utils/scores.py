@@ -13,6 +13,13 @@ def flatten(metrics: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
     return {f"{task}.{name}": value for task, row in metrics.items() for name, value in row.items()}
 
 
+def headline(metrics: Mapping[str, Mapping[str, float]], chosen: str) -> list[str]:
+    """The numbers that an evaluation is known by: AP and AP50 of every task, and the one that decides."""
+    numbers = flatten(metrics)
+    names = [name for name in numbers if name.rpartition(".")[2] in ("AP", "AP50", "mAP")]
+    return [f"{name} {numbers[name]:.4f}" for name in dict.fromkeys([*names, chosen])]
+
+
 def choose(metrics: Mapping[str, Mapping[str, float]], name: Optional[str] = None) -> tuple[str, float]:
     """One number of a table.
 
