@@ -37,6 +37,10 @@ SHORTER = [
         r"(tools/train\.py|ppdet train)(?!.*(--dry-run|--help))",
         f"-o max_iters=2 worker_num=0 pretrain_weights=null {SMALL}",
     ),
+    (
+        r"ppdet launch (?!.*--print)",
+        f"-o max_iters=2 worker_num=0 pretrain_weights=null TrainReader.batch_size=1 {SMALL}",
+    ),
     (r"(tools/|ppdet )(eval|infer|export)(_model\.py|\.py)?(?!.*--help)", f"-o worker_num=0 {SMALL_TEST}"),
 ]
 

@@ -65,6 +65,8 @@ def run(args: argparse.Namespace) -> int:
     from ppdet.launch.network import parse_master
     from ppdet.launch.node import LaunchOptions, run_alone, run_node
 
+    if sys.platform == "win32":
+        raise CommandError("ppdet launch needs Linux or macOS; Paddle has no gloo or NCCL for Windows")
     command = [word for i, word in enumerate(args.command) if (i, word) != (0, "--")]
     experiment = _experiment_of(command)
     if args.hosts is not None:
@@ -95,7 +97,7 @@ def run(args: argparse.Namespace) -> int:
         data={} if experiment is None else data_digests(experiment),
         command=" ".join(command),
     )
-    return run_node(parse_master(args.master), facts, options)
+    return run_node(parse_master(args.master, wait=args.wait), facts, options)
 
 
 def _experiment_of(command: list[str]) -> Optional[Experiment]:

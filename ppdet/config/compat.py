@@ -321,7 +321,7 @@ TOP_LEVEL_KEYS: Mapping[str, Rule] = {
     "profiler_options": Option("--profile of ppdet train"),
     "sync_bn": Only((False,), "write norm_type: sync_bn"),
     "use_fused_allreduce_gradients": Ignored("gradients are fused where that is faster"),
-    "fleet": Only((False,), "start with paddle.distributed.launch; DataParallel does the rest"),
+    "fleet": Only((False,), "start with `ppdet launch`; DataParallel does the rest"),
     "to_static": Only((False,), "training runs in dynamic graph mode"),
     "use_cinn": Only((False,), "training runs in dynamic graph mode"),
     "init_mode": Ignored("parameters have their own initialisers"),

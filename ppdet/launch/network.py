@@ -10,6 +10,7 @@ import os
 import socket
 import struct
 import sys
+import time
 from dataclasses import dataclass
 from typing import Any, Optional
 
@@ -19,6 +20,8 @@ from ppdet.utils.errors import UserError
 DEFAULT_PORT = 29400
 #: Longest message in bytes; a resolved configuration has some 20,000.
 _LONGEST = 1 << 22
+#: Seconds between two attempts to look up a name.
+_LOOK_AGAIN = 1.0
 #: ioctl of Linux that gives the IPv4 address of an interface.
 _SIOCGIFADDR = 0x8915
 
@@ -47,8 +50,12 @@ class Endpoint:
         return ipaddress.ip_address(self.host).is_loopback
 
 
-def parse_master(text: str) -> Endpoint:
+def parse_master(text: str, *, wait: float = 0.0) -> Endpoint:
     """``HOST`` or ``HOST:PORT``; a name is looked up.
+
+    Args:
+        text: What the user gave.
+        wait: Seconds in which a name may still become known, as those of containers do.
 
     Raises:
         LaunchError: If it is malformed or unknown, or a name that means only this machine.
@@ -56,13 +63,19 @@ def parse_master(text: str) -> Endpoint:
     host, _, port_text = text.rpartition(":") if ":" in text else (text, "", str(DEFAULT_PORT))
     if not host or ":" in host or not port_text.isdigit() or not 0 < int(port_text) < 65536:
         raise LaunchError(f"--master {text}: expected IP:PORT with an IPv4 address, e.g. 10.0.0.1:29400")
-    try:
-        address = socket.gethostbyname(host)
-    except OSError as error:
-        raise LaunchError(
-            f"--master {text}: no address is known for {host!r} ({error.strerror or error}); give the IP "
-            "address of the first machine"
-        ) from None
+    deadline = time.monotonic() + wait
+    address = None
+    while address is None:
+        try:
+            address = socket.gethostbyname(host)
+        except OSError as error:
+            if time.monotonic() >= deadline:
+                raise LaunchError(
+                    f"--master {text}: no address is known for {host!r} ({error.strerror or error}); "
+                    f"give the "
+                    "IP address of the first machine"
+                ) from None
+            time.sleep(_LOOK_AGAIN)
     found = Endpoint(address, int(port_text))
     if found.is_loopback and host not in (address, "localhost"):
         own = ", ".join(f"{ip} ({name})" for name, ip in interfaces().items() if not ip.startswith("127."))

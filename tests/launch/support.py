@@ -75,12 +75,12 @@ class Machine:
             stderr=log,
         )
 
-    def signal(self, number: int) -> int:
-        """Send a signal to every process of this machine; how many there are."""
+    def signal(self, number: int, *, among: str = "") -> int:
+        """Send a signal to the processes of this machine whose command has some words; how many there are."""
         listed = subprocess.run(
             ["ip", "netns", "pids", self.name], capture_output=True, text=True, check=True
         )
-        pids = [int(pid) for pid in listed.stdout.split()]
+        pids = [int(pid) for pid in listed.stdout.split() if among in _command_of(pid)]
         for pid in pids:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, number)
@@ -170,6 +170,13 @@ def _carry(files: list[int], delay: float, loss: float, over: threading.Event) -
                 os.write(other, frame)
 
 
+def _command_of(pid: str) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+    except OSError:
+        return ""
+
+
 class Node:
     """``ppdet launch`` on one machine."""
 
@@ -200,10 +207,12 @@ class Node:
             raise AssertionError(f"still runs after {seconds} s:\n{self.text}") from None
 
 
+def start(where: list[Machine], index: int, folder: Path, options: str, command: str) -> Node:
+    """One machine's part of a training on all; it writes its logs into ``log<index>``."""
+    words = [f"--nnodes={len(where)}", f"--master={where[0].address}", f"--log_dir=log{index}"]
+    return Node(where[index], folder, *words, *options.split(), "--", *command.split())
+
+
 def launch(where: list[Machine], folder: Path, options: str, command: str) -> list[Node]:
-    """The same training on all machines; machine i writes its logs into ``log<i>``."""
-    common = [f"--nnodes={len(where)}", f"--master={where[0].address}", *options.split()]
-    return [
-        Node(machine, folder, *common, f"--log_dir=log{i}", "--", *command.split())
-        for i, machine in enumerate(where)
-    ]
+    """The same training on all machines."""
+    return [start(where, index, folder, options, command) for index in range(len(where))]

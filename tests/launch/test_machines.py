@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 import time
@@ -14,7 +15,7 @@ import pytest
 
 from ppdet.utils import safe_pickle
 from tests.cli.small import make_project, process
-from tests.launch.support import Machine, launch, requires_namespaces, two_far_machines, two_machines
+from tests.launch.support import Machine, launch, requires_namespaces, start, two_far_machines, two_machines
 
 pytestmark = [pytest.mark.slow, requires_namespaces]
 
@@ -72,7 +73,7 @@ def test_two_machines_equal_one_process_over_a_bad_network(tmp_path: Path) -> No
     assert scores[0] == scores[1] != []
 
 
-@pytest.mark.parametrize("fault", ["killed", "hangs", "cut", "first killed"])
+@pytest.mark.parametrize("fault", ["killed", "hangs", "cut", "first killed", "one stopped"])
 def test_a_lost_machine_ends_the_others_with_a_reason_and_a_checkpoint(
     tmp_path: Path, pair: list[Machine], fault: str
 ) -> None:
@@ -83,6 +84,8 @@ def test_a_lost_machine_ends_the_others_with_a_reason_and_a_checkpoint(
     began = time.monotonic()
     if fault == "cut":
         pair[1].cut()
+    elif fault == "one stopped":
+        pair[1].signal(signal.SIGSTOP, among="ppdet train")
     else:
         pair[victim].signal(signal.SIGSTOP if fault == "hangs" else signal.SIGKILL)
     survivor = nodes[1 - victim]
@@ -92,6 +95,7 @@ def test_a_lost_machine_ends_the_others_with_a_reason_and_a_checkpoint(
         "killed": r"10\.77\.0\.2 .*has gone: it was switched off, or its launcher was killed",
         "hangs": r"10\.77\.0\.2 .*has been silent for 2\d s: it hangs, or the network to it is cut",
         "cut": r"10\.77\.0\.2 .*has been silent for 2\d s: it hangs, or the network to it is cut",
+        "one stopped": r"10\.77\.0\.2 .* process \d+ has been stopped \(SIGSTOP\) for 1\d s",
         "first killed": r"the first node has gone: it was switched off, or its launcher was killed",
     }[fault]
     assert re.search(f"error: the training has ended on every node: {reason}", survivor.text), survivor.text
@@ -101,6 +105,53 @@ def test_a_lost_machine_ends_the_others_with_a_reason_and_a_checkpoint(
         assert "no sign of the first node for 20 s: it hangs, or the network is cut" in nodes[1].text
     step = int(last_saved(folder).removeprefix("iter_"))
     assert step >= 5
+
+
+def test_a_failing_process_ends_all_with_its_error(tmp_path: Path, pair: list[Machine]) -> None:
+    folders = [make_project(tmp_path / name) for name in ("a", "b")]
+    broken = folders[1] / "data/train2017/000000000003.jpg"
+    broken.write_bytes(broken.read_bytes()[:200])
+    command = f"{LONG} save_dir={tmp_path / 'shared'}"
+    nodes = [start(pair, i, folder, "--nproc 1", command) for i, folder in enumerate(folders)]
+    for node in nodes:
+        assert node.ended(seconds=100) == 2, node.text
+        assert re.search(r"every node: 10\.77\.0\.2 .*failed: .*000000000003\.jpg", node.text), node.text
+
+
+def test_ctrl_c_on_one_machine_stops_and_saves_all(tmp_path: Path, pair: list[Machine]) -> None:
+    folder = make_project(tmp_path)
+    nodes = launch(pair, folder, "--nproc 1", LONG)
+    nodes[0].wait_for("step 3/")
+    pair[1].signal(signal.SIGINT, among="ppdet launch")
+    assert [node.ended(seconds=60) for node in nodes] == [0, 0], nodes[1].text
+    assert "stopping after this step, on every node" in nodes[1].text
+    step = int(last_saved(folder).removeprefix("iter_"))
+    assert f"stopped at step {step}: another process stopped; -r resumes" in nodes[0].text
+
+
+def test_hosts_are_started_by_ssh(
+    tmp_path: Path, pair: list[Machine], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = make_project(tmp_path)
+    names = "".join(f"{machine.address}) name={machine.name};;\n" for machine in pair)
+    ssh = tmp_path / "bin/ssh"
+    ssh.parent.mkdir()
+    ssh.write_text(
+        "#!/bin/sh\n"
+        '[ "$1 $2 $3" = "-tt -o BatchMode=yes" ] || exit 9\n'
+        f'case "$4" in\n{names}esac\nexec ip netns exec "$name" sh -c "$5"\n'
+    )
+    ssh.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{ssh.parent}:{os.environ['PATH']}")
+    hosts = ",".join(machine.address for machine in pair)
+    done = process(
+        *("launch", "--hosts", hosts, "--nproc", "1", "--", "train", "-c", "small.yml"),
+        *("-o", "max_iters=2", "TrainReader.batch_size=1"),
+        cwd=folder,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.search(r"^\[10\.77\.0\.1\] trained 2 steps", done.stdout, re.MULTILINE), done.stdout
+    assert "[10.77.0.2] this is node 1 of 2" in done.stdout
 
 
 def test_a_restart_goes_on_exactly_and_with_other_machines(tmp_path: Path, pair: list[Machine]) -> None:
@@ -133,8 +184,8 @@ def test_machines_that_differ_do_not_start(tmp_path: Path, pair: list[Machine]) 
     (folders[1] / "data/train2017/000000000004.jpg").unlink()
     began = time.monotonic()
     nodes = [
-        launch(pair, folder, "--nproc 1", f"train -c small.yml -o epoch={epochs}")[i]
-        for i, (folder, epochs) in enumerate(zip(folders, (2, 3)))
+        start(pair, i, folder, "--nproc 1", f"train -c small.yml -o epoch={2 + i}")
+        for i, folder in enumerate(folders)
     ]
     for node in nodes:
         assert node.ended(seconds=60) == 2
