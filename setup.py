@@ -40,6 +40,7 @@ setup(
     package_data={
         "ppdet": ["py.typed"],
         "ppdet.zoo": ["*.yml"],
+        "ppdet.export": ["*.yml"],
         "ppdet.report": ["templates/*.j2", "assets/*"],
         "ppdet.serve": ["assets/*"],
         "ppdet.configs": ["**/*.yml"],

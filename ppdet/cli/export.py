@@ -103,10 +103,22 @@ def run(args: argparse.Namespace) -> int:
             print("no objects were detected in these images; compare on real ones with --verify_dir DIR")
     if args.verify_ap:
         print(verify_ap(detector, folder, [comparison.runtime for comparison in result.comparisons]))
+    for path in result.files:
+        if path.suffix == ".onnx":
+            print(f"TensorRT: {_tensorrt(path)}")
     sizes = ", ".join(f"{path.name} {path.stat().st_size / 1e6:.1f} MB" for path in result.files)
     checked = "equal to the model within the limits" if result.comparisons else "NOT compared with the model"
     print(f"exported to {folder}: {sizes}; {checked}")
     return 0
+
+
+def _tensorrt(path: Path) -> str:
+    from ppdet.export import tensorrt
+
+    found, version = tensorrt.obstacles(path), tensorrt.support().version
+    if not found:
+        return f"every operator of {path.name} is one that version {version} documents"
+    return f"version {version} does not document all of {path.name}: {'; '.join(found)}"
 
 
 def _reduced(args: argparse.Namespace) -> int:

@@ -15,6 +15,7 @@ import numpy as np
 from ppdet.export.errors import ExportError
 from ppdet.export.info import KEY, ExportInfo
 from ppdet.export.program import INPUTS, OUTPUTS, DetectionProgram, portable_kernels, save_program
+from ppdet.export.tensorrt import cast_operands
 from ppdet.modeling.interfaces import Detector
 
 #: File of a model.
@@ -96,6 +97,7 @@ def finish_model(source: Path, target: Path, info: ExportInfo, *, slopes: set[fl
     repair_roi_align(model.graph)
     repair_leaky_relu(model.graph, slopes)
     name_outputs(model.graph, OUTPUTS[: 4 if info.has_masks else 3])
+    cast_operands(model)
     drop_unused(model.graph)
     onnx.checker.check_model(model)
     onnx.save(model, str(target))

@@ -19,7 +19,7 @@ from tests.modeling.small_rcnn import small_batch
 from tests.modeling.test_every_family import FAMILIES
 
 IMAGES = 2
-#: In the place of 4096, for models with so few boxes.
+#: In the place of 3800, for models with so few boxes.
 MAX_CANDIDATES = 60
 KEEP_TOP_K = 10
 
@@ -56,7 +56,7 @@ WITH_NMS = [name for name in FAMILIES if name != "rtdetr"]
 def test_work_of_an_untrained_model_is_bounded(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
     defaults = class_wise_nms.__kwdefaults__
     assert defaults is not None
-    assert defaults["max_candidates"] == 4096
+    assert defaults["max_candidates"] == 3800
     monkeypatch.setitem(defaults, "max_candidates", MAX_CANDIDATES)
     paddle.seed(3)
     model = FAMILIES[family]()
