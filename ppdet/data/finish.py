@@ -18,6 +18,7 @@ from ppdet.data.transforms.base import Step, Transform
 from ppdet.data.transforms.normalize import NormalizeImage, Permute
 from ppdet.data.transforms.pad import PadBatch
 from ppdet.data.transforms.yolo_format import TargetStep
+from ppdet.utils.device import to_device
 from ppdet.utils.errors import DataError
 
 if TYPE_CHECKING:
@@ -74,8 +75,8 @@ class Finish:
         if paddle.get_device() != "cpu":
             steps = self.normalize
             return normalize_batch(
-                paddle.to_tensor(images),
-                paddle.to_tensor(content_sizes),
+                images if isinstance(images, paddle.Tensor) else to_device(images),
+                content_sizes if isinstance(content_sizes, paddle.Tensor) else to_device(content_sizes),
                 steps.mean,
                 steps.std,
                 float(steps.scale),

@@ -97,7 +97,7 @@ class Precision:
     @property
     def scale(self) -> float:
         """Factor on the loss and so on its gradients; 1 without scaling."""
-        return 1.0 if self._scaler is None else float(self._scaler._scale)
+        return 1.0 if self._scaler is None else float(self._scaler._scale.item())
 
     def step(self, optimizer: Optimizer) -> bool:
         """Update the parameters.
@@ -111,7 +111,7 @@ class Precision:
         self._scaler.unscale_(optimizer)
         # Paddle has no public name for it; GradScaler.step reads the same tensor, so this costs no
         # further wait for the device.
-        overflow = bool(self._scaler._found_inf)
+        overflow = bool(self._scaler._found_inf.item())
         self._scaler.step(optimizer)
         self._scaler.update()
         self.skipped += overflow

@@ -90,6 +90,8 @@ class Experiment:
         log_iter: Log every so many steps.
         seed: Seed of everything random; null is 0.
         deterministic: Use only operators that repeat exactly, at the price of some speed.
+        channels_last: On a GPU, let convolutions run in NHWC where that is faster; for mixed precision.
+        cudnn_exhaustive_search: On a GPU, try all algorithms of a convolution; for images of one size.
         use_gpu: Whether ``--device auto`` may choose a GPU; false chooses the CPU.
         use_vdl: Log for VisualDL too.
         vdl_log_dir: Where to.
@@ -149,6 +151,8 @@ class Experiment:
     log_iter: PositiveInt = 20
     seed: Optional[Seed] = None
     deterministic: bool = False
+    channels_last: bool = False
+    cudnn_exhaustive_search: bool = False
     use_gpu: bool = True
     use_vdl: bool = False
     vdl_log_dir: str = "vdl_log_dir/scalar"

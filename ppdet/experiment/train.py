@@ -18,6 +18,7 @@ from ppdet.engine import distributed
 from ppdet.engine.checkpoint import BEST, FINAL
 from ppdet.engine.hooks import Hook
 from ppdet.engine.trainer import Trainer
+from ppdet.engine.tuning import tune
 from ppdet.experiment.build import Training, build_dataset, build_training, set_device
 from ppdet.experiment.config import Experiment, as_experiment, load_config_text
 from ppdet.experiment.evaluate import Evaluation, compare_sizes, training_evaluation
@@ -249,6 +250,7 @@ def plan_training(
     """
     experiment = as_experiment(config)
     chosen = set_device(device, use_gpu=experiment.use_gpu)
+    tune(channels_last=experiment.channels_last, cudnn_exhaustive_search=experiment.cudnn_exhaustive_search)
     distributed.start()
     folder = expanded(experiment.save_dir) / experiment.name
     parts = build_training(experiment, _dataset(datasets, "train"))

@@ -48,8 +48,9 @@ def choose_predictor(
 ) -> Predictor:
     """Choose what runs a model, and log the choice in one line.
 
-    ``auto`` on a GPU is the model itself; on the CPU it is the faster of ONNX Runtime and OpenVINO, as far as
-    they are installed, else Paddle Inference. An export has to pass its comparison with the model, and there
+    ``auto`` on a GPU is Paddle Inference; on the CPU it is the faster of ONNX Runtime and OpenVINO, as far as
+    they are installed, else Paddle Inference too. An export has to pass its comparison with the model, and
+    there
     must be enough images to be worth exporting, or it is cached already. If that fails, ``auto`` uses the
     model itself; a runtime that was named is an error then. ``auto`` never chooses ``paddle-bf16``, whose
     boxes are off by pixels.
@@ -69,8 +70,6 @@ def choose_predictor(
     """
     if choice == "native":
         return NativePredictor(model)
-    if choice == "auto" and paddle.get_device().startswith("gpu"):
-        return _native(model, "a GPU runs the model itself")
     info = describe(model, reader, class_names)
     folder = cache or cache_folder() / "exports"
     entries = {name: folder / fingerprint(model, architecture, info, name) for name in _candidates(choice)}
@@ -107,6 +106,8 @@ def _candidates(choice: Choice) -> tuple[Runtime, ...]:
     named: dict[str, Runtime] = {"onnx": "onnx", "openvino": "openvino"}
     if choice != "auto":
         return (named.get(choice, "paddle"),)
+    if paddle.get_device().startswith("gpu"):
+        return ("paddle",)
     reason = obstacle()
     if reason:
         logger.info("runtime: Paddle Inference; ONNX Runtime may be faster: %s", reason)

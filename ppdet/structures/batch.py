@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Optional
 import numpy as np
 
 from ppdet.structures.checks import check_shape
+from ppdet.utils.device import to_device
 
 if TYPE_CHECKING:
     from paddle import Tensor
@@ -132,7 +133,7 @@ class Batch:
 
             values = {name: arrays[name] for name in names}
             return {
-                name: value if isinstance(value, paddle.Tensor) else paddle.to_tensor(value)
+                name: value if isinstance(value, paddle.Tensor) else to_device(value)
                 for name, value in values.items()
             }
 

@@ -223,3 +223,37 @@ def test_bfloat16_is_coarse_but_alike(project: Path, tmp_path: Path) -> None:
         count = min(len(one), len(other))
         assert count
         np.testing.assert_allclose(one.scores[:count], other.scores[:count], atol=0.05)
+
+
+def test_auto_on_a_gpu_is_the_static_graph(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """No GPU is needed: what would run there is recorded."""
+    experiment = load_config(project / "small.yml")
+    model = build_model(experiment)
+    monkeypatch.setattr(choose.paddle, "get_device", lambda: "gpu:0")
+    made: list[str] = []
+    monkeypatch.setattr(choose, "put_into_cache", lambda entry, *rest: made.append(rest[-1]))
+    monkeypatch.setattr(choose, "ExportedPredictor", lambda folder, runtime, bfloat16: Recorded(runtime))
+    chosen = choose_predictor("auto", *chosen_for(model, experiment), images=WORTHWHILE, cache=tmp_path)
+    assert made == ["paddle"]
+    assert isinstance(chosen, Recorded)
+    assert chosen.runtime == "paddle"
+    few = choose_predictor("auto", *chosen_for(model, experiment), images=WORTHWHILE - 1, cache=tmp_path)
+    assert isinstance(few, NativePredictor)
+
+    def fail(*args: object) -> None:
+        raise ExportError("its numbers differ")
+
+    monkeypatch.setattr(choose, "put_into_cache", fail)
+    caplog.set_level(logging.INFO, "ppdet")
+    other = choose_predictor("auto", *chosen_for(model, experiment), images=WORTHWHILE, cache=tmp_path)
+    assert isinstance(other, NativePredictor)
+    assert "runtime paddle is left out: its numbers differ" in caplog.text
+
+
+class Recorded(NativePredictor):
+    """In the place of an export that runs on a GPU."""
+
+    def __init__(self, runtime: str) -> None:
+        self.runtime = runtime
