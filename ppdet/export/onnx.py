@@ -15,7 +15,7 @@ import numpy as np
 from ppdet.export.errors import ExportError
 from ppdet.export.info import KEY, ExportInfo
 from ppdet.export.program import INPUTS, OUTPUTS, DetectionProgram, portable_kernels, save_program
-from ppdet.export.tensorrt import cast_operands
+from ppdet.export.tensorrt import cast_operands, fewer_candidates
 from ppdet.modeling.interfaces import Detector
 
 #: File of a model.
@@ -57,7 +57,7 @@ def export_onnx(model: Detector, folder: Path, info: ExportInfo) -> Path:
     with tempfile.TemporaryDirectory() as scratch:
         prefix = Path(scratch) / "model"
         normalize = info.preprocess if info.uint8_input else None
-        with portable_kernels() as traced:
+        with portable_kernels() as traced, fewer_candidates(model):
             save_program(DetectionProgram(model, normalize), prefix, uint8_input=info.uint8_input)
         converted = Path(scratch) / MODEL
         _convert(prefix, converted)

@@ -7,14 +7,19 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Optional
 
 import yaml
 
+from ppdet.modeling.interfaces import Detector
+
 #: TopK takes fewer elements than this.
 TOP_K = 3840
+#: Candidates of an image in exports; NMS sorts one more.
+CANDIDATES = 3800
 #: Operators whose axes must be known when the engine is built, and the input that they are.
 _CONSTANT_INPUTS = {"Squeeze": 1, "Unsqueeze": 1, "CumSum": 1, "ReduceSum": 1, "OneHot": 1}
 #: Operators that pass a number on, so that a bound of the first input is one of the output.
@@ -64,6 +69,23 @@ def obstacles(path: Path) -> list[str]:
         for reason in _reasons(node, graph):
             found[reason] = found.get(reason, 0) + 1
     return [f"{reason} ({count} times)" if count > 1 else reason for reason, count in found.items()]
+
+
+@contextmanager
+def fewer_candidates(model: Detector) -> Iterator[None]:
+    """Within, so few candidates of an image enter the last NMS that TensorRT can sort them.
+
+    A trained detector has some hundred; see `ppdet.ops.nms.class_wise_nms` for when fewer change anything.
+    """
+    nms = model.final_nms
+    if nms is None:
+        yield
+        return
+    before, nms.max_candidates = nms.max_candidates, min(nms.max_candidates, CANDIDATES)
+    try:
+        yield
+    finally:
+        nms.max_candidates = before
 
 
 def cast_operands(model: Any) -> None:

@@ -48,6 +48,11 @@ class BoxDecoder(ABC):
         """
 
 
+#: Candidates of an image that enter the last NMS: trained detectors have some hundred, untrained ones any
+#: number.
+MAX_CANDIDATES = 4096
+
+
 class MultiClassNMS:
     """Non-maximum suppression within every class of every image (`ppdet.ops.nms.class_wise_nms`).
 
@@ -79,6 +84,7 @@ class MultiClassNMS:
         self.nms_top_k: Optional[int] = None if nms_top_k == -1 else nms_top_k
         self.keep_top_k = keep_top_k
         self.nms_threshold = nms_threshold
+        self.max_candidates = MAX_CANDIDATES
 
     def __call__(self, decoded: DecodedBoxes) -> DetectionTensors:
         """Keep the best detections of each image, D = `keep_top_k`, by falling score."""
@@ -89,6 +95,7 @@ class MultiClassNMS:
             iou_threshold=self.nms_threshold,
             keep_top_k=self.keep_top_k,
             pre_nms_top_k=self.nms_top_k,
+            max_candidates=self.max_candidates,
         )
         return DetectionTensors(boxes=kept.boxes, scores=kept.scores, labels=kept.labels)
 

@@ -85,7 +85,7 @@ def class_wise_nms(
     iou_threshold: float,
     keep_top_k: int,
     pre_nms_top_k: Optional[int] = None,
-    max_candidates: int = 3800,
+    max_candidates: int = 4096,
 ) -> ClassWiseNms:
     """NMS within every class of every image, as one batched call.
 
@@ -101,8 +101,7 @@ def class_wise_nms(
         iou_threshold: A box is dropped if its IoU with a better kept one of its class is greater.
         keep_top_k: D, detections kept per image over all classes.
         pre_nms_top_k: Best boxes per class and image that enter NMS; None for all.
-        max_candidates: Pairs per image that enter NMS over all classes, >= `keep_top_k`. TensorRT sorts fewer
-            than 3840 numbers at once.
+        max_candidates: Pairs per image that enter NMS over all classes, >= `keep_top_k`.
 
     Returns:
         Detections sorted by falling score over all classes. The order of equal scores is unspecified.

@@ -27,8 +27,8 @@ from ppdet.engine.schedules import (
     LinearWarmup,
     PiecewiseDecay,
 )
-from ppdet.engine.trainer import _headline
 from ppdet.experiment.train import RESOLVED, plan_training
+from ppdet.utils.scores import headline
 from tests.cli.small import make_project, save_weights
 from tests.data.support import write_image
 
@@ -358,7 +358,7 @@ def test_an_evaluation_shows_ap_and_ap50_of_every_task() -> None:
         "segm": {"AP": 0.2, "AP50": 0.4},
         "own": {"recall": 0.9},
     }
-    assert _headline(metrics, "own.recall") == [
+    assert headline(metrics, "own.recall") == [
         "bbox.AP 0.3000",
         "bbox.AP50 0.5000",
         "segm.AP 0.2000",

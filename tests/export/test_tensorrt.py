@@ -14,8 +14,7 @@ from ppdet.cli.export import _tensorrt
 from ppdet.export.info import describe
 from ppdet.export.onnx import MODEL, export_onnx
 from ppdet.export.program import INPUTS
-from ppdet.export.tensorrt import TOP_K, cast_operands, obstacles, support
-from ppdet.ops.nms import class_wise_nms
+from ppdet.export.tensorrt import CANDIDATES, TOP_K, cast_operands, obstacles, support
 from tests.export.small import FAMILIES, NAMES, reader, small_model
 from tests.support import ROOT, requires_onnx
 
@@ -26,16 +25,17 @@ pytestmark = requires_onnx
 @pytest.mark.parametrize("name", FAMILIES)
 def test_every_family_keeps_to_what_is_documented(name: str, tmp_path: Path) -> None:
     model = small_model(name)
+    before = None if model.final_nms is None else model.final_nms.max_candidates
     export_onnx(model, tmp_path, describe(model, reader(), NAMES))
     assert obstacles(tmp_path / MODEL) == []
+    assert model.final_nms is None or model.final_nms.max_candidates == before == 4096
     assert _tensorrt(tmp_path / MODEL) == f"every operator of {MODEL} is one that version 10.15 documents"
 
 
 def test_sorts_of_one_image_are_short_enough() -> None:
     # Class-wise NMS sorts its candidates and a spare one; proposals are sorted by level, then all that are
     # left.
-    assert class_wise_nms.__kwdefaults__ is not None
-    assert class_wise_nms.__kwdefaults__["max_candidates"] + 1 < TOP_K
+    assert CANDIDATES + 1 < TOP_K
     for config in ("faster_rcnn_r50_fpn_1x_coco", "mask_rcnn_r50_fpn_1x_coco"):
         found = re.search(r"test_proposal:.*?pre_nms_top_n: (\d+)", load_config(config).to_yaml(), re.DOTALL)
         assert found is not None

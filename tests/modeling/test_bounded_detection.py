@@ -13,13 +13,13 @@ import pytest
 from paddle.vision import ops as kernels
 
 from ppdet.inference.predictors import predict
+from ppdet.modeling import post_process
 from ppdet.modeling.interfaces import Detector
-from ppdet.ops.nms import class_wise_nms
 from tests.modeling.small_rcnn import small_batch
 from tests.modeling.test_every_family import FAMILIES
 
 IMAGES = 2
-#: In the place of 3800, for models with so few boxes.
+#: In the place of 4096, for models with so few boxes.
 MAX_CANDIDATES = 60
 KEEP_TOP_K = 10
 
@@ -54,10 +54,8 @@ WITH_NMS = [name for name in FAMILIES if name != "rtdetr"]
 
 @pytest.mark.parametrize("family", WITH_NMS)
 def test_work_of_an_untrained_model_is_bounded(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    defaults = class_wise_nms.__kwdefaults__
-    assert defaults is not None
-    assert defaults["max_candidates"] == 3800
-    monkeypatch.setitem(defaults, "max_candidates", MAX_CANDIDATES)
+    assert post_process.MAX_CANDIDATES == 4096
+    monkeypatch.setattr(post_process, "MAX_CANDIDATES", MAX_CANDIDATES)
     paddle.seed(3)
     model = FAMILIES[family]()
     (*proposals, last), pooled, detections = work(model, score_threshold=-1.0)  # everything passes
