@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from tests.cli.small import command
+from tests.data.test_goldens import resizes_as_the_goldens
 from tests.support import ROOT, TINY_COCO, load_golden, reference_module, requires_shared
 
 CONFIG = ROOT / "configs" / "faster_rcnn_r50_fpn_1x_coco.yml"
@@ -92,9 +93,15 @@ def test_detections_are_those_of_the_reference(tmp_path: Path) -> None:
     counts = golden["aligned/bbox_num"]
     rows = np.split(golden["aligned/bbox"], np.cumsum(counts)[:-1])
     assert sum(counts) > 20
+    assert [sum(row["image_id"] == image_id for row in found) for image_id in ids] == counts.tolist()
+    if not resizes_as_the_goldens():
+        pytest.skip(
+            "OpenCV rounds ties of bicubic interpolation otherwise on this processor than on that of "
+            "the goldens "
+            "(tests/data/test_goldens.py), and random weights turn that into other scores"
+        )
     for image_id, expected in zip(ids, rows):
         ours = [row for row in found if row["image_id"] == image_id]
-        assert len(ours) == len(expected)
         # Rows next to the threshold or to the lowest kept score may fall on either side.
         lowest = min(row["score"] for row in ours)
         missing = [
