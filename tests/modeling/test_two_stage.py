@@ -129,7 +129,7 @@ def test_training_learns_one_image() -> None:
     batch = small_batch([[[8, 8, 40, 40], [50, 20, 90, 60]]])
     optimizer = paddle.optimizer.Adam(1e-3, parameters=model.parameters())
     totals = []
-    for _ in range(12):
+    for _ in range(20):
         total = paddle.add_n(list(model(batch).values()))
         total.backward()
         optimizer.step()
