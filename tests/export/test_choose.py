@@ -28,7 +28,7 @@ from ppdet.inference.runner import ImageRunner
 from ppdet.modeling.interfaces import Detector
 from ppdet.structures import Detections
 from tests.cli.small import make_project
-from tests.support import requires_onnx, requires_openvino
+from tests.support import requires_onnx, requires_openvino, skip_where_openvino_reorders_ties
 
 
 def cpu_flags() -> str:
@@ -46,26 +46,6 @@ def detections_of(predictor: Predictor, images: list[np.ndarray], experiment: Ex
     """What a predictor detects in images."""
     runner = ImageRunner(require(experiment, "TestReader").build(), predictor)
     return [found.detections for found in runner.stream(samples_of(images))]
-
-
-def openvino_keeps_ties_in_order(folder: Path) -> bool:
-    """Whether the first of equal numbers comes first, as ONNX says; detectors of random weights have many."""
-    import onnx
-    import openvino
-
-    x = onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [2, 120])
-    y = onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [2, 60])
-    i = onnx.helper.make_tensor_value_info("i", onnx.TensorProto.INT64, [2, 60])
-    k = onnx.numpy_helper.from_array(np.array([60]), "k")
-    graph = onnx.helper.make_graph(
-        [onnx.helper.make_node("TopK", ["x", "k"], ["y", "i"])], "g", [x], [y, i], [k]
-    )
-    onnx.save(
-        onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 16)]), folder / "ties.onnx"
-    )
-    scores = np.repeat(np.random.default_rng(0).random((2, 12), np.float32), 10, axis=1)
-    found = openvino.Core().compile_model(str(folder / "ties.onnx"), "CPU")({"x": scores})["i"]
-    return np.array_equal(found, np.argsort(-scores, axis=1, kind="stable")[:, :60])
 
 
 @pytest.fixture(scope="module")
@@ -108,8 +88,7 @@ def test_auto_exports_once_and_only_where_it_pays(
 def test_auto_takes_the_fastest_and_leaves_out_what_fails(
     project: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if not openvino_keeps_ties_in_order(tmp_path):
-        pytest.skip("on this processor OpenVINO's TopK takes equal scores in another order than ONNX says")
+    skip_where_openvino_reorders_ties(tmp_path)
     experiment = load_config(project / "small.yml")
     model = build_model(experiment)
     asked: list[set[str]] = []

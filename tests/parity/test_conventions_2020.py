@@ -32,6 +32,7 @@ from ppdet.ops.roi_align import assign_levels
 from ppdet.ops.whole_pixel_masks import expanded_boxes, paste_whole_pixels
 from ppdet.structures import Batch, Detections, Sample, box_conventions
 from ppdet.zoo.layout_2020 import anchors_by_size
+from tests.data.test_goldens import resizes_as_the_goldens
 from tests.support import ROOT, TINY_COCO, load_golden, requires_shared
 from tests.zoo import files
 
@@ -289,6 +290,11 @@ def test_detections_of_rcnn(model: str, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_detections_of_yolo(tmp_path: Path) -> None:
+    if not resizes_as_the_goldens():
+        pytest.skip(
+            "OpenCV rounds ties of bicubic interpolation otherwise on this processor than on that of the "
+            "goldens, and random weights turn that into other scores"
+        )
     model = "yolov3_darknet53_270e_coco"
     golden, _ = load_golden(f"g1_{model}")
     detector = _model(model, tmp_path, "dygraph2020-yolo", [])
