@@ -40,31 +40,6 @@ requires_openvino = pytest.mark.skipif(
 )
 
 
-def skip_where_openvino_divides_roughly(folder: Path) -> None:
-    """Skip a test in which an export for OpenVINO has to pass its verification with random weights.
-
-    OpenVINO's division for processors without AVX-512 is not exact: whole multiples come out a little too
-    small, and
-    the index that is rounded down from them is one too low. Verification refuses such an export
-    (docs/export.md).
-    """
-    import onnx
-    import openvino
-
-    makes = onnx.helper.make_tensor_value_info
-    x, y, z = (makes(name, onnx.TensorProto.FLOAT, [40000]) for name in "xyz")
-    node = onnx.helper.make_node("Div", ["x", "y"], ["z"])
-    graph = onnx.helper.make_graph([node], "g", [x, y], [z])
-    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 16)])
-    onnx.save(model, folder / "quotients.onnx")
-    factors, divisors = np.meshgrid(np.arange(1, 201, dtype=np.float32), np.arange(1, 201, dtype=np.float32))
-    products = (factors * divisors).ravel()
-    compiled = openvino.Core().compile_model(str(folder / "quotients.onnx"), "CPU")
-    found = compiled({"x": products, "y": divisors.ravel()})["z"]
-    if not np.array_equal(found, factors.ravel()):
-        pytest.skip("OpenVINO's division is not exact on this processor, so exports are refused")
-
-
 def golden_file(name: str) -> Path:
     """A file of goldens: the full one, or the small one where that is absent."""
     return GOLDENS / name if (GOLDENS / name).is_file() else SMALL_GOLDENS / name

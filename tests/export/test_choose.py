@@ -28,7 +28,7 @@ from ppdet.inference.runner import ImageRunner
 from ppdet.modeling.interfaces import Detector
 from ppdet.structures import Detections
 from tests.cli.small import make_project
-from tests.support import requires_onnx, requires_openvino, skip_where_openvino_divides_roughly
+from tests.support import requires_onnx, requires_openvino
 
 
 def cpu_flags() -> str:
@@ -88,7 +88,6 @@ def test_auto_exports_once_and_only_where_it_pays(
 def test_auto_takes_the_fastest_and_leaves_out_what_fails(
     project: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    skip_where_openvino_divides_roughly(tmp_path)
     experiment = load_config(project / "small.yml")
     model = build_model(experiment)
     asked: list[set[str]] = []

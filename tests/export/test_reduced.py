@@ -14,7 +14,7 @@ from ppdet.experiment.reduced import export_reduced
 from ppdet.export.errors import VerifyError
 from ppdet.utils.errors import UserError
 from tests.cli.small import make_project
-from tests.support import requires_onnx, requires_openvino, skip_where_openvino_divides_roughly
+from tests.support import requires_onnx, requires_openvino
 
 pytestmark = [requires_onnx, requires_openvino, pytest.mark.slow]
 
@@ -43,7 +43,6 @@ def size(folder: Path) -> int:
 def test_half_and_int8_are_smaller_and_say_what_they_cost(
     project: Path, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    skip_where_openvino_divides_roughly(tmp_path)
     detector = ppdet.load_detector(weights)
     detector.export(tmp_path / "float32", formats=["openvino"])
     words = ["export", "--weights", str(weights), "--formats", "openvino", "--max_ap_loss", "100"]
@@ -65,7 +64,6 @@ def test_half_and_int8_are_smaller_and_say_what_they_cost(
 def test_what_costs_too_much_is_refused_and_leaves_nothing(
     project: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    skip_where_openvino_divides_roughly(tmp_path)
     detector = ppdet.load_detector(weights)
     place = tmp_path / "kept"
     detector.export(place, formats=["openvino"])
