@@ -207,7 +207,7 @@ class Coordinator:
         now = time.monotonic()
         for member in self._members:
             member.heard = now
-            member.link.send("go", rank=member.rank, master=master, name=str(member.facts))
+            member.link.send("go", rank=member.rank, master=master)
         total = sum(member.facts.processes for member in self._members)
         logger.info("all nodes agree; %d processes start", total)
 
