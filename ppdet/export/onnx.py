@@ -225,35 +225,44 @@ def repair_leaky_relu(graph: Any, slopes: set[float]) -> None:
 
 
 def repair_floor_division(graph: Any) -> None:
-    """Let quotients of whole numbers be rounded down from the middle between two of them.
+    """Let whole numbers be divided as whole numbers.
 
-    The converter divides floats and rounds down. Where a runtime's division is not exact (OpenVINO's for
-    AVX2), a
-    whole quotient comes out a little too small, and the index one too low. Half more in the dividend
-    changes no
-    result of an exact division, for dividends up to 2 ** 23.
+    The converter casts them to floats, divides and rounds down. Where a runtime's division of floats is not
+    exact (OpenVINO's for AVX2), 6 / 3 comes out a little below 2, and an index one too low. ONNX rounds
+    quotients of integers towards zero: the same, since indices are never negative.
 
     Args:
         graph: An ``onnx.GraphProto``; changed in place.
     """
     import onnx
 
+    to_node = onnx.helper.make_node
     makers = {name: node for node in graph.node for name in node.output}
-    half = "floor_division_half"
     nodes: list[Any] = []
-    quotients = {node.input[0] for node in graph.node if node.op_type == "Floor"}
     for node in graph.node:
-        operands = [makers.get(name) for name in node.input]
-        whole = all(one is not None and one.op_type == "Cast" for one in operands)
-        if node.op_type == "Div" and node.output[0] in quotients and whole:
-            raised = f"{node.output[0]}_raised"
-            nodes.append(onnx.helper.make_node("Add", [node.input[0], half], [raised]))
-            node.input[0] = raised
-        nodes.append(node)
-    if len(nodes) > len(graph.node):
-        graph.initializer.append(onnx.numpy_helper.from_array(np.array(0.5, np.float32), half))
-        del graph.node[:]
-        graph.node.extend(nodes)
+        operands = _divided_integers(node, makers)
+        if operands is None:
+            nodes.append(node)
+            continue
+        floor = node.output[0]
+        names = [f"{floor}_dividend", f"{floor}_divisor"]
+        for source, name in zip(operands, names):
+            nodes.append(to_node("Cast", [source], [name], to=onnx.TensorProto.INT64))
+        nodes.append(to_node("Div", names, [f"{floor}_quotient"]))
+        nodes.append(to_node("Cast", [f"{floor}_quotient"], [floor], to=onnx.TensorProto.FLOAT))
+    del graph.node[:]
+    graph.node.extend(nodes)
+
+
+def _divided_integers(node: Any, makers: dict[str, Any]) -> list[str] | None:
+    """The names of the two integers whose quotient, as floats, this node rounds down; ``None`` for others."""
+    quotient = makers.get(node.input[0]) if node.op_type == "Floor" else None
+    if quotient is None or quotient.op_type != "Div":
+        return None
+    casts = [makers.get(name) for name in quotient.input]
+    if not all(cast is not None and cast.op_type == "Cast" for cast in casts):
+        return None
+    return [cast.input[0] for cast in casts if cast is not None]
 
 
 def name_outputs(graph: Any, names: tuple[str, ...]) -> None:

@@ -72,6 +72,38 @@ class GoldenProposals:
         return Proposals(paddle.to_tensor(boxes), paddle.zeros(valid.shape), paddle.to_tensor(valid))
 
 
+#: Inputs of rectifiers that are zero but for rounding, per run: the layer before, and the flat index. The
+#: golden
+#: has -1e-7 or so. On the other side the gradient of the layer's bias differs by the whole gradient of this
+#: input:
+#: seen on a processor without AVX-512, +2.1e-7 with a gradient of 1.1e-5.
+NEAR_ZERO = {
+    ("cascade_rcnn_r50_fpn_1x_coco", "crowd", "aligned"): ("bbox_head.head.1.fc6", 426 * 1024 + 418),
+    ("cascade_mask_rcnn_r50_fpn_1x_coco", "crowd", "aligned"): ("bbox_head.head.1.fc6", 426 * 1024 + 418),
+}
+
+
+@contextmanager
+def rectified_as_the_golden(model: TwoStageDetector, name: str, run: str, prefix: str) -> Iterator[None]:
+    """Keep the input of `NEAR_ZERO` below zero, whatever rounding does."""
+    if (name, run, prefix) not in NEAR_ZERO:
+        yield
+        return
+    layer, index = NEAR_ZERO[name, run, prefix]
+
+    def below_zero(_layer: paddle.nn.Layer, _inputs: object, output: paddle.Tensor) -> paddle.Tensor:
+        assert abs(output.numpy().flat[index]) < 1e-6
+        nudge = np.zeros(output.shape, np.float32)
+        nudge.flat[index] = -1e-5
+        return output + paddle.to_tensor(nudge)
+
+    pinned = dict(model.named_sublayers())[layer].register_forward_post_hook(below_zero)
+    try:
+        yield
+    finally:
+        pinned.remove()
+
+
 @contextmanager
 def golden_conditions(model: TwoStageDetector, name: str, run: str) -> Iterator[None]:
     """Run a model on what the golden's second stage was given."""
@@ -105,7 +137,7 @@ def test_losses_and_gradients(name: str, run: str, prefix: str) -> None:
     batch = training_batch(name, run)
     assert_sampled_image(batch.images.numpy(), arrays, run)
     model.clear_gradients()
-    with golden_conditions(model, name, run):
+    with golden_conditions(model, name, run), rectified_as_the_golden(model, name, run, prefix):
         losses = model(batch)
     where = f"{run}/{prefix}"
     expected = {key.split("/")[-1]: arrays[key].item() for key in arrays if key.startswith(f"{where}/loss/")}
