@@ -72,11 +72,9 @@ class GoldenProposals:
         return Proposals(paddle.to_tensor(boxes), paddle.zeros(valid.shape), paddle.to_tensor(valid))
 
 
-#: Inputs of rectifiers that are zero but for rounding, per run: the layer before, and the flat index. The
-#: golden
-#: has -1e-7 or so. On the other side the gradient of the layer's bias differs by the whole gradient of this
-#: input:
-#: seen on a processor without AVX-512, +2.1e-7 with a gradient of 1.1e-5.
+#: Inputs of rectifiers that are zero but for rounding: the layer before, and the flat index of its output.
+#: By its gradients the golden was below zero. On the other side the gradient of the layer's bias differs by
+#: that of this input: on a processor without AVX-512 the input was +2.1e-7 and its gradient 1.1e-5.
 NEAR_ZERO = {
     ("cascade_rcnn_r50_fpn_1x_coco", "crowd", "aligned"): ("bbox_head.head.1.fc6", 426 * 1024 + 418),
     ("cascade_mask_rcnn_r50_fpn_1x_coco", "crowd", "aligned"): ("bbox_head.head.1.fc6", 426 * 1024 + 418),
