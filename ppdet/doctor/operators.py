@@ -20,9 +20,8 @@ def check_nms(boxes: int = 300) -> Check:
     corner = rng.uniform(0, 200, (boxes, 2))
     values = np.concatenate([corner, corner + rng.uniform(5, 80, (boxes, 2))], axis=1).astype("float32")
     scores, groups = rng.random(boxes).astype("float32"), rng.integers(0, 4, boxes)
-    found = batched_nms(
-        paddle.to_tensor(values), paddle.to_tensor(scores), paddle.to_tensor(groups), iou_threshold=0.5
-    )
+    tensors = [paddle.to_tensor(array) for array in (values, scores, groups)]
+    found = batched_nms(*tensors, num_groups=4, iou_threshold=0.5)
     expected = oracles.nms(values, scores, groups, 0.5)
     rows = [int(row) for row in found.numpy()]
     text = f"{len(rows)} of {boxes} boxes kept, NumPy keeps {len(expected)}"

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import paddle
 from paddle import Tensor
 
-from ppdet.ops.constants import constant
+from ppdet.ops.constants import constant, indices
 
 #: Largest log-scale delta that `decode_deltas` follows: a box grows at most 1000/16 = 62.5 times. Keeps exp
 #: finite for untrained heads; published weights were trained with this value.
@@ -33,8 +33,8 @@ def box_area(boxes: Tensor) -> Tensor:
     Returns:
         ``[...]`` square pixels, >= 0.
     """
-    sides = paddle.clip(boxes[..., 2:] - boxes[..., :2], min=0.0)
-    return sides[..., 0] * sides[..., 1]
+    left, top, right, bottom = boxes.unbind(-1)
+    return _area(right - left, bottom - top)
 
 
 def non_empty(boxes: Tensor, min_side: float = 0.0) -> Tensor:
@@ -61,10 +61,8 @@ def per_corner(pairs: Tensor, boxes: Tensor) -> Tensor:
     Returns:
         ``[N, 1, ..., 4]`` x, y, x, y.
     """
-    corners = paddle.concat([pairs[:, 1:], pairs[:, :1]] * 2, axis=-1).astype(boxes.dtype)
-    for _ in range(boxes.ndim - 2):
-        corners = corners.unsqueeze(1)
-    return corners
+    corners = paddle.gather(pairs, indices([1, 0, 1, 0]), axis=1).astype(boxes.dtype)
+    return corners.unsqueeze(list(range(1, boxes.ndim - 1)))
 
 
 def clip_boxes(boxes: Tensor, image_sizes: Tensor, *, last_pixel: float = 0.0) -> Tensor:
@@ -112,10 +110,17 @@ def _last_pixels(boxes: Tensor, last_pixel: float) -> Tensor:
     return constant([0.0, 0.0, last_pixel, last_pixel], boxes)
 
 
-def _intersection(boxes1: Tensor, boxes2: Tensor) -> Tensor:
-    """Areas of overlap of boxes: ``[..., 4]`` and ``[..., 4]``, broadcast, to ``[...]``."""
-    width = paddle.minimum(boxes1[..., 2], boxes2[..., 2]) - paddle.maximum(boxes1[..., 0], boxes2[..., 0])
-    height = paddle.minimum(boxes1[..., 3], boxes2[..., 3]) - paddle.maximum(boxes1[..., 1], boxes2[..., 1])
+def _overlap_and_union(boxes1: Tensor, boxes2: Tensor) -> tuple[Tensor, Tensor]:
+    """Areas ``[...]`` that two boxes share, and that they cover: ``[..., 4]`` and ``[..., 4]``, broadcast."""
+    left1, top1, right1, bottom1 = boxes1.unbind(-1)
+    left2, top2, right2, bottom2 = boxes2.unbind(-1)
+    width = paddle.minimum(right1, right2) - paddle.maximum(left1, left2)
+    height = paddle.minimum(bottom1, bottom2) - paddle.maximum(top1, top2)
+    overlap = _area(width, height)
+    return overlap, _area(right1 - left1, bottom1 - top1) + _area(right2 - left2, bottom2 - top2) - overlap
+
+
+def _area(width: Tensor, height: Tensor) -> Tensor:
     # Both factors are cut at zero, so an empty box, whose "width" is negative, overlaps nothing.
     return paddle.clip(width, min=0.0) * paddle.clip(height, min=0.0)
 
@@ -130,8 +135,7 @@ def pairwise_iou(boxes1: Tensor, boxes2: Tensor) -> Tensor:
     Returns:
         ``[..., A, B]`` in 0..1; 0 where either box is empty.
     """
-    overlap = _intersection(boxes1.unsqueeze(-2), boxes2.unsqueeze(-3))
-    union = box_area(boxes1).unsqueeze(-1) + box_area(boxes2).unsqueeze(-2) - overlap
+    overlap, union = _overlap_and_union(boxes1.unsqueeze(-2), boxes2.unsqueeze(-3))
     return overlap / paddle.clip(union, min=_EPS)
 
 
@@ -156,8 +160,7 @@ def paired_iou(boxes1: Tensor, boxes2: Tensor, *, kind: str = "iou") -> Tensor:
     """
     if kind not in ("iou", "giou", "diou", "ciou"):
         raise ValueError(f"kind of IoU is {kind!r}, expected iou, giou, diou or ciou")
-    overlap = _intersection(boxes1, boxes2)
-    union = box_area(boxes1) + box_area(boxes2) - overlap
+    overlap, union = _overlap_and_union(boxes1, boxes2)
     iou = overlap / paddle.clip(union, min=_EPS)
     if kind == "iou":
         return iou
@@ -198,10 +201,12 @@ def encode_deltas(
     Returns:
         ``[..., 4]`` dx, dy, dw, dh. Finite, but without meaning, for empty boxes.
     """
-    sizes = paddle.clip(boxes[..., 2:] - boxes[..., :2], min=_EPS)
-    target_sizes = paddle.clip(targets[..., 2:] - targets[..., :2], min=_EPS)
-    centres = boxes[..., :2] + 0.5 * sizes
-    target_centres = targets[..., :2] + 0.5 * target_sizes
+    lower, upper = paddle.split(boxes, 2, axis=-1)
+    target_lower, target_upper = paddle.split(targets, 2, axis=-1)
+    sizes = paddle.clip(upper - lower, min=_EPS)
+    target_sizes = paddle.clip(target_upper - target_lower, min=_EPS)
+    centres = lower + 0.5 * sizes
+    target_centres = target_lower + 0.5 * target_sizes
     shift = (target_centres - centres) / sizes
     scale = paddle.log(target_sizes / sizes)
     return paddle.concat([shift, scale], axis=-1) * constant(weights, boxes)
@@ -228,9 +233,10 @@ def decode_deltas(
     """
     if any(weight != 1 for weight in weights):
         deltas = deltas / constant(weights, deltas)
-    sizes = boxes[..., 2:] - boxes[..., :2]
-    centres = boxes[..., :2] + 0.5 * sizes
-    new_centres = deltas[..., :2] * sizes + centres
-    growth = paddle.clip(deltas[..., 2:], max=LOG_SCALE_LIMIT) if limited else deltas[..., 2:]
+    lower, upper = paddle.split(boxes, 2, axis=-1)
+    shift, growth = paddle.split(deltas, 2, axis=-1)
+    sizes = upper - lower
+    new_centres = shift * sizes + (lower + 0.5 * sizes)
+    growth = paddle.clip(growth, max=LOG_SCALE_LIMIT) if limited else growth
     half = 0.5 * paddle.exp(growth) * sizes
     return paddle.concat([new_centres - half, new_centres + half], axis=-1)

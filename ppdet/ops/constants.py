@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Hashable, Sequence
-from typing import Callable, Generic, TypeVar
+from typing import Callable, Generic, TypeVar, Union
 
 import paddle
 from paddle import Tensor
@@ -32,7 +32,9 @@ class Kept(Generic[T]):
             return make()
         place = (key, paddle.get_device())
         if place not in self._results:
-            self._results[place] = make()
+            # Whoever asks next may compute in full precision.
+            with paddle.amp.auto_cast(enable=False):
+                self._results[place] = make()
             if len(self._results) > self._limit:
                 self._results.popitem(last=False)
         self._results.move_to_end(place)
@@ -40,9 +42,20 @@ class Kept(Generic[T]):
 
 
 _CONSTANTS: Kept[Tensor] = Kept(256)
+_INDICES: Kept[Tensor] = Kept(256)
 
 
 def constant(values: Sequence[float], like: Tensor) -> Tensor:
     """Numbers as a tensor of one dimension, of the type of `like`."""
     numbers = tuple(values)
     return _CONSTANTS.get((numbers, like.dtype), lambda: paddle.to_tensor(list(numbers), dtype=like.dtype))
+
+
+def indices(numbers: Sequence[int]) -> Tensor:
+    """Whole numbers as an int64 tensor of one dimension."""
+    return _INDICES.get(tuple(numbers), lambda: paddle.to_tensor(list(numbers), dtype="int64"))
+
+
+def arange(end: Union[int, Tensor]) -> Tensor:
+    """0, 1, ... `end` - 1 as an int64 tensor of one dimension."""
+    return _INDICES.get(("arange", end), lambda: paddle.arange(end, dtype="int64"))

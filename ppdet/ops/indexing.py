@@ -12,11 +12,11 @@ from typing import NamedTuple, Optional, Union
 import paddle
 from paddle import Tensor
 
-from ppdet.ops.constants import Kept
+from ppdet.ops.constants import Kept, arange
 
 #: Below every score; marks rows that are not there. Finite, because some top-k kernels mishandle infinities.
 LOWEST = -3.0e38
-#: Where the rows of each image start in a flattened tensor, by images, rows and type.
+#: Where the rows of each image start in a flattened tensor, by images and rows.
 _STARTS: Kept[Tensor] = Kept(256)
 
 
@@ -78,14 +78,14 @@ def gather_rows(x: Tensor, index: Tensor) -> Tensor:
     Returns:
         ``[N, k, ...]``.
     """
-    rows = dim(x, 1)
     flat = paddle.reshape(x, [-1, *x.shape[2:]])
-    images = dim(x, 0)
-    start = _STARTS.get(
-        (images, rows, index.dtype), lambda: paddle.arange(images, dtype=index.dtype).unsqueeze(1) * rows
-    )
-    picked = paddle.gather(flat, paddle.flatten(index + start))
+    picked = paddle.gather(flat, paddle.flatten(index + row_starts(dim(x, 0), dim(x, 1))))
     return paddle.reshape(picked, [-1, index.shape[1], *x.shape[2:]])
+
+
+def row_starts(images: Union[int, Tensor], rows: Union[int, Tensor]) -> Tensor:
+    """Where the rows of each image start in a flattened tensor: ``[N, 1]`` int64."""
+    return _STARTS.get((images, rows), lambda: arange(images).unsqueeze(1) * rows)
 
 
 def place_rows(values: Tensor, slots: Tensor, size: Union[int, Tensor], fill: float = 0) -> Tensor:

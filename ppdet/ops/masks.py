@@ -13,6 +13,9 @@ import numpy as np
 import paddle
 from paddle import Tensor
 
+from ppdet.ops.constants import arange
+from ppdet.ops.indexing import row_starts
+
 #: Subpixels per pixel side at which outlines are rounded to a grid; part of the definition of a COCO mask.
 _SUBPIXELS = 5
 #: A column is crossed where an outline steps from this subpixel to the next: the middle of five.
@@ -69,11 +72,11 @@ def _fill(points: Tensor, resolution: int) -> Tensor:
     start = paddle.trunc(points * _SUBPIXELS + 0.5)
     crossed, row = _crossings(start, paddle.roll(start, -1, axis=1), resolution)
     count, size = points.shape[0], resolution * resolution
-    columns = paddle.arange(resolution, dtype="int64") * resolution
+    columns = arange(resolution) * resolution
     # A crossing below the last row falls on the first pixel of the next column; there is one spare at the
     # end.
     pixel = row.astype("int64") + columns
-    pixel = pixel + paddle.arange(count, dtype="int64").reshape([-1, 1, 1]) * (size + 1)
+    pixel = pixel + row_starts(count, size + 1).unsqueeze(-1)
     crossings = paddle.scatter_nd_add(
         paddle.zeros([count * (size + 1)], dtype="float32"),
         paddle.reshape(pixel, [-1, 1]),

@@ -12,10 +12,18 @@ import paddle
 from paddle import Tensor
 from paddle.vision import ops as kernels
 
-from ppdet.ops.indexing import LOWEST, dim, place_rows, top_k
+from ppdet.ops.constants import Kept, arange
+from ppdet.ops.indexing import dim, place_rows, row_starts, top_k
+
+#: Cells of the grid that keeps groups apart, by the number of groups.
+_CELLS: Kept[Tensor] = Kept(64)
+#: Marks a row that is always there.
+_TRUE: Kept[Tensor] = Kept(8)
 
 
-def batched_nms(boxes: Tensor, scores: Tensor, groups: Tensor, *, iou_threshold: float) -> Tensor:
+def batched_nms(
+    boxes: Tensor, scores: Tensor, groups: Tensor, *, num_groups: Union[int, Tensor], iou_threshold: float
+) -> Tensor:
     """Greedy NMS within groups, for instance one group per image, or per image and class.
 
     The boxes of each group are moved to a place of their own, far from the others, so one kernel call serves
@@ -24,43 +32,37 @@ def batched_nms(boxes: Tensor, scores: Tensor, groups: Tensor, *, iou_threshold:
     pixels; on a line they would reach 850,000 pixels and a resolution of 0.06.
 
     Args:
-        boxes: ``[B, 4]`` float32 xyxy, finite; B may be 0.
+        boxes: ``[B, 4]`` float32 xyxy, finite; B >= 1.
         scores: ``[B]`` float32.
-        groups: ``[B]`` int64, >= 0. Boxes of different groups never suppress each other.
+        groups: ``[B]`` int64 in 0..num_groups-1. Boxes of different groups never suppress each other.
+        num_groups: How many groups there can be.
         iou_threshold: A box is dropped if its IoU (no "+1") with a kept one is greater.
 
     Returns:
         ``[kept]`` int64 rows of `boxes`, by falling score over all groups; equal scores by rising row, so
         that of equal boxes with equal scores the first is kept.
     """
-    return nms(set_apart(boxes, groups), scores, iou_threshold=iou_threshold)
-
-
-def nms(boxes: Tensor, scores: Tensor, *, iou_threshold: float) -> Tensor:
-    """Greedy NMS; arguments and result as of `batched_nms`."""
+    width = boxes.max() - boxes.min() + 1.0
+    apart = boxes + paddle.gather(group_cells(num_groups), groups) * width
     order = paddle.argsort(scores, descending=True, stable=True)
-    return paddle.gather(order, kernels.nms(paddle.gather(boxes, order), iou_threshold))
+    return paddle.gather(order, kernels.nms(paddle.gather(apart, order), iou_threshold))
 
 
-def set_apart(boxes: Tensor, groups: Tensor) -> Tensor:
-    """Boxes ``[B, 4]``, those of each group ``[B]`` moved to a place where they meet no others."""
-    return boxes + _group_offsets(boxes, groups)
+def group_cells(num_groups: Union[int, Tensor]) -> Tensor:
+    """Shifts ``[num_groups, 4]``, in cells, that bring each group to its own cell of a square grid.
+
+    Cells must be wider than the boxes of all groups together.
+    """
+    return _CELLS.get(num_groups, lambda: _square_grid(arange(num_groups).astype("float32")))
 
 
-def _group_offsets(boxes: Tensor, groups: Tensor) -> Tensor:
-    """Shifts ``[B, 4]`` that bring each group to its own cell of a square grid around the origin."""
-    # The zeros make maximum and minimum defined for no boxes at all.
-    zero = paddle.zeros([1], dtype=boxes.dtype)
-    edges = paddle.concat([paddle.flatten(boxes), zero])
-    cell = edges.max() - edges.min() + 1.0
-    last = paddle.concat([groups, paddle.zeros([1], dtype=groups.dtype)]).max().astype(boxes.dtype)
-    side = paddle.ceil(paddle.sqrt(last + 1.0))
-    index = groups.astype(boxes.dtype)
-    row = paddle.floor(index / side)
-    column = index - row * side
+def _square_grid(numbers: Tensor) -> Tensor:
+    """x, y, x, y of as many cells around the origin: ``[G]`` float32 0..G-1 -> ``[G, 4]``."""
+    side = paddle.ceil(paddle.sqrt(numbers[-1:] + 1.0))
+    row = paddle.floor(numbers / side)
     middle = paddle.floor(side / 2)
-    offset = paddle.stack([column - middle, row - middle], axis=1) * cell
-    return paddle.concat([offset, offset], axis=1)
+    x, y = numbers - row * side - middle, row - middle
+    return paddle.stack([x, y, x, y], axis=1)
 
 
 class ClassWiseNms(NamedTuple):
@@ -95,7 +97,8 @@ def class_wise_nms(
     everything passes the threshold.
 
     Args:
-        boxes: ``[N, R, K, 4]`` float32 xyxy, a box per class, or ``[N, R, 1, 4]`` shared by all classes.
+        boxes: ``[N, R, K, 4]`` float32 xyxy, a box per class, or ``[N, R, 1, 4]`` shared by all classes;
+            R >= 1.
         scores: ``[N, R, K]`` float32 without background; at most `score_threshold` in rows that are padding.
         score_threshold: Kept scores are strictly greater.
         iou_threshold: A box is dropped if its IoU with a better kept one of its class is greater.
@@ -118,19 +121,21 @@ def class_wise_nms(
     if pre_nms_top_k is not None and pre_nms_top_k < max_candidates:
         passes = passes & (_rank_in_class(best.columns % classes, passes, classes) < pre_nms_top_k)
 
-    # From here on, one row per (image, box, class) that passed, whatever its image.
-    rows = paddle.nonzero(paddle.flatten(passes)).squeeze(1)
+    # Pairs of all images are numbered on, so that a number gives the box and the class.
+    pairs = best.columns + row_starts(images, dim(scores, 1) * classes)
+    # From here on, one row per pair that passed, whatever its image. The first candidate is there once more,
+    # as one of an image beyond the last: oneDNN kernels of Paddle Inference 3.3 fail on empty tensors.
+    spare = _TRUE.get((), lambda: paddle.ones([1], dtype="bool"))
+    rows = paddle.nonzero(paddle.concat([paddle.flatten(passes), spare])).squeeze(1)
     image = rows // max_candidates
-    pair = paddle.gather(paddle.flatten(best.columns), rows)
+    rows = rows % (images * max_candidates)
+    pair = paddle.gather(paddle.flatten(pairs), rows)
     score = paddle.gather(paddle.flatten(best.values), rows)
     label = pair % classes
-    # Row of the flattened boxes: (image, box) where shared, (image, box, class) where not.
-    box_row = image * dim(boxes, 1) + pair // classes if shared else image * (dim(boxes, 1) * classes) + pair
-    box = paddle.gather(paddle.reshape(boxes, [-1, 4]), box_row)
-    # The spare row comes last of all and has group 0.
-    box, score = _with_spare(box, 0), _with_spare(score, LOWEST)
-    image, label = _with_spare(image, -1), _with_spare(label, classes)
-    kept = batched_nms(box, score, image * classes + label, iou_threshold=iou_threshold)
+    box = paddle.gather(paddle.reshape(boxes, [-1, 4]), pair // classes if shared else pair)
+    kept = batched_nms(
+        box, score, image * classes + label, num_groups=(images + 1) * classes, iou_threshold=iou_threshold
+    )
 
     image, box, score, label = (paddle.gather(x, kept) for x in (image, box, score, label))
     return _padded(box, score, label, _slots(image, images, keep_top_k), images, keep_top_k)
@@ -148,21 +153,19 @@ def _padded(
     )
 
 
-def _with_spare(x: Tensor, fill: float) -> Tensor:
-    """One more row, of no image: oneDNN kernels of Paddle Inference 3.3 fail on empty tensors."""
-    return paddle.concat([x, paddle.full([1, *x.shape[1:]], fill, dtype=x.dtype)])
-
-
 def _rank_in_class(labels: Tensor, passes: Tensor, classes: int) -> Tensor:
     """How many better candidates of its class each candidate has: ``[N, C]`` labels -> ``[N, C]``."""
-    member = (labels.unsqueeze(-1) == paddle.arange(classes, dtype=labels.dtype)) & passes.unsqueeze(-1)
+    member = (labels.unsqueeze(-1) == arange(classes)) & passes.unsqueeze(-1)
     member = member.astype("int64")
     return (paddle.cumsum(member, axis=1) * member).sum(axis=-1) - 1
 
 
 def _slots(image: Tensor, images: Union[int, Tensor], keep_top_k: int) -> Tensor:
-    """Row of the padded ``[N * D]`` result for each detection; N * D beyond the D best, or of no image."""
-    member = (image.unsqueeze(1) == paddle.arange(images, dtype=image.dtype)).astype("int64")
-    rank = (paddle.cumsum(member, axis=0) * member).sum(axis=1) - 1
-    dropped = paddle.full_like(image, 1) * images * keep_top_k
-    return paddle.where((rank >= 0) & (rank < keep_top_k), image * keep_top_k + rank, dropped)
+    """Row of the padded ``[N * D]`` result for each detection; N * D beyond the D best, and of image N."""
+    member = (image.unsqueeze(1) == arange(images + 1)).astype("int64")
+    # Counted from 1.
+    rank = (paddle.cumsum(member, axis=0) * member).sum(axis=1)
+    slot = image * keep_top_k + rank - 1
+    # Added to zeros: in a graph with unknown sizes `where` does not repeat what it is given.
+    dropped = paddle.zeros_like(slot) + arange(images + 1)[-1:] * keep_top_k
+    return paddle.where(rank <= keep_top_k, slot, dropped)

@@ -10,10 +10,14 @@ from typing import NamedTuple, Union
 
 import paddle
 from paddle import Tensor
+from paddle.vision import ops as kernels
 
 from ppdet.ops.boxes import clip_boxes, decode_deltas
 from ppdet.ops.indexing import LOWEST, dim, gather_rows, place_rows, static_dim, top_k
-from ppdet.ops.nms import nms, set_apart
+from ppdet.ops.nms import group_cells
+
+#: Most boxes in one call of NMS, whose memory grows with their square, unless one image has more.
+_BOXES_AT_ONCE = 8192
 
 
 class RankedRegions(NamedTuple):
@@ -71,14 +75,13 @@ def generate_proposals(
     )
     moved = decode_deltas(picked, gather_rows(paddle.concat(list(deltas), axis=1).detach(), columns))
     boxes = clip_boxes(moved, image_sizes, last_pixel=last_pixel)
-    sides = boxes[..., 2:] - boxes[..., :2]
-    usable = (scores > LOWEST) & (sides >= max(min_size, 1.0)).all(axis=-1)
-    kept = _survivors(boxes, chosen.scores, usable, nms_thresh)
-    all_boxes, all_logits = boxes, paddle.where(kept, scores, paddle.full_like(scores, LOWEST))
-    best = top_k(all_logits, post_nms_top_n)
+    lower, upper = paddle.split(boxes, 2, axis=-1)
+    usable = (scores > LOWEST) & (upper - lower >= max(min_size, 1.0)).all(axis=-1)
+    kept = _survivors(boxes, chosen.scores, usable, image_sizes, nms_thresh)
+    best = top_k(paddle.where(kept, scores, paddle.full_like(scores, LOWEST)), post_nms_top_n)
     valid = best.values > LOWEST
-    last = paddle.full_like(best.columns, all_boxes.shape[1] - 1)
-    collected = gather_rows(all_boxes, paddle.minimum(best.columns, last))
+    last = paddle.full_like(best.columns, boxes.shape[1] - 1)
+    collected = gather_rows(boxes, paddle.minimum(best.columns, last))
     return RankedRegions(collected * valid.unsqueeze(-1).astype(collected.dtype), best.values, valid)
 
 
@@ -110,32 +113,40 @@ def _candidates(logits: Sequence[Tensor], anchors: Sequence[Tensor], top_n: int)
     return _Candidates(columns, scores)
 
 
-def _survivors(boxes: Tensor, scores: Sequence[Tensor], usable: Tensor, iou_threshold: float) -> Tensor:
+def _survivors(
+    boxes: Tensor, scores: Sequence[Tensor], usable: Tensor, image_sizes: Tensor, iou_threshold: float
+) -> Tensor:
     """Which candidates are usable and survive NMS within their image and level.
 
     Args:
-        boxes: ``[N, K, 4]`` float32 xyxy, level after level.
+        boxes: ``[N, K, 4]`` float32 xyxy within their image, level after level, by falling score in each.
         scores: L tensors ``[N, k_l]``; the k_l add up to K.
         usable: ``[N, K]`` bool.
+        image_sizes: ``[N, 2]`` float32 (height, width).
         iou_threshold: Of the NMS.
 
     Returns:
         ``[N, K]`` bool.
     """
-    images = dim(usable, 0)
-    # A sum and not `expand_as`: paddle2onnx writes the sizes seen while tracing into that.
-    image = paddle.arange(images, dtype="int64").unsqueeze(1) + paddle.zeros_like(usable, dtype="int64")
-    # Unusable candidates form groups of their own, so that they suppress nothing and shapes stay fixed.
-    group = paddle.where(usable, image, image + images)
-    apart = paddle.reshape(
-        set_apart(paddle.reshape(boxes, [-1, 4]), paddle.flatten(group)), [-1, *boxes.shape[1:]]
-    )
-    marks, first = [], 0
-    for level_scores in scores:
-        candidates = level_scores.shape[1]
-        level_boxes = paddle.reshape(apart[:, first : first + candidates], [-1, 4])
-        kept = nms(level_boxes, paddle.flatten(level_scores), iou_threshold=iou_threshold)
-        marked = place_rows(paddle.ones_like(kept), kept, images * candidates)
-        marks.append(paddle.reshape(marked, [-1, candidates]))
-        first += candidates
-    return (paddle.concat(marks, axis=1) > 0) & usable
+    # Unusable candidates become empty boxes: those suppress nothing, and shapes stay fixed.
+    compared = paddle.where(usable.unsqueeze(-1), boxes, paddle.zeros_like(boxes))
+    places = group_cells(dim(boxes, 0)).unsqueeze(1) * (image_sizes.max() + 1.0)
+    levels = paddle.split(compared + places, [level.shape[1] for level in scores], axis=1)
+    kept = [_marked(level, iou_threshold) for level in levels]
+    return (paddle.concat(kept, axis=1) > 0) & usable
+
+
+def _marked(boxes: Tensor, iou_threshold: float) -> Tensor:
+    """1 where a box survives NMS and 0 elsewhere: ``[N, k, 4]``, best first -> ``[N, k]`` int64.
+
+    The kernel keeps a bit for every two boxes of a call, so images are taken together only while they are
+    few: with 12,000 boxes an image, as in training without a pyramid, four images at once would take 290 MB.
+    """
+    count, images = boxes.shape[1], static_dim(boxes, 0)
+    step = max(1, _BOXES_AT_ONCE // count)
+    if images is not None and images > step:
+        parts = [boxes[first : first + step] for first in range(0, images, step)]
+        return paddle.concat([_marked(part, iou_threshold) for part in parts])
+    kept = kernels.nms(paddle.reshape(boxes, [-1, 4]), iou_threshold)
+    marks = place_rows(paddle.ones_like(kept), kept, dim(boxes, 0) * count)
+    return paddle.reshape(marks, [-1, count])

@@ -17,6 +17,7 @@ from paddle import Tensor
 from paddle.vision import ops as kernels
 
 from ppdet.ops.boxes import box_area, inset_boxes
+from ppdet.ops.constants import Kept, arange
 from ppdet.ops.indexing import dim
 
 #: A region as large as an ImageNet crop ...
@@ -26,6 +27,10 @@ CANONICAL_LEVEL = 4
 #: Pixels to which sides of empty regions are widened. Paddle's kernel divides by the number of samples, which
 #: is 0 for an empty region (the result is NaN), and crashes on one that is inside out.
 _MIN_SIDE = 0.01
+
+
+#: As many regions in every image, by images and regions.
+_EVEN: Kept[Tensor] = Kept(64)
 
 
 class FlatRegions(NamedTuple):
@@ -57,9 +62,14 @@ def flatten_regions(boxes: Tensor, valid: Optional[Tensor] = None) -> FlatRegion
     flat = paddle.where(flat == flat, flat, paddle.zeros_like(flat))
     if valid is None:
         # Counted from the tensor, since N and R may be unknown in a static graph.
-        return FlatRegions(flat, paddle.ones_like(boxes[..., 0]).sum(axis=1).astype("int32"))
+        images, rows = dim(boxes, 0), dim(boxes, 1)
+        return FlatRegions(flat, _EVEN.get((images, rows), lambda: _even_counts(boxes)))
     rows = paddle.nonzero(paddle.flatten(valid)).squeeze(1)
     return FlatRegions(paddle.gather(flat, rows), valid.astype("int32").sum(axis=1).astype("int32"))
+
+
+def _even_counts(boxes: Tensor) -> Tensor:
+    return paddle.ones_like(boxes[..., 0]).sum(axis=1).astype("int32")
 
 
 def roi_align(
@@ -170,21 +180,24 @@ def multi_level_roi_align(
     pooled_boxes = _at_least_min_side(inset_boxes(boxes, last_pixel))
     if len(features) == 1:
         return pool(features[0], pooled_boxes, per_image, spatial_scale=1.0 / strides[0])
-    levels = assign_levels(boxes, first_level=first, last_level=first + len(strides) - 1)
-    member_of_image = _image_membership(boxes, per_image)
+    levels = assign_levels(boxes, first_level=first, last_level=first + len(strides) - 1) - first
+    # ``[L, T]``, and ``[L, N]`` regions of each image there.
+    on_level = arange(len(strides)).unsqueeze(1) == levels
+    in_both = on_level.unsqueeze(2) & _image_membership(boxes, per_image)
+    counts = in_both.astype("int32").sum(axis=1).astype("int32")
     pooled, rows = [], []
-    for i, (feature, stride) in enumerate(zip(features, strides)):
-        on_level = levels == first + i
-        index = paddle.nonzero(on_level).squeeze(1)
-        counts = (member_of_image * on_level.astype("int32").unsqueeze(1)).sum(axis=0).astype("int32")
-        pooled.append(pool(feature, paddle.gather(pooled_boxes, index), counts, spatial_scale=1.0 / stride))
+    for feature, stride, member, count in zip(features, strides, on_level.unbind(), counts.unbind()):
+        index = paddle.nonzero(member).squeeze(1)
+        at_level = paddle.gather(pooled_boxes, index)
+        pooled.append(pool(feature, at_level, count, spatial_scale=1.0 / stride))
         rows.append(index)
     restore = paddle.argsort(paddle.concat(rows))
     return paddle.gather(paddle.concat(pooled), restore)
 
 
 def _image_membership(boxes: Tensor, per_image: Tensor) -> Tensor:
-    """``[T, N]`` int32: 1 where a region belongs to an image."""
-    end = paddle.cumsum(per_image.astype("int64"))
-    position = paddle.arange(dim(boxes, 0), dtype="int64").unsqueeze(1)
-    return ((position < end) & (position >= end - per_image.astype("int64"))).astype("int32")
+    """``[T, N]`` bool: whether a region belongs to an image."""
+    per_image = per_image.astype("int64")
+    end = paddle.cumsum(per_image)
+    position = arange(dim(boxes, 0)).unsqueeze(1)
+    return (position < end) & (position >= end - per_image)

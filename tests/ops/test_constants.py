@@ -38,3 +38,10 @@ def test_traced_graphs_hold_results_of_their_own() -> None:
     assert static(paddle.ones([3])).tolist() == [2.0] * 3
     assert scaled(paddle.ones([3])).tolist() == [2.0] * 3
     assert static(paddle.ones([2])).tolist() == [2.0] * 2
+
+
+def test_results_made_under_mixed_precision_are_whole():
+    kept: Kept[paddle.Tensor] = Kept(2)
+    ones = paddle.ones([2, 2])
+    with paddle.amp.auto_cast(level="O2", dtype="bfloat16"):
+        assert kept.get("product", lambda: paddle.matmul(ones, ones)).dtype == paddle.float32

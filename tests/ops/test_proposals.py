@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
+from ppdet.ops import proposals as proposals_module
 from ppdet.ops.proposals import generate_proposals
 from tests.oracles import boxes as oracle
 from tests.support_sync import count_host_syncs
@@ -68,6 +69,33 @@ def test_equals_slow_code(seed, pre, post, min_size, first_anchors):
         assert_allclose(regions.objectness_logits[image].numpy()[valid], expected[:, 0], rtol=1e-6)
         assert_allclose(regions.boxes[image].numpy()[valid], expected[:, 1:], atol=1e-3)
         assert not regions.boxes[image].numpy()[~valid].any()
+
+
+@pytest.mark.parametrize("images", [1, 2, 3, 7])
+def test_images_by_parts_are_as_all_at_once(monkeypatch, images):
+    rng = np.random.default_rng(3)
+    anchors = paddle.to_tensor(level(rng, 40)[2])
+    logits = paddle.to_tensor(rng.permutation(images * 40).reshape(images, 40).astype("float32"))
+    deltas = paddle.to_tensor(rng.normal(size=(images, 40, 4)).astype("float32") * 0.3)
+    sizes = paddle.to_tensor(np.resize(SIZES, (images, 2)))
+
+    def proposals():
+        found = generate_proposals(
+            [logits], [deltas], [anchors], sizes, pre_nms_top_n=40, post_nms_top_n=40, nms_thresh=0.3
+        )
+        return [field.numpy() for field in found]
+
+    at_once = proposals()
+    assert 0 < at_once[2].sum() < images * 40
+    calls = []
+    nms = proposals_module.kernels.nms
+    monkeypatch.setattr(proposals_module, "_BOXES_AT_ONCE", 81)
+    monkeypatch.setattr(
+        proposals_module.kernels, "nms", lambda boxes, iou: calls.append(len(boxes)) or nms(boxes, iou)
+    )
+    for whole, part in zip(at_once, proposals()):
+        assert_allclose(part, whole, rtol=0, atol=1e-4)
+    assert calls == [80] * (images // 2) + [40] * (images % 2)
 
 
 def test_nothing_large_enough():

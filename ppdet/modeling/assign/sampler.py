@@ -12,7 +12,8 @@ from paddle import Tensor
 
 from ppdet.config.errors import ArgumentError
 from ppdet.modeling.assign.matcher import NEGATIVE, POSITIVE
-from ppdet.ops.indexing import place_rows
+from ppdet.ops.constants import arange
+from ppdet.ops.indexing import place_rows, row_starts
 from ppdet.structures import IGNORE_LABEL
 
 
@@ -81,11 +82,11 @@ class BalancedSampler:
 
         # Each drawn row has its slot in the result; all others share the one that `place_rows` drops.
         slot = paddle.where(take_positive, positive_rank, num_positive + negative_rank)
-        slot = slot + paddle.arange(images, dtype="int64").unsqueeze(1) * size
+        slot = slot + row_starts(images, size)
         slot = paddle.where(take_positive | take_negative, slot, paddle.full_like(slot, images * size))
         slot = paddle.flatten(slot)
         if order is None:
-            order = paddle.arange(rows, dtype="int64").unsqueeze(0).expand([images, rows])
+            order = arange(rows).unsqueeze(0).expand([images, rows])
         index = place_rows(paddle.flatten(order), slot, images * size)
         drawn = place_rows(paddle.flatten(labels), slot, images * size, fill=IGNORE_LABEL)
         return SampledRows(paddle.reshape(index, [images, size]), paddle.reshape(drawn, [images, size]))

@@ -24,6 +24,7 @@ from ppdet.modeling.assign.roi_targets import BBoxAssigner, RoiTargets
 from ppdet.modeling.heads.roi_extractor import RoIAlign
 from ppdet.modeling.heads.roi_features import RoiFeatures, TwoFCHead
 from ppdet.ops.boxes import clip_boxes
+from ppdet.ops.constants import arange
 from ppdet.ops.losses import cross_entropy, smooth_l1
 from ppdet.ops.roi_align import FlatRegions, flatten_regions
 from ppdet.structures import (
@@ -216,7 +217,7 @@ class BoxHead(nn.Layer):
         labels = assigned.labels.flatten()
         count = paddle.clip((labels != IGNORE_LABEL).astype("float32").sum(), min=1.0)
         positive = (labels >= 0) & (labels < self.num_classes)
-        rows = paddle.arange(labels.shape[0], dtype="int64")
+        rows = arange(labels.shape[0])
         if not self.class_agnostic:
             column = paddle.where(positive, labels, paddle.zeros_like(labels))
             rows = rows * self.num_classes + column

@@ -19,6 +19,7 @@ from ppdet.modeling.assign.roi_targets import RoiTargets
 from ppdet.modeling.heads.bbox_head import BoxTraining
 from ppdet.modeling.heads.mask_targets import MaskAssigner
 from ppdet.modeling.heads.roi_extractor import RoIAlign
+from ppdet.ops.constants import arange
 from ppdet.ops.indexing import dim, place_rows
 from ppdet.ops.losses import binary_cross_entropy
 from ppdet.ops.roi_align import FlatRegions, flatten_regions
@@ -121,7 +122,7 @@ class MaskHead(nn.Layer):
         logits = self.mask_fcn_logits(self.head(features))
         is_class = (labels >= 0) & (labels < self.num_classes)
         column = paddle.where(is_class, labels, paddle.zeros_like(labels))
-        rows = paddle.arange(dim(labels, 0), dtype="int64") * self.num_classes + column
+        rows = arange(dim(labels, 0)) * self.num_classes + column
         picked = paddle.gather(logits.flatten(0, 1), rows)
         return picked.astype("float32")
 

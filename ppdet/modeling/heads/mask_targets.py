@@ -5,11 +5,11 @@ Letters: N images, P regions per image, G ground-truth rows, M mask resolution.
 
 from __future__ import annotations
 
-import paddle
 from paddle import Tensor
 
 from ppdet.config.spec import Derived
 from ppdet.modeling.assign.roi_targets import RoiTargets
+from ppdet.ops.indexing import row_starts
 from ppdet.ops.masks import rasterize_polygons
 from ppdet.structures import BatchTargets
 
@@ -44,12 +44,11 @@ class MaskAssigner:
                 "the model trains masks, but the batch has none: add gt_poly to TrainDataset.data_fields"
             )
         images, objects = targets.labels.shape
-        first = paddle.arange(images, dtype="int64").unsqueeze(1) * objects
         masks = rasterize_polygons(
             polygons.vertices,
             polygons.owner,
             regions.boxes.reshape([-1, 4]),
-            (regions.gt_index + first).flatten(),
+            (regions.gt_index + row_starts(images, objects)).flatten(),
             resolution=self.mask_resolution,
         )
         return masks.reshape([images, -1, self.mask_resolution, self.mask_resolution])

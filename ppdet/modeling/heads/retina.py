@@ -23,6 +23,7 @@ from ppdet.modeling.interfaces import DenseHead
 from ppdet.modeling.losses.dense import FocalLoss, SmoothL1Loss
 from ppdet.modeling.post_process import DecodedBoxes, MultiClassNMS
 from ppdet.ops.boxes import clip_boxes, per_corner
+from ppdet.ops.constants import arange
 from ppdet.ops.indexing import dim, gather_rows, top_k
 from ppdet.structures import BatchTargets, DetectionTensors, FeatureShape, original_sizes
 
@@ -125,7 +126,7 @@ class RetinaHead(DenseHead):
         counted = (assigned.labels >= 0).astype("float32")
         divisor = paddle.clip(positive.sum(), min=1.0)
         # Background is class K, which no column has: its row is all zeros.
-        one_hot = assigned.labels.unsqueeze(-1) == paddle.arange(classes, dtype="int64")
+        one_hot = assigned.labels.unsqueeze(-1) == arange(classes)
         loss_class = self._loss_class(logits, one_hot.astype("float32"), counted)
         loss_box = self._loss_bbox(deltas, self._coder.encode(anchors, assigned.gt_boxes), positive)
         return {"loss_cls": loss_class / divisor, "loss_reg": loss_box / divisor}

@@ -15,7 +15,7 @@ from paddle.nn import functional
 from ppdet.config.ranges import Fraction, NonNegativeInt, Positive, PositiveInt
 from ppdet.config.spec import Derived, Shared, Spec
 from ppdet.modeling.interfaces import DenseHead
-from ppdet.modeling.layers.yolo_grid import YoloLayout, decode_maps, split_maps, yolo_layout
+from ppdet.modeling.layers.yolo_grid import YoloLayout, rows_of_maps, yolo_layout
 from ppdet.modeling.losses.yolo import YOLOv3Loss
 from ppdet.modeling.post_process import BBoxPostProcess, BoxDecoder, DecodedBoxes, MultiClassNMS
 from ppdet.ops.boxes import clip_boxes, inset_boxes, non_empty, per_corner
@@ -48,7 +48,7 @@ class YOLOBox(BoxDecoder):
         layout: Layout of the outputs.
         iou_aware_factor: Exponent of the IoU in the score, where the outputs hold it; objectness has the
             rest.
-        scale_x_y: As in the loss (see `decode_maps`).
+        scale_x_y: As in the loss (see `YoloRows.boxes`).
         conf_thresh: Least objectness.
         clip_bbox: Clip boxes to the image.
         conventions: Box conventions; where boxes name their last pixel, it is added.
@@ -83,19 +83,12 @@ class YOLOBox(BoxDecoder):
             Boxes ``[N, R, 1, 4]`` in original pixels, by level, anchor, row, column, and scores
             ``[N, R, K]``, zero where the objectness is too low or the clipped box is empty.
         """
-        boxes, confidences, classes = [], [], []
-        for output, level in zip(outputs, self._layout.levels):
-            maps = split_maps(output, len(level.anchors), iou_aware=self._layout.iou_aware)
-            boxes.append(decode_maps(maps.boxes, level, scale_x_y=self._scale_x_y))
-            confidence = functional.sigmoid(maps.objectness)
-            if maps.ious is not None:
-                iou = functional.sigmoid(maps.ious)
-                confidence = confidence ** (1 - self._iou_aware_factor) * iou**self._iou_aware_factor
-            confidences.append(paddle.flatten(confidence, 1))
-            by_cell = paddle.transpose(maps.classes, [0, 1, 3, 4, 2])
-            classes.append(functional.sigmoid(paddle.flatten(by_cell, 1, 3)))
-        confidence = paddle.concat(confidences, axis=1)
-        box = paddle.concat(boxes, axis=1)
+        rows = rows_of_maps(outputs, self._layout.levels, iou_aware=self._layout.iou_aware)
+        box = rows.boxes(scale_x_y=self._scale_x_y)
+        confidence = functional.sigmoid(rows.values[..., 4])
+        if rows.ious is not None:
+            iou = functional.sigmoid(rows.ious)
+            confidence = confidence ** (1 - self._iou_aware_factor) * iou**self._iou_aware_factor
         box = box / per_corner(scale_factors, box)
         counts = confidence >= self._conf_thresh
         if self._clip_bbox:
@@ -103,7 +96,8 @@ class YOLOBox(BoxDecoder):
             counts = counts & non_empty(box)
         box = inset_boxes(box, -self._last_pixel)
         confidence = confidence * counts.astype(confidence.dtype)
-        return DecodedBoxes(box.unsqueeze(2), paddle.concat(classes, axis=1) * confidence.unsqueeze(-1))
+        classes = functional.sigmoid(rows.values[..., 5:])
+        return DecodedBoxes(box.unsqueeze(2), classes * confidence.unsqueeze(-1))
 
 
 #: As published: many weak candidates, since a score is a product of objectness and class.
@@ -173,7 +167,7 @@ class YOLOv3Head(DenseHead):
         )
 
     def forward(self, features: list[Tensor]) -> list[Tensor]:
-        """L maps of the neck to L maps ``[N, A * (5 + K), h, w]`` in the layout of `split_maps`."""
+        """L maps of the neck to L maps ``[N, A * (5 + K), h, w]`` in the layout of `rows_of_maps`."""
         return [output(feature) for output, feature in zip(self.yolo_output, features)]
 
     def losses(self, outputs: list[Tensor], targets: BatchTargets) -> dict[str, Tensor]:

@@ -14,11 +14,11 @@ from paddle import Tensor
 from paddle.nn import functional
 
 from ppdet.config.errors import ArgumentError
-from ppdet.ops.constants import Kept, constant
+from ppdet.ops.constants import Kept
 from ppdet.ops.indexing import dim
 
-#: Corners of the cells of a grid, by rows and columns.
-_CORNERS: Kept[Tensor] = Kept(64)
+#: Cells of some levels, by the levels and the sizes of their maps.
+_CELLS: Kept[tuple[Tensor, Tensor, Tensor]] = Kept(64)
 
 
 @dataclass(frozen=True)
@@ -143,31 +143,83 @@ def split_maps(output: Tensor, num_anchors: int, *, iou_aware: bool = False) -> 
     return YoloMaps(maps[:, :, :4], maps[:, :, 4], maps[:, :, 5:], ious)
 
 
-def decode_maps(maps: Tensor, level: YoloLevel, *, scale_x_y: float = 1.0) -> Tensor:
-    """Boxes of a whole map.
+class YoloRows(NamedTuple):
+    """Outputs of some levels, a row per cell: T of them, by level, anchor, row and column.
+
+    Attributes:
+        values: ``[N, T, V]``: logits of x and y, log factors of width and height, and the V - 4 logits after
+            them.
+        ious: ``[N, T]`` logits, or None where the head does not predict them.
+        corners: ``[T, 2]`` x, y of the upper left corner of each cell, in cells.
+        anchors: ``[T, 2]`` width, height in pixels.
+        strides: ``[T, 1]`` pixels per cell.
+    """
+
+    values: Tensor
+    ious: Optional[Tensor]
+    corners: Tensor
+    anchors: Tensor
+    strides: Tensor
+
+    def boxes(self, *, scale_x_y: float = 1.0) -> Tensor:
+        """The box of each cell.
+
+        Args:
+            scale_x_y: Stretches the sigmoid about 0.5, so that a centre can reach the border of its cell at
+                a finite logit (Bochkovskiy et al. 2020, "YOLOv4", section 3.3).
+
+        Returns:
+            ``[N, T, 4]`` float32 xyxy in pixels of the network's input.
+        """
+        return _decode(self.values, self.corners, self.anchors, self.strides, scale_x_y)
+
+
+def rows_of_maps(outputs: Sequence[Tensor], levels: Sequence[YoloLevel], *, iou_aware: bool) -> YoloRows:
+    """Output maps as rows.
 
     Args:
-        maps: ``[N, A, 4, h, w]`` as in `YoloMaps.boxes`.
-        level: Its anchors and stride.
-        scale_x_y: Stretches the sigmoid about 0.5, so that a centre can reach the border of its cell at a
-            finite logit (Bochkovskiy et al. 2020, "YOLOv4", section 3.3).
+        outputs: A map ``[N, A * V, h, w]`` per level, channels by anchor. With `iou_aware`, A more channels
+            come first.
+        levels: Anchors and stride of each.
+        iou_aware: Whether those A channels are there.
 
     Returns:
-        ``[N, A * h * w, 4]`` float32 xyxy in pixels of the network's input.
+        The rows, float32 also under mixed precision.
     """
-    maps = paddle.transpose(maps, [0, 1, 3, 4, 2])
-    rows, columns = dim(maps, 2), dim(maps, 3)
-    corner = _CORNERS.get((rows, columns), lambda: _corners(rows, columns))
-    anchors = constant([side for anchor in level.anchors for side in anchor], maps).reshape([1, -1, 1, 1, 2])
-    boxes = _decode(maps, corner, anchors, level.stride, scale_x_y)
-    return paddle.reshape(boxes, [dim(maps, 0), -1, 4])
+    values, ious = [], []
+    for output, level in zip(outputs, levels):
+        output, count = output.astype("float32"), len(level.anchors)
+        if iou_aware:
+            ious.append(paddle.flatten(output[:, :count], 1))
+            output = output[:, count:]
+        width = output.shape[1] // count
+        maps = paddle.reshape(output, [-1, count, width, dim(output, 2), dim(output, 3)])
+        maps = paddle.transpose(maps, [0, 1, 3, 4, 2])
+        values.append(paddle.flatten(maps, 1, 3))
+    sizes = tuple((dim(output, 2), dim(output, 3)) for output in outputs)
+    cells = _CELLS.get((tuple(levels), sizes), lambda: _cells(levels, sizes))
+    return YoloRows(_joined(values), _joined(ious) if iou_aware else None, *cells)
 
 
-def _corners(rows: Union[int, Tensor], columns: Union[int, Tensor]) -> Tensor:
-    """Upper left corner x, y of every cell, in cells: ``[1, 1, rows, columns, 2]`` float32."""
-    x = paddle.arange(columns, dtype="float32").reshape([1, 1, 1, -1, 1])
-    y = paddle.arange(rows, dtype="float32").reshape([1, 1, -1, 1, 1])
-    return paddle.concat([x + paddle.zeros_like(y), y + paddle.zeros_like(x)], axis=-1)
+def _joined(levels: list[Tensor]) -> Tensor:
+    return levels[0] if len(levels) == 1 else paddle.concat(levels, axis=1)
+
+
+def _cells(
+    levels: Sequence[YoloLevel], sizes: Sequence[tuple[Union[int, Tensor], Union[int, Tensor]]]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Corners, anchors and strides of `YoloRows`."""
+    parts = []
+    for level, (rows, columns) in zip(levels, sizes):
+        x = paddle.arange(columns, dtype="float32").reshape([1, 1, -1, 1])
+        y = paddle.arange(rows, dtype="float32").reshape([1, -1, 1, 1])
+        corner = paddle.concat([x + paddle.zeros_like(y), y + paddle.zeros_like(x)], axis=-1)
+        anchors = paddle.to_tensor(level.anchors, dtype="float32").reshape([-1, 1, 1, 2])
+        anchors, corner = anchors + paddle.zeros_like(corner), corner + paddle.zeros_like(anchors)
+        strides = paddle.full_like(corner[..., :1], level.stride)
+        parts.append([corner.reshape([-1, 2]), anchors.reshape([-1, 2]), strides.reshape([-1, 1])])
+    corners, all_anchors, all_strides = (paddle.concat(list(part)) for part in zip(*parts))
+    return corners, all_anchors, all_strides
 
 
 def decode_cells(
@@ -180,7 +232,7 @@ def decode_cells(
         cells: ``[N, G]`` int64 in 0..A*h*w-1 (anchor, row, column).
         level: Anchors and stride.
         grid: (h, w).
-        scale_x_y: As in `decode_maps`.
+        scale_x_y: As in `YoloRows.boxes`.
 
     Returns:
         ``[N, G, 4]`` float32 xyxy in pixels of the network's input.
@@ -201,7 +253,9 @@ def centre_offsets(logits: Tensor, scale_x_y: float) -> Tensor:
     return scale_x_y * offsets - 0.5 * (scale_x_y - 1)
 
 
-def _decode(values: Tensor, corner: Tensor, anchors: Tensor, stride: int, scale_x_y: float) -> Tensor:
+def _decode(
+    values: Tensor, corner: Tensor, anchors: Tensor, stride: Union[int, Tensor], scale_x_y: float
+) -> Tensor:
     centres = (centre_offsets(values[..., :2], scale_x_y) + corner) * stride
-    half = 0.5 * paddle.exp(values[..., 2:]) * anchors
+    half = 0.5 * paddle.exp(values[..., 2:4]) * anchors
     return paddle.concat([centres - half, centres + half], axis=-1)

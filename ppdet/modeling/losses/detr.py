@@ -18,7 +18,7 @@ from ppdet.config.spec import Spec
 from ppdet.modeling.assign.hungarian import HungarianMatcher, check_parts
 from ppdet.modeling.queries import DenoisingOutputs, QueryOutputs, QueryPredictions, QueryTargets
 from ppdet.ops.boxes import paired_iou
-from ppdet.ops.indexing import gather_rows, place_rows
+from ppdet.ops.indexing import gather_rows, place_rows, row_starts
 from ppdet.ops.losses import varifocal_loss
 from ppdet.ops.normalized_boxes import to_corners
 from ppdet.ops.ranks import mean_over_ranks
@@ -113,8 +113,7 @@ class DINOLoss:
 def _class_targets(logits: Tensor, pairs: Pairs, quality: Tensor) -> tuple[Tensor, Tensor]:
     """``[N, Q, K]`` 1 where a query stands for an object of a class, and the IoU there."""
     images, queries, classes = logits.shape
-    first = paddle.arange(images, dtype="int64").unsqueeze(1) * queries
-    slots = (first + pairs.queries) * classes + pairs.labels
+    slots = (pairs.queries + row_starts(images, queries)) * classes + pairs.labels
     size = images * queries * classes
     slots = paddle.where(pairs.exist > 0, slots, paddle.full_like(slots, size))
     values = paddle.stack([pairs.exist, quality], axis=-1).reshape([-1, 2])

@@ -16,6 +16,7 @@ from paddle.nn import functional
 from ppdet.modeling.assign.soft_targets import SoftTargets
 from ppdet.modeling.layers.anchor_points import AnchorPoints
 from ppdet.ops.boxes import paired_iou
+from ppdet.ops.constants import arange
 from ppdet.ops.losses import distribution_focal_loss, quality_focal_loss, varifocal_loss
 from ppdet.ops.ranks import mean_over_ranks
 
@@ -94,7 +95,7 @@ def ppyoloe_losses(
     """
     classes = predictions.class_logits.shape[-1]
     # Background is class K, which no column has: its row is all zeros.
-    one_hot = (assigned.labels.unsqueeze(-1) == paddle.arange(classes, dtype="int64")).astype("float32")
+    one_hot = (assigned.labels.unsqueeze(-1) == arange(classes)).astype("float32")
     scores = assigned.scores * (assigned.labels < classes).astype("float32")
     divisor = paddle.clip(mean_over_ranks(scores.sum(), training=training), min=1.0)
 

@@ -22,12 +22,13 @@ from ppdet.modeling.layers.yolo_grid import (
     YoloMaps,
     centre_offsets,
     decode_cells,
-    decode_maps,
+    rows_of_maps,
     split_maps,
 )
 from ppdet.modeling.losses.iou import IouAwareLoss, IouLoss
 from ppdet.ops.boxes import pairwise_iou
-from ppdet.ops.indexing import place_rows
+from ppdet.ops.constants import arange
+from ppdet.ops.indexing import place_rows, row_starts
 from ppdet.structures import BatchTargets
 
 #: Upper limit of what label smoothing takes away from the true class; 1 / K where that is less.
@@ -44,7 +45,7 @@ class YOLOv3Loss:
         iou_thresh: Anchors whose shape has a greater IoU with an object than this predict it too, besides the
             best one; 1 for the best one only. 2.x has it as ``Gt2YoloTarget.iou_thresh``.
         label_smooth: Class targets ``1 - d`` and ``d`` instead of 1 and 0, d = min(1 / K, 1 / 40).
-        scale_x_y: Stretches the sigmoid of centres (see `decode_maps`); if not 1, centres learn by L1.
+        scale_x_y: Stretches the sigmoid of centres (see `YoloRows.boxes`); if not 1, centres learn by L1.
         iou_loss: Further loss on the boxes, or None.
         iou_aware_loss: Loss of the IoU logits, or None.
 
@@ -137,9 +138,8 @@ class YOLOv3Loss:
         images, channels, area = output.shape[0], output.shape[1], output.shape[2] * output.shape[3]
         values = self._layout.values
         first = len(level.anchors) if self._layout.iou_aware else 0
-        image = paddle.arange(images, dtype="int64").unsqueeze(1)
-        channel = (image * channels + first + cells // area * values).unsqueeze(-1)
-        channel = channel + paddle.arange(values, dtype="int64")
+        channel = row_starts(images, channels) + first + cells // area * values
+        channel = channel.unsqueeze(-1) + arange(values)
         index = channel * area + (cells % area).unsqueeze(-1)
         picked = paddle.gather(paddle.flatten(output), paddle.flatten(index))
         return paddle.reshape(picked, [images, -1, values]).astype("float32")
@@ -164,13 +164,14 @@ class YOLOv3Loss:
         """``[N, A * h * w]`` loss of every cell: towards 1 by `weights`, towards 0 by 1 or, if ignored, 0."""
         logits = paddle.flatten(maps.objectness, 1)
         images, cells = logits.shape
-        start = paddle.arange(images, dtype="int64").unsqueeze(1) * cells
+        start = row_starts(images, cells)
         nowhere = paddle.full_like(assigned.cells, images * cells)
         slots = paddle.where(assigned.responsible, assigned.cells + start, nowhere)
         placed = place_rows(paddle.flatten(weights), paddle.flatten(slots), images * cells)
         positive = paddle.reshape(placed, [images, cells])
 
-        boxes = decode_maps(maps.boxes.detach(), level, scale_x_y=self.scale_x_y)
+        rows = rows_of_maps([maps.boxes.detach().flatten(1, 2)], [level], iou_aware=False)
+        boxes = rows.boxes(scale_x_y=self.scale_x_y)
         overlap = pairwise_iou(boxes, targets.boxes).max(axis=-1)
         background = (positive == 0) & (overlap <= self._ignore_thresh)
         # softplus(-x) and softplus(x) are the cross entropies of a logit with 1 and with 0.
