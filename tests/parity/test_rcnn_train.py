@@ -74,7 +74,8 @@ class GoldenProposals:
 
 #: Inputs of rectifiers that are zero but for rounding: the layer before, and the flat index of its output.
 #: By its gradients the golden was below zero. On the other side the gradient of the layer's bias differs by
-#: that of this input: on a processor without AVX-512 the input was +2.1e-7 and its gradient 1.1e-5.
+#: that of this input: on a processor without AVX-512 the input was +2.1e-7 and its gradient 1.1e-5. On one
+#: with AVX-512 it was -1.2e-5: it is a sum of 12,544 products.
 NEAR_ZERO = {
     ("cascade_rcnn_r50_fpn_1x_coco", "crowd", "aligned"): ("bbox_head.head.1.fc6", 426 * 1024 + 418),
     ("cascade_mask_rcnn_r50_fpn_1x_coco", "crowd", "aligned"): ("bbox_head.head.1.fc6", 426 * 1024 + 418),
@@ -90,9 +91,10 @@ def rectified_as_the_golden(model: TwoStageDetector, name: str, run: str, prefix
     layer, index = NEAR_ZERO[name, run, prefix]
 
     def below_zero(_layer: paddle.nn.Layer, _inputs: object, output: paddle.Tensor) -> paddle.Tensor:
-        assert abs(output.numpy().flat[index]) < 1e-6
+        value = output.numpy().flat[index]
+        assert abs(value) < 5e-5
         nudge = np.zeros(output.shape, np.float32)
-        nudge.flat[index] = -1e-5
+        nudge.flat[index] = min(0.0, -1e-5 - value)
         return output + paddle.to_tensor(nudge)
 
     pinned = dict(model.named_sublayers())[layer].register_forward_post_hook(below_zero)

@@ -1,0 +1,63 @@
+"""Steps and inferences of this project: see `beside.py` one folder up.
+
+python ppdet_side.py CONFIG BATCH.npz
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+import numpy as np
+import paddle
+from protocol import answer
+
+from ppdet import build_model, load_config  # before Paddle, for whose library it chooses a path
+from ppdet.structures import Batch, BatchTargets, PolygonBatch
+
+
+def batch_of(arrays: dict[str, np.ndarray]) -> Batch:
+    """The batch, each box as a polygon too."""
+    images, objects = arrays["labels"].shape
+    vertices = arrays["boxes"].reshape(-1, 4)[:, [0, 1, 2, 1, 2, 3, 0, 3]].reshape(-1, 4, 2)
+    targets = BatchTargets(
+        boxes=paddle.to_tensor(arrays["boxes"]),
+        labels=paddle.to_tensor(arrays["labels"]),
+        is_crowd=paddle.zeros([images, objects], dtype="bool"),
+        weights=paddle.ones([images, objects]),
+        polygons=PolygonBatch(paddle.to_tensor(vertices), paddle.arange(images * objects, dtype="int64")),
+    )
+    return Batch(
+        images=paddle.to_tensor(arrays["images"]),
+        image_sizes=paddle.to_tensor(arrays["image_sizes"]),
+        scale_factors=paddle.to_tensor(arrays["scale_factors"]),
+        image_ids=tuple(range(images)),
+        paths=("noise",) * images,
+        targets=targets,
+    )
+
+
+def main() -> None:
+    """Answer until the input ends."""
+    model = build_model(load_config(sys.argv[1], ["num_classes=80", "norm_type=bn", "pretrain_weights=null"]))
+    trained = [p for p in model.parameters() if p.trainable]
+    optimizer = paddle.optimizer.Momentum(1e-4, parameters=trained, weight_decay=1e-4)
+    batch = batch_of(dict(np.load(sys.argv[2])))
+
+    def step() -> None:
+        model.train()
+        paddle.add_n(list(model(batch).values())).backward()
+        optimizer.step()
+        optimizer.clear_grad()
+
+    def infer() -> None:
+        model.eval()
+        with paddle.no_grad():
+            model.detect(batch.images, batch.image_sizes, batch.scale_factors)
+
+    answer({"step": step, "infer": infer})
+
+
+main()
