@@ -7,20 +7,23 @@ runs from image to detections.
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator
+from contextlib import contextmanager
+from unittest import mock
 
 import numpy as np
 import paddle
 import pytest
-from paddle import Tensor
+from paddle import Tensor, nn
 from paddle.nn import functional
 from pycocotools import mask as coco_mask
 
 from ppdet.inference.predictors import predict
 from ppdet.modeling.detectors.two_stage import TwoStageDetector
-from ppdet.ops.boxes import clip_boxes
+from ppdet.modeling.heads.bbox_head import BoxOutputs
 from ppdet.ops.masks import paste_to_rle
-from ppdet.ops.roi_align import FlatRegions, flatten_regions
-from ppdet.structures import Batch, Proposals
+from ppdet.ops.roi_align import FlatRegions
+from ppdet.structures import Batch, Detections, Proposals
 from tests.parity.rcnn_models import reference_rcnn, set_aligned
 from tests.parity.rcnn_support import (
     assert_same_detections,
@@ -73,6 +76,34 @@ def prepared(name: str) -> tuple[TwoStageDetector, Batch, list[Tensor]]:
     return model, batch, features
 
 
+@functools.lru_cache(maxsize=1)
+def detected(name: str) -> list[Detections]:
+    """What the whole model finds in the images of a golden."""
+    model, batch, _ = prepared(name)
+    set_aligned(model, True)
+    return predict(model, batch)
+
+
+@contextmanager
+def calls_of(head: nn.Layer) -> Iterator[list[tuple[FlatRegions, BoxOutputs]]]:
+    """Regions and outputs of each stage of a prediction, so that a box head, the costly part, runs once."""
+    calls: list[tuple[FlatRegions, BoxOutputs]] = []
+    pooled_from: list[FlatRegions] = []
+    pool, compute = head.roi_extractor, head._outputs_of
+
+    def pooling(features: list[Tensor], regions: FlatRegions) -> Tensor:
+        pooled_from.append(regions)
+        return pool(features, regions)
+
+    def computing(pooled: Tensor, stage: int) -> BoxOutputs:
+        outputs: BoxOutputs = compute(pooled, stage)
+        calls.append((pooled_from.pop(), outputs))
+        return outputs
+
+    with mock.patch.object(head, "roi_extractor", pooling), mock.patch.object(head, "_outputs_of", computing):
+        yield calls
+
+
 def golden_proposals(name: str) -> Proposals:
     arrays, _ = golden(name)
     boxes = np.stack([arrays[f"proposals/{i}"] for i in range(2)])
@@ -118,17 +149,13 @@ def test_box_head(name: str, prefix: str) -> None:
     model, batch, features = prepared(name)
     set_aligned(model, prefix == "aligned")
     proposals = golden_proposals(name)
-    regions = FlatRegions(
-        proposals.boxes.reshape([-1, 4]), paddle.to_tensor(arrays["rois_num"].astype(np.int32))
-    )
     with paddle.no_grad():
+        with calls_of(model.bbox_head) as calls:
+            predictions = model.bbox_head.predict(features, proposals, batch.image_sizes)
+        found = model.bbox_post_process(predictions, batch.image_sizes, batch.scale_factors)
+        ((regions, outputs),) = calls
+        np.testing.assert_array_equal(regions.per_image.numpy(), arrays["rois_num"])
         assert_sampled(model.bbox_head.roi_extractor(features, regions), arrays, f"{prefix}/roi_feat")
-        outputs = model.bbox_head(features, regions)
-        found = model.bbox_post_process(
-            model.bbox_head.predict(features, proposals, batch.image_sizes),
-            batch.image_sizes,
-            batch.scale_factors,
-        )
     assert_sampled(outputs.features, arrays, f"{prefix}/bbox_feat")
     large = arrays[f"{prefix}/large/index"]
     for rows, suffix in ((slice(50), "_first50"), (large, "")):
@@ -149,17 +176,11 @@ def test_cascade_head(name: str, prefix: str) -> None:
     model, batch, features = prepared(name)
     set_aligned(model, prefix == "aligned")
     head, proposals = model.bbox_head, golden_proposals(name)
-    boxes = proposals.boxes
     with paddle.no_grad():
-        predictions = head.predict(features, proposals, batch.image_sizes)
+        with calls_of(head) as stages:
+            predictions = head.predict(features, proposals, batch.image_sizes)
         found = model.bbox_post_process(predictions, batch.image_sizes, batch.scale_factors)
-        stages = []
-        for i, stage in enumerate(head.stages):
-            regions = flatten_regions(boxes)
-            outputs = head(features, regions, stage=i)
-            stages.append((regions, outputs))
-            deltas = outputs.deltas.reshape([2, -1, 4])
-            boxes = clip_boxes(stage.coder.decode(boxes, deltas), batch.image_sizes)
+        assert len(stages) == len(head.stages)
         for i, (regions, outputs) in enumerate(stages):
             where = f"{prefix}/stage{i}"
             # Later stages pool where our own earlier stages point, not where the golden's did.
@@ -226,10 +247,9 @@ def test_mask_head(name: str, prefix: str) -> None:
 def test_from_image_to_detections(name: str) -> None:
     prefix = "aligned"
     arrays, _ = golden(name)
-    model, batch, _ = prepared(name)
-    set_aligned(model, True)
+    _, batch, _ = prepared(name)
     for i, (found, rows) in enumerate(
-        zip(predict(model, batch), by_image(arrays[f"{prefix}/bbox"], arrays[f"{prefix}/bbox_num"]))
+        zip(detected(name), by_image(arrays[f"{prefix}/bbox"], arrays[f"{prefix}/bbox_num"]))
     ):
         assert found.image_id == batch.image_ids[i]
         assert (np.diff(found.scores) <= 0).all()
@@ -245,8 +265,7 @@ def test_batch_gives_what_single_images_give(name: str) -> None:
         pytest.skip("two models have all the parts")
     model, batch, _ = prepared(name)
     set_aligned(model, True)
-    together = predict(model, batch)
-    for i, expected in enumerate(together):
+    for i, expected in enumerate(detected(name)):
         alone = Batch(
             images=batch.images[i : i + 1],
             image_sizes=batch.image_sizes[i : i + 1],
