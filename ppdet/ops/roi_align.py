@@ -39,10 +39,12 @@ class FlatRegions(NamedTuple):
     Attributes:
         boxes: ``[T, 4]`` float32 xyxy, ordered by image.
         per_image: ``[N]`` int32, sums to T.
+        rows: ``[T]`` int64, the place of each among the padded regions of all images; None if all were kept.
     """
 
     boxes: Tensor
     per_image: Tensor
+    rows: Optional[Tensor] = None
 
 
 def flatten_regions(boxes: Tensor, valid: Optional[Tensor] = None) -> FlatRegions:
@@ -65,7 +67,7 @@ def flatten_regions(boxes: Tensor, valid: Optional[Tensor] = None) -> FlatRegion
         images, rows = dim(boxes, 0), dim(boxes, 1)
         return FlatRegions(flat, _EVEN.get((images, rows), lambda: _even_counts(boxes)))
     rows = paddle.nonzero(paddle.flatten(valid)).squeeze(1)
-    return FlatRegions(paddle.gather(flat, rows), valid.astype("int32").sum(axis=1).astype("int32"))
+    return FlatRegions(paddle.gather(flat, rows), valid.astype("int32").sum(axis=1).astype("int32"), rows)
 
 
 def _even_counts(boxes: Tensor) -> Tensor:

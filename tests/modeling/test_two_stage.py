@@ -150,6 +150,20 @@ def test_padding_is_left_out_of_detections() -> None:
     assert [int(coco_mask.area(m)) for m in found.masks or ()] == [16, 4]
 
 
+@pytest.mark.parametrize("kind", ["mask", "mask_c4", "cascade_mask"])
+def test_the_mask_head_is_trained_on_positives_and_a_row_of_an_image_without(kind: str) -> None:
+    model = small_rcnn(kind)
+    model.train()
+    assert model.mask_head is not None
+    seen: list[np.ndarray] = []
+    model.mask_head.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[1].numpy()))
+    model(small_batch([[[10, 10, 50, 40], [60, 5, 90, 60]], []]))
+    (labels,) = seen
+    positive = (labels >= 0) & (labels < 3)
+    assert positive.sum() > 0
+    assert len(labels) == positive.sum() + 1
+
+
 def test_masks_without_polygons_say_what_to_change() -> None:
     model = small_rcnn("mask")
     batch = small_batch([[[10, 10, 50, 40]]])

@@ -149,6 +149,8 @@ def test_flatten_regions():
     some = flatten_regions(boxes, paddle.to_tensor([[True, False, True], [False, False, False]]))
     assert some.per_image.tolist() == [2, 0]
     assert_array_equal(some.boxes.numpy(), boxes.numpy()[0, [0, 2]])
+    assert some.rows is not None
+    assert some.rows.tolist() == [0, 2]
 
 
 @pytest.mark.parametrize("strides", [[4, 16], [4, 8, 16], [6, 12]])
@@ -164,7 +166,7 @@ def test_nothing_is_read_back_from_the_device():
     boxes = paddle.rand([2, 5, 4]) * 300
     with count_host_syncs() as reads:
         flat = flatten_regions(boxes, boxes[..., 0] > 100)
-        multi_level_roi_align(features, *flat, resolution=2, strides=STRIDES)
+        multi_level_roi_align(features, flat.boxes, flat.per_image, resolution=2, strides=STRIDES)
     assert not reads, reads
 
 

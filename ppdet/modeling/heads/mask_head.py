@@ -20,7 +20,7 @@ from ppdet.modeling.heads.bbox_head import BoxTraining
 from ppdet.modeling.heads.mask_targets import MaskAssigner
 from ppdet.modeling.heads.roi_extractor import RoIAlign
 from ppdet.ops.constants import arange
-from ppdet.ops.indexing import dim, place_rows
+from ppdet.ops.indexing import dim, place_rows, row_starts
 from ppdet.ops.losses import binary_cross_entropy
 from ppdet.ops.roi_align import FlatRegions, flatten_regions
 from ppdet.structures import BatchTargets, BoxConventions, FeatureShape
@@ -142,19 +142,23 @@ class MaskHead(nn.Layer):
             exists and a batch of them still reaches every parameter.
         """
         regions = RoiTargets(*(field[:, :positives] for field in box_training.regions))
+        positive = (regions.labels >= 0) & (regions.labels < self.num_classes)
+        flat = flatten_regions(regions.boxes, _and_first(positive))
+        assert flat.rows is not None
         if self.share_bbox_feat:
             shape = box_training.features.shape
             by_image = box_training.features.reshape([regions.boxes.shape[0], -1, *shape[1:]])
-            pooled = by_image[:, :positives].flatten(0, 1)
+            pooled = paddle.gather(by_image[:, :positives].flatten(0, 1), flat.rows)
         else:
-            pooled = self.roi_extractor(features, flatten_regions(regions.boxes))
-        labels = regions.labels.flatten()
-        logits = self(pooled, labels)
-        positive = ((labels >= 0) & (labels < self.num_classes)).astype("float32")
-        loss = binary_cross_entropy(logits, self.assign(regions, targets).flatten(0, 1))
-        counts = positive.reshape(regions.labels.shape).sum(axis=1)
+            pooled = self.roi_extractor(features, flat)
+        logits = self(pooled, paddle.gather(regions.labels.flatten(), flat.rows))
+        objects = regions.gt_index + row_starts(*targets.labels.shape)
+        masks = self.assign(flat.boxes, paddle.gather(objects.flatten(), flat.rows), targets)
+        counted = paddle.gather(positive.flatten().astype("float32"), flat.rows)
+        counts = positive.astype("float32").sum(axis=1)
         pixels = paddle.clip(counts, min=1.0).sum() * (logits.shape[1] * logits.shape[2])
-        return {"loss_mask": (loss.sum(axis=[1, 2]) * positive).sum() / pixels}
+        loss = binary_cross_entropy(logits, masks).sum(axis=[1, 2])
+        return {"loss_mask": (loss * counted).sum() / pixels}
 
     def predict(
         self,
@@ -175,16 +179,23 @@ class MaskHead(nn.Layer):
         Returns:
             ``[N, D, M, M]`` float32 in 0..1; zeros in padded rows.
         """
-        # Padded rows are left out, since the head is the costly part and most images have few objects,
-        # but for the first of each image, which keeps every tensor from being empty.
-        kept = (labels >= 0) | (paddle.cumsum(paddle.ones_like(labels), axis=1) == 1)
-        regions = flatten_regions(boxes, kept)
+        regions = flatten_regions(boxes, _and_first(labels >= 0))
+        assert regions.rows is not None
         pool = box_features if self.share_bbox_feat else self.roi_extractor
-        slots = paddle.nonzero(kept.flatten()).squeeze(1)
-        probs = functional.sigmoid(self(pool(features, regions), paddle.gather(labels.flatten(), slots)))
-        placed = place_rows(probs, slots, dim(boxes, 0) * dim(boxes, 1))
+        picked = paddle.gather(labels.flatten(), regions.rows)
+        probs = functional.sigmoid(self(pool(features, regions), picked))
+        placed = place_rows(probs, regions.rows, dim(boxes, 0) * dim(boxes, 1))
         masks = placed.reshape([-1, boxes.shape[1], *probs.shape[1:]])
         return masks * (labels >= 0).astype("float32").unsqueeze(-1).unsqueeze(-1)
+
+
+def _and_first(objects: Tensor) -> Tensor:
+    """``[N, R]`` bool: rows with an object, and the first of each image.
+
+    The other rows are left out, since the head is the costly part and most images have few objects; the first
+    keeps every tensor from being empty.
+    """
+    return objects | (paddle.cumsum(paddle.ones_like(objects, dtype="int64"), axis=1) == 1)
 
 
 class MaskPostProcess:

@@ -1,6 +1,6 @@
 """Training targets of a mask head.
 
-Letters: N images, P regions per image, G ground-truth rows, M mask resolution.
+Letters: T regions of all images together, G ground-truth rows per image, M mask resolution.
 """
 
 from __future__ import annotations
@@ -8,8 +8,6 @@ from __future__ import annotations
 from paddle import Tensor
 
 from ppdet.config.spec import Derived
-from ppdet.modeling.assign.roi_targets import RoiTargets
-from ppdet.ops.indexing import row_starts
 from ppdet.ops.masks import rasterize_polygons
 from ppdet.structures import BatchTargets
 
@@ -25,15 +23,16 @@ class MaskAssigner:
         """
         self.mask_resolution = mask_resolution
 
-    def __call__(self, regions: RoiTargets, targets: BatchTargets) -> Tensor:
+    def __call__(self, boxes: Tensor, objects: Tensor, targets: BatchTargets) -> Tensor:
         """Masks of regions.
 
         Args:
-            regions: Of N images, P each, with the objects they are matched with.
+            boxes: ``[T, 4]`` float32 xyxy of the regions of all images.
+            objects: ``[T]`` int64, ``n * G + g`` of the object that each is matched with.
             targets: Ground truth with polygons.
 
         Returns:
-            ``[N, P, M, M]`` float32 of 0 and 1; a region without an object has finite values without meaning.
+            ``[T, M, M]`` float32 of 0 and 1; a region without an object has finite values without meaning.
 
         Raises:
             ValueError: If the ground truth has no polygons.
@@ -43,12 +42,6 @@ class MaskAssigner:
             raise ValueError(
                 "the model trains masks, but the batch has none: add gt_poly to TrainDataset.data_fields"
             )
-        images, objects = targets.labels.shape
-        masks = rasterize_polygons(
-            polygons.vertices,
-            polygons.owner,
-            regions.boxes.reshape([-1, 4]),
-            (regions.gt_index + row_starts(images, objects)).flatten(),
-            resolution=self.mask_resolution,
+        return rasterize_polygons(
+            polygons.vertices, polygons.owner, boxes, objects, resolution=self.mask_resolution
         )
-        return masks.reshape([images, -1, self.mask_resolution, self.mask_resolution])
