@@ -19,7 +19,7 @@ import numpy as np
 from ppdet.data.batching import collate
 from ppdet.data.finish import Finish
 from ppdet.data.sampler import BatchPlan, Sampler
-from ppdet.data.source import IDLE, BatchSource, WorkerSource, only, start_worker
+from ppdet.data.source import IDLE, BatchSource, WorkerSource, disclose, only, start_worker
 from ppdet.data.transforms.base import Step
 from ppdet.structures import Batch, Sample
 from ppdet.utils.errors import DataError
@@ -219,7 +219,7 @@ class _WorkerStream:
         if tuple(batch["key"]) != (epoch, index):
             raise RuntimeError(f"batch {batch['key']} came in place of {[epoch, index]}")
         self._position = (epoch, index + 1)
-        return batch
+        return disclose(batch) if "enclosed" in batch else batch
 
     def _give_up(self) -> None:
         """Called after too long a wait: ending the workers ends the wait, which cannot be interrupted."""

@@ -8,7 +8,8 @@ import signal
 import threading
 import time
 import traceback
-from collections.abc import MutableSequence
+from collections.abc import Mapping, MutableSequence
+from dataclasses import dataclass
 from types import FrameType
 from typing import Any, Callable, Optional
 
@@ -161,6 +162,29 @@ class BatchSource:
         return sample
 
 
+@dataclass(frozen=True)
+class Enclosed:
+    """Arrays that Paddle's loader does not look into: they travel with the message, not in shared memory.
+
+    For each array in shared memory a loading process of Paddle 3.3 keeps a kilobyte for ever, and the system
+    makes a file; that is worth it for images alone.
+    """
+
+    arrays: dict[str, np.ndarray]
+
+
+def enclose(batch: Mapping[str, Any]) -> dict[str, Any]:
+    """A batch whose arrays other than ``images`` are in one `Enclosed`."""
+    small = {name: v for name, v in batch.items() if isinstance(v, np.ndarray) and name != "images"}
+    return {**{name: v for name, v in batch.items() if name not in small}, "enclosed": Enclosed(small)}
+
+
+def disclose(batch: Mapping[str, Any]) -> dict[str, Any]:
+    """What `enclose` was given."""
+    rest = {name: v for name, v in batch.items() if name != "enclosed"}
+    return {**rest, **batch["enclosed"].arrays}
+
+
 class WorkerSource:
     """A `BatchSource` as `paddle.io.DataLoader` wants it.
 
@@ -191,7 +215,7 @@ class WorkerSource:
             batch = self._source.load(plan, lambda index: self._notes.__setitem__(worker, index))
             self._notes[worker] = IDLE
             if "images" in batch:
-                return {**batch, "key": key}
+                return enclose({**batch, "key": key})
             return {**batch, "key": key, "nothing": np.zeros(1, np.float32)}
         except DataError as error:
             failure = ["user", str(error)]
