@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from paddle.io.dataloader.flat import _flatten_batch, _restore_batch
 
 from ppdet.config.spec import Spec
 from ppdet.data import loader as loader_module
@@ -25,6 +26,7 @@ from ppdet.data.datasets.coco import COCODataSet
 from ppdet.data.image_files import forget_listings
 from ppdet.data.loader import Loader, shared_memory_suffices
 from ppdet.data.sampler import Sampler, batch_rng, sample_rng
+from ppdet.data.source import disclose, enclose
 from ppdet.data.transforms.base import Transform
 from ppdet.data.transforms.decode import Decode
 from ppdet.data.transforms.mixup import Mixup
@@ -308,6 +310,15 @@ def test_everything_that_goes_to_a_worker_pickles(dataset: COCODataSet) -> None:
     source = pickle.loads(pickle.dumps(loader._source))
     plan = next(loader._sampler.batches(0))
     np.testing.assert_array_equal(source.load(plan)["images"], loader._source.load(plan)["images"])
+
+
+def test_only_images_travel_in_shared_memory() -> None:
+    batch = {"images": np.zeros((2, 8, 8, 3), np.uint8), "boxes": np.ones((2, 1, 4)), "paths": ["a", "b"]}
+    arrays, message = _flatten_batch([enclose(batch)])
+    assert [array.shape for array in arrays] == [(2, 8, 8, 3)]
+    again = disclose(_restore_batch(arrays, message)[0])
+    assert again.keys() == batch.keys()
+    np.testing.assert_array_equal(again["boxes"], batch["boxes"])
 
 
 def test_small_shared_memory_is_seen(
