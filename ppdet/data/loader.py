@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import gc
 import logging
 import multiprocessing
 import os
@@ -173,6 +174,8 @@ class _WorkerStream:
         self._notes = cast(
             "MutableSequence[int]", multiprocessing.RawArray("q", [IDLE] * loader._num_workers)
         )
+        # The collector writes to each object it looks at, and processes would no longer share its memory.
+        gc.freeze()
         # Paddle's annotations ask for its own base classes; it only iterates and indexes.
         with _own_child_signals():
             self._batches: Iterator[Any] = iter(
@@ -253,6 +256,7 @@ class _WorkerStream:
     def close(self) -> None:
         """End the workers."""
         atexit.unregister(self.close)
+        gc.unfreeze()
         # Dropping the iterator is not enough: a thread of Paddle's holds on to it, and with it to the
         # workers.
         shutdown = getattr(self._batches, "_try_shutdown_all", None)
