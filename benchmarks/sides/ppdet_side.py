@@ -1,6 +1,8 @@
 """Steps and inferences of this project: see `beside.py` one folder up.
 
-python ppdet_side.py CONFIG BATCH.npz
+    python ppdet_side.py CONFIG BATCH.npz
+
+`ppdet` is imported first, since it chooses the path of Paddle's matrix library.
 """
 
 from __future__ import annotations
@@ -10,12 +12,13 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from ppdet import build_model, load_config
+from ppdet.structures import Batch, BatchTargets, PolygonBatch
+
+# isort: split
 import numpy as np
 import paddle
 from protocol import answer
-
-from ppdet import build_model, load_config  # before Paddle, for whose library it chooses a path
-from ppdet.structures import Batch, BatchTargets, PolygonBatch
 
 
 def batch_of(arrays: dict[str, np.ndarray]) -> Batch:

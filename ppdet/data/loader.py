@@ -11,6 +11,7 @@ import os
 import shutil
 import signal
 import threading
+import weakref
 from collections.abc import Iterator, MutableSequence, Sequence
 from pathlib import Path
 from typing import Any, Optional, cast
@@ -159,6 +160,10 @@ class _Plans:
         return len(self._loader)
 
 
+#: Streams whose workers share memory with this process. A training's goes on while an evaluation's ends.
+_OPEN: weakref.WeakSet[_WorkerStream] = weakref.WeakSet()
+
+
 class _WorkerStream:
     """Batches from worker processes, from one position on."""
 
@@ -176,6 +181,7 @@ class _WorkerStream:
         )
         # The collector writes to each object it looks at, and processes would no longer share its memory.
         gc.freeze()
+        _OPEN.add(self)
         # Paddle's annotations ask for its own base classes; it only iterates and indexes.
         with _own_child_signals():
             self._batches: Iterator[Any] = iter(
@@ -256,7 +262,9 @@ class _WorkerStream:
     def close(self) -> None:
         """End the workers."""
         atexit.unregister(self.close)
-        gc.unfreeze()
+        _OPEN.discard(self)
+        if not _OPEN:
+            gc.unfreeze()
         # Dropping the iterator is not enough: a thread of Paddle's holds on to it, and with it to the
         # workers.
         shutdown = getattr(self._batches, "_try_shutdown_all", None)

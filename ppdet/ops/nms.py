@@ -13,7 +13,7 @@ from paddle import Tensor
 from paddle.vision import ops as kernels
 
 from ppdet.ops.constants import Kept, arange
-from ppdet.ops.indexing import dim, place_rows, row_starts, top_k
+from ppdet.ops.indexing import dim, place_rows, row_starts, static_dim, top_k
 
 #: Cells of the grid that keeps groups apart, by the number of groups.
 _CELLS: Kept[Tensor] = Kept(64)
@@ -32,7 +32,7 @@ def batched_nms(
     pixels; on a line they would reach 850,000 pixels and a resolution of 0.06.
 
     Args:
-        boxes: ``[B, 4]`` float32 xyxy, finite; B >= 1.
+        boxes: ``[B, 4]`` float32 xyxy, finite; B may be 0 where it is known while tracing.
         scores: ``[B]`` float32.
         groups: ``[B]`` int64 in 0..num_groups-1. Boxes of different groups never suppress each other.
         num_groups: How many groups there can be.
@@ -42,6 +42,8 @@ def batched_nms(
         ``[kept]`` int64 rows of `boxes`, by falling score over all groups; equal scores by rising row, so
         that of equal boxes with equal scores the first is kept.
     """
+    if static_dim(boxes, 0) == 0:  # has no maximum
+        return paddle.zeros([0], dtype="int64")
     width = boxes.max() - boxes.min() + 1.0
     apart = boxes + paddle.gather(group_cells(num_groups), groups) * width
     order = paddle.argsort(scores, descending=True, stable=True)
@@ -98,7 +100,7 @@ def class_wise_nms(
 
     Args:
         boxes: ``[N, R, K, 4]`` float32 xyxy, a box per class, or ``[N, R, 1, 4]`` shared by all classes;
-            R >= 1.
+            R may be 0 where it is known while tracing.
         scores: ``[N, R, K]`` float32 without background; at most `score_threshold` in rows that are padding.
         score_threshold: Kept scores are strictly greater.
         iou_threshold: A box is dropped if its IoU with a better kept one of its class is greater.
@@ -116,6 +118,9 @@ def class_wise_nms(
         raise ValueError(f"max_candidates {max_candidates} is smaller than keep_top_k {keep_top_k}")
     images, classes = dim(scores, 0), scores.shape[2]
     shared = boxes.shape[2] == 1
+    if static_dim(scores, 1) == 0:  # a row that never passes, for there to be a first candidate
+        boxes = paddle.zeros([images, 1, boxes.shape[2], 4], dtype=boxes.dtype)
+        scores = paddle.full([images, 1, classes], score_threshold, dtype=scores.dtype)
     best = top_k(paddle.flatten(scores, 1), max_candidates)
     passes = best.values > score_threshold
     if pre_nms_top_k is not None and pre_nms_top_k < max_candidates:

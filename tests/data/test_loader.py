@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import pickle
@@ -319,6 +320,18 @@ def test_only_images_travel_in_shared_memory() -> None:
     again = disclose(_restore_batch(arrays, message)[0])
     assert again.keys() == batch.keys()
     np.testing.assert_array_equal(again["boxes"], batch["boxes"])
+
+
+def test_the_collector_leaves_alone_what_workers_share_until_the_last_are_gone(dataset: COCODataSet) -> None:
+    loaders = [train_reader(batch_size=3).loader(dataset, seed=2, num_workers=1) for _ in range(2)]
+    before = gc.get_freeze_count()
+    for loader in loaders:
+        next(iter(loader))
+    assert gc.get_freeze_count() > before
+    loaders[0].close()
+    assert gc.get_freeze_count() > 0
+    loaders[1].close()
+    assert gc.get_freeze_count() == 0
 
 
 def test_small_shared_memory_is_seen(

@@ -34,7 +34,7 @@ def kept_by_ours(boxes, scores, groups, iou_threshold=0.5):
 
 
 @quick
-@given(SEEDS, st.integers(1, 30), st.integers(1, 7), st.booleans())
+@given(SEEDS, st.integers(0, 30), st.integers(1, 7), st.booleans())
 def test_batched_nms_equals_slow_code(seed, count, groups, ties):
     rng = np.random.default_rng(seed)
     boxes = crowded_boxes(rng, (count,))
@@ -61,6 +61,10 @@ def test_few_boxes(groups):
     boxes = np.array([[0, 0, 10, 10], [0, 0, 10, 10], [0, 0, 10, 10]], "float32")[: len(groups)]
     kept = kept_by_ours(boxes, np.ones(len(groups), "float32"), np.array(groups))
     assert kept.tolist() == [0, 1][: len(groups)]
+
+
+def test_no_boxes():
+    assert kept_by_ours(np.zeros((0, 4), "float32"), np.zeros(0, "float32"), np.zeros(0)).tolist() == []
 
 
 @pytest.mark.parametrize("groups", [1, 2, 4, 5, 81, 4096])
@@ -105,7 +109,7 @@ def to_rows(result, image):
 @given(
     seed=SEEDS,
     images=st.integers(1, 3),
-    regions=st.integers(1, 12),
+    regions=st.integers(0, 12),
     classes=st.integers(1, 4),
     shared=st.booleans(),
     keep=st.sampled_from([1, 5, 100]),
