@@ -116,8 +116,7 @@ def class_wise_nms(
     """
     if max_candidates < keep_top_k:
         raise ValueError(f"max_candidates {max_candidates} is smaller than keep_top_k {keep_top_k}")
-    images, classes = dim(scores, 0), scores.shape[2]
-    shared = boxes.shape[2] == 1
+    images, classes, shared = dim(scores, 0), scores.shape[2], boxes.shape[2] == 1
     if static_dim(scores, 1) == 0:  # a row that never passes, for there to be a first candidate
         boxes = paddle.zeros([images, 1, boxes.shape[2], 4], dtype=boxes.dtype)
         scores = paddle.full([images, 1, classes], score_threshold, dtype=scores.dtype)
@@ -128,10 +127,8 @@ def class_wise_nms(
 
     # Pairs of all images are numbered on, so that a number gives the box and the class.
     pairs = best.columns + row_starts(images, dim(scores, 1) * classes)
-    # From here on, one row per pair that passed, whatever its image. The first candidate is there once more,
-    # as one of an image beyond the last: oneDNN kernels of Paddle Inference 3.3 fail on empty tensors.
-    spare = _TRUE.get((), lambda: paddle.ones([1], dtype="bool"))
-    rows = paddle.nonzero(paddle.concat([paddle.flatten(passes), spare])).squeeze(1)
+    # From here on, one row per pair that passed; and the first candidate again, of an image beyond the last.
+    rows = _rows_and_spare(passes)
     image = rows // max_candidates
     rows = rows % (images * max_candidates)
     pair = paddle.gather(paddle.flatten(pairs), rows)
@@ -144,6 +141,12 @@ def class_wise_nms(
 
     image, box, score, label = (paddle.gather(x, kept) for x in (image, box, score, label))
     return _padded(box, score, label, _slots(image, images, keep_top_k), images, keep_top_k)
+
+
+def _rows_and_spare(passes: Tensor) -> Tensor:
+    """Flat places of True, and one after the last: oneDNN of Paddle Inference 3.3 fails on empty tensors."""
+    spare = _TRUE.get((), lambda: paddle.ones([1], dtype="bool"))
+    return paddle.nonzero(paddle.concat([paddle.flatten(passes), spare])).squeeze(1)
 
 
 def _padded(
