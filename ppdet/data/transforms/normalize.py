@@ -69,8 +69,7 @@ class NormalizeImage(Transform[None]):
         """
         import cv2
 
-        for channel, plane in enumerate(planes):
-            values = cv2.extractChannel(image, channel)
+        for channel, (values, plane) in enumerate(zip(cv2.split(image), planes)):
             if image.dtype == np.uint8:
                 cv2.LUT(values, self._table[:, :, channel], dst=plane)
             else:
