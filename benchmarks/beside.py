@@ -9,8 +9,9 @@
     python benchmarks/beside.py --paddledet pd/bin/python --torchvision tv/bin/python [--page FILE.md]
 
 Each side is a process of its own, with an environment as a newcomer has it; they take turns, step by step.
-A step is forward, backward and the update; models have random weights. PaddleDetection reads the same YAML
-file. Its R-CNNs run on Paddle 3 once `concat` takes numbers again, which its script sees to.
+A step is forward, backward and the update. Weights are random. PaddleDetection gets ours, since on them
+depends how many regions have an object, and with it the work of a mask head. It reads the same YAML file
+too. Its R-CNNs run on Paddle 3 once `concat` takes numbers again, which its script sees to.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ from ppdet.engine.evaluator import hardware, versions  # noqa: E402  # after the
 SIDES = Path(__file__).resolve().parent / "sides"
 SIDE, IMAGES, OBJECTS = 320, 2, 10
 WARM_UP = 2
+TASKS = ("step", "infer")
 
 
 class Model(NamedTuple):
@@ -76,17 +78,18 @@ def write_batch(path: Path) -> None:
 class Side:
     """A framework's process."""
 
-    def __init__(self, name: str, python: str, script: str, model: str, batch: Path) -> None:
+    def __init__(self, name: str, python: str, script: str, *words: str, folder: Path) -> None:
         self.name = name
         self._process = subprocess.Popen(
-            [python, "-W", "ignore", str(SIDES / script), model, str(batch)],
+            [python, "-W", "ignore", str(SIDES / script), *words],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             text=True,
             env=ENVIRONMENT,
-            cwd=batch.parent,
+            cwd=folder,
         )
+        self._answer("building its model")
 
     def ask(self, task: str, *, count: bool = False) -> dict[str, Any]:
         """Seconds, or launches, of a ``step`` or ``infer``.
@@ -95,9 +98,12 @@ class Side:
             RuntimeError: If the process has ended.
         """
         assert self._process.stdin is not None
-        assert self._process.stdout is not None
         with contextlib.suppress(BrokenPipeError):  # told below
             print(json.dumps({"task": task, "count": count}), file=self._process.stdin, flush=True)
+        return self._answer(task)
+
+    def _answer(self, task: str) -> dict[str, Any]:
+        assert self._process.stdout is not None
         for line in self._process.stdout:
             if line.startswith("answer "):
                 found: dict[str, Any] = json.loads(line.partition(" ")[2])
@@ -110,50 +116,52 @@ class Side:
         self._process.wait()
 
 
-def compare(name: str, args: argparse.Namespace, batch: Path) -> dict[str, Any]:
-    """What each side took, by its name."""
-    model = MODELS[name]
-    sides = [Side("ppdet", sys.executable, "ppdet_side.py", model.config, batch)]
+def sides_of(model: Model, args: argparse.Namespace, folder: Path) -> list[Side]:
+    """A process for each framework; ours comes first, since it writes the weights."""
+    batch, weights = str(folder / "batch.npz"), str(folder / "weights.pdparams")
+    sides = [Side("ppdet", sys.executable, "ppdet_side.py", model.config, batch, weights, folder=folder)]
     if args.paddledet:
         yaml = str(ROOT / "configs" / f"{model.config}.yml")
-        sides.append(Side("PaddleDetection", args.paddledet, "paddledet_side.py", yaml, batch))
+        theirs = (args.paddledet, "paddledet_side.py", yaml, batch, weights)
+        sides.append(Side("PaddleDetection", *theirs, folder=folder))
     if args.torchvision and model.torchvision:
-        sides.append(Side("torchvision", args.torchvision, "torchvision_side.py", model.torchvision, batch))
-    found: dict[str, Any] = {}
+        words = (args.torchvision, "torchvision_side.py", model.torchvision, batch)
+        sides.append(Side("torchvision", *words, folder=folder))
+    return sides
+
+
+def compare(model: Model, args: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """By side and task, the seconds of each turn, and where Paddle runs it what it launches."""
+    sides = sides_of(model, args, folder)
+    found: dict[str, Any] = {side.name: {} for side in sides}
     try:
-        for side in sides:  # a side that cannot do it is left out, and told
-            try:
-                for _ in range(WARM_UP):
-                    side.ask("step")
-                counts = {}
-                if side.name != "torchvision":
-                    side.ask("infer")  # anchors and constants are made once
-                    counts = {task: side.ask(task, count=True) for task in ("step", "infer")}
-                found[side.name] = {"seconds": [], **counts}
-            except RuntimeError as error:
-                print(f"{name}: {error}", file=sys.stderr)
-        for _ in range(args.rounds):
+        for task in TASKS:
             for side in sides:
-                if side.name in found:
-                    found[side.name]["seconds"].append(side.ask("step")["seconds"])
+                for _ in range(WARM_UP):  # anchors and constants are made once
+                    side.ask(task)
+                counts = {} if side.name == "torchvision" else side.ask(task, count=True)
+                found[side.name][task] = {**counts, "seconds": []}
+            for _ in range(args.rounds):
+                for side in sides:
+                    found[side.name][task]["seconds"].append(side.ask(task)["seconds"])
     finally:
         for side in sides:
             side.close()
     return found
 
 
-def times_table(found: dict[str, Any]) -> list[str]:
-    """Seconds of a step, and how many times as long the others took."""
+def times_table(found: dict[str, Any], task: str) -> list[str]:
+    """Seconds of a task, and how many times as long the others took."""
     rows = [
         "| Detector | ppdet, s | PaddleDetection, s | ratio | torchvision, s | ratio |",
         "|---|--:|--:|--:|--:|--:|",
     ]
     for name, sides in found.items():
-        own = sides["ppdet"]["seconds"]
+        own = sides["ppdet"][task]["seconds"]
         cells = [_spread(own)]
         for other in ("PaddleDetection", "torchvision"):
-            theirs = sides.get(other, {}).get("seconds")
-            ratios = [t / o for o, t in zip(own, theirs or [])]
+            theirs = sides[other][task]["seconds"] if other in sides else []
+            ratios = [t / o for o, t in zip(own, theirs)]
             cells += [_spread(theirs), f"{statistics.median(ratios):.2f}"] if theirs else ["-", "-"]
         rows.append(f"| {name} | {' | '.join(cells)} |")
     return rows
@@ -171,7 +179,7 @@ def counts_table(found: dict[str, Any]) -> list[str]:
     ]
     for name, sides in found.items():
         cells = []
-        for task in ("step", "infer"):
+        for task in TASKS:
             counts = [sides[side][task] if side in sides else None for side in ("ppdet", "PaddleDetection")]
             cells.append(" : ".join("-" if c is None else str(c["launches"]) for c in counts))
             cells.append(" : ".join("-" if c is None else str(c["waiting"] + c["reads"]) for c in counts))
@@ -196,7 +204,11 @@ def page(found: dict[str, Any], args: argparse.Namespace) -> str:
             "Seconds of a step, median (least - most), and the median of the ratios to ppdet's step of the",
             "same turn: above 1, ppdet is faster.",
             "",
-            *times_table(found),
+            *times_table(found, "step"),
+            "",
+            "Seconds of an inference after those steps.",
+            "",
+            *times_table(found, "infer"),
             "",
             "Operators of Paddle that a step or an inference launches, ppdet : PaddleDetection, and how",
             "often it waits for the device: kernels that copy a result to the host, and reads of tensors on",
@@ -223,7 +235,7 @@ def main() -> int:
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         write_batch(Path(folder) / "batch.npz")
-        found = {name: compare(name, args, Path(folder) / "batch.npz") for name in args.only}
+        found = {name: compare(MODELS[name], args, Path(folder)) for name in args.only}
     text = page(found, args)
     print(text)
     if args.page:

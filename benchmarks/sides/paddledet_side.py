@@ -1,6 +1,6 @@
 """Steps and inferences of PaddleDetection, in an environment of its own: see `beside.py` one folder up.
 
-    python paddledet_side.py MODEL.yml BATCH.npz
+    python paddledet_side.py MODEL.yml BATCH.npz WEIGHTS.pdparams
 
 Imports nothing of this project: both packages are called ppdet.
 """
@@ -31,7 +31,10 @@ def build(config: str) -> paddle.nn.Layer:
     global_config.update({"num_classes": 80, "norm_type": "bn", "use_gpu": False})
     if "CustomCSPPAN" in global_config:
         global_config["CustomCSPPAN"]["act"] = "swish"  # the default here, not there
-    return create(global_config["architecture"])
+    model = create(global_config["architecture"])
+    if "ppyoloe" in config:
+        model.post_process = None  # its default is YOLOv3's
+    return model
 
 
 def inputs(arrays: dict[str, np.ndarray], architecture: str) -> dict[str, Any]:
@@ -81,6 +84,7 @@ def yolo_targets(arrays: dict[str, np.ndarray]) -> dict[str, Any]:
 def main() -> None:
     """Answer until the input ends."""
     model = build(sys.argv[1])
+    model.set_state_dict(paddle.load(sys.argv[3]))
     trained = [p for p in model.parameters() if not p.stop_gradient]
     optimizer = paddle.optimizer.Momentum(1e-4, parameters=trained, weight_decay=1e-4)
     batch = inputs(dict(np.load(sys.argv[2])), type(model).__name__)

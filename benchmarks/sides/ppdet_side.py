@@ -1,6 +1,6 @@
 """Steps and inferences of this project: see `beside.py` one folder up.
 
-    python ppdet_side.py CONFIG BATCH.npz
+    python ppdet_side.py CONFIG BATCH.npz WEIGHTS.pdparams
 
 `ppdet` is imported first, since it chooses the path of Paddle's matrix library.
 """
@@ -45,6 +45,7 @@ def batch_of(arrays: dict[str, np.ndarray]) -> Batch:
 def main() -> None:
     """Answer until the input ends."""
     model = build_model(load_config(sys.argv[1], ["num_classes=80", "norm_type=bn", "pretrain_weights=null"]))
+    paddle.save(model.state_dict(), sys.argv[3])  # for PaddleDetection, which has the same names
     trained = [p for p in model.parameters() if p.trainable]
     optimizer = paddle.optimizer.Momentum(1e-4, parameters=trained, weight_decay=1e-4)
     batch = batch_of(dict(np.load(sys.argv[2])))

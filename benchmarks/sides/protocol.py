@@ -1,4 +1,7 @@
-"""What the processes of `beside.py` say to each other: a line of JSON asks, a line of JSON answers."""
+"""What the processes of `beside.py` say to each other: a line of JSON asks, a line of JSON answers.
+
+A process answers once without being asked, when its model is there.
+"""
 
 from __future__ import annotations
 
@@ -24,6 +27,7 @@ def answer(tasks: dict[str, Callable[[], None]]) -> None:
     Args:
         tasks: What can be asked for.
     """
+    print("answer {}", file=sys.__stdout__, flush=True)
     with contextlib.redirect_stdout(sys.stderr):  # a framework may print
         for line in sys.stdin:
             question = json.loads(line)
