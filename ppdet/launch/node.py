@@ -290,7 +290,8 @@ class _Node:
 
     async def _report(self) -> int:
         """Tell the first node how this one ended, and the user why."""
-        if self._signals == 1 or (self._end is None and self._workers.status == 0):
+        # After a signal the launcher's status says nothing: it has ended its processes.
+        if self._end is None and (self._signals == 1 or self._workers.status == 0):
             self._tell(None)
             return 0
         if self._signals > 1:
