@@ -51,7 +51,7 @@ class TrainResult:
     Attributes:
         metrics: Numbers of the last evaluation by task and name; empty without evaluation.
         best: Weights with the best value of the metric; None without evaluation.
-        final: The last weights; `ppdet.load_detector` takes them.
+        final: The last weights, those of the stop if it was stopped; `ppdet.load_detector` takes them.
         folder: Folder with checkpoints, logs and `config.yml`.
         steps: Optimiser steps taken.
         stopped: Why the training ended early; None if it is complete.
@@ -150,11 +150,17 @@ class TrainingPlan:
         return TrainResult(
             metrics=report.metrics,
             best=best if self.validation is not None and best.is_file() else None,
-            final=self.folder / f"{FINAL}.pdparams",
+            final=self.last_weights(),
             folder=self.folder,
             steps=report.progress.step,
             stopped=report.stopped,
         )
+
+    def last_weights(self) -> Path:
+        """File of the weights saved last; without any, where the final ones would be."""
+        folder = self.trainer.folder
+        last = FINAL if folder is None or not distributed.is_main() else folder.find("auto")[0].name
+        return self.folder / f"{last}.pdparams"
 
     @property
     def warnings(self) -> list[str]:

@@ -59,6 +59,22 @@ def test_a_training_from_python_leaves_what_the_command_line_leaves(result: ppde
     assert result.final.is_file()
 
 
+class Stop(ppdet.Hook):
+    """Stops as Ctrl-C does."""
+
+    def after_step(self, trainer: Run) -> None:
+        """Stop."""
+        trainer.stop("enough")
+
+
+def test_a_stopped_training_names_the_weights_that_it_saved(tmp_path: Path) -> None:
+    config = ppdet.load_config("small.yml", {"max_iters": 3, "save_dir": str(tmp_path)})
+    result = ppdet.train(config, hooks=[Stop()], evaluate=False)
+    assert (result.steps, result.stopped) == (1, "enough")
+    assert result.final.name == "iter_1.pdparams"
+    assert result.final.is_file()
+
+
 def test_a_checkpoint_needs_no_config(result: ppdet.TrainResult, tmp_path: Path) -> None:
     assert result.best is not None
     detector = ppdet.load_detector(result.best, runtime="native")
