@@ -1,10 +1,11 @@
 """Images per second and core that the readers of the baselines load, against those of another commit.
 
-    python benchmarks/loaders.py --data COCO_FOLDER --against COMMIT [--rounds 5] [--page FILE.md]
+    python benchmarks/loaders.py --data COCO_FOLDER --against COMMIT [--paddledet PYTHON] [--page FILE.md]
 
 COCO_FOLDER has ``annotations/instances_val2017.json`` and ``val2017``. Both commits run in processes of their
-own that alternate. Time is the processor's (this process, its children and the system for them), so that
-other programs disturb little; everything from the file to the float tensor where the model runs counts.
+own that alternate, and so does PaddleDetection with the same YAML files (`beside.py` says how to install it).
+Time is the processor's (this process, its children and the system for them), so that other programs disturb
+little; everything from the file to the float tensor where the model runs counts.
 """
 
 from __future__ import annotations
@@ -18,9 +19,12 @@ import subprocess
 import sys
 import tempfile
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
+HERE = Path(__file__).resolve()
+ROOT = HERE.parents[1]
+THEIRS = "PaddleDetection"
 
 #: Name -> config, reader, loading processes.
 READERS = {
@@ -70,27 +74,46 @@ def measure(name: str, data: Path) -> dict[str, float]:
     return {"images_per_second": (loaded - warm) / (processor_seconds() - before)}
 
 
-def run_once(name: str, data: Path, tree: Path) -> dict[str, float]:
-    """`measure` in a process of its own, with the package of a tree."""
-    run = subprocess.run(
-        [sys.executable, "-W", "ignore", __file__, "--data", str(data), "--once", name],
-        env={**os.environ, "PYTHONPATH": str(tree), "OMP_NUM_THREADS": "1", "GLOG_minloglevel": "2"},
-        check=True,
-        capture_output=True,
-        text=True,
-    )
-    numbers: dict[str, float] = json.loads(run.stdout.splitlines()[-1])
-    return numbers
+def run_once(command: Sequence[str], tree: Path) -> float:
+    """Images per second that a command prints last, with the packages of the tree before others."""
+    with tempfile.TemporaryDirectory() as folder:
+        run = subprocess.run(
+            command,
+            env={**os.environ, "PYTHONPATH": str(tree), "OMP_NUM_THREADS": "1", "GLOG_minloglevel": "2"},
+            check=True,
+            capture_output=True,
+            text=True,
+            cwd=folder,
+        )
+    return float(json.loads(run.stdout.splitlines()[-1])["images_per_second"])
 
 
-def compare(data: Path, trees: dict[str, Path], rounds: int) -> dict[str, dict[str, list[float]]]:
-    """Images per second by reader and tree, the trees in turn."""
+def compare(args: argparse.Namespace, trees: dict[str, Path]) -> dict[str, dict[str, list[float]]]:
+    """Images per second by reader and side, the sides in turn."""
+    data = str(args.data.resolve())
     found: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
-    for _ in range(rounds):
-        for name in READERS:
+    for _ in range(args.rounds):
+        for name, (config, key, processes) in READERS.items():
             for label, tree in trees.items():
-                found[name][label].append(run_once(name, data, tree)["images_per_second"])
+                once = [sys.executable, "-W", "ignore", str(HERE), "--data", data, "--once", name]
+                found[name][label].append(run_once(once, tree))
+            if args.paddledet and not processes:
+                words = [str(ROOT / "configs" / f"{config}.yml"), key, data, str(WARM_UP), str(IMAGES)]
+                theirs = [args.paddledet, "-W", "ignore", str(HERE.parent / "sides/paddledet_loader.py")]
+                found[name][THEIRS].append(run_once([*theirs, *words], Path(os.devnull)))
     return found
+
+
+def row(name: str, rates: dict[str, list[float]]) -> str:
+    """Of the table: each side, and how many times as many the code of now reads."""
+    cells = []
+    for label in ("now", "before", THEIRS):
+        side = rates.get(label)
+        cells.append(f"{statistics.median(side):.0f} ({min(side):.0f} - {max(side):.0f})" if side else "-")
+        if label != "now":
+            ratios = [n / o for o, n in zip(side or [], rates["now"])]
+            cells.append(f"{statistics.median(ratios):.2f}" if ratios else "-")
+    return f"| {name} | {' | '.join(cells)} |"
 
 
 def page(found: dict[str, dict[str, list[float]]], before: str, now: str, rounds: int) -> str:
@@ -98,27 +121,22 @@ def page(found: dict[str, dict[str, list[float]]], before: str, now: str, rounds
     from ppdet.engine.evaluator import hardware, versions
 
     cpu = hardware()
-    rows = []
-    for name, rates in found.items():
-        old, new = rates["before"], rates["now"]
-        ratios = [n / o for o, n in zip(old, new)]
-        cells = [f"{statistics.median(r):.0f} ({min(r):.0f} - {max(r):.0f})" for r in (old, new)]
-        rows.append(f"| {name} | {cells[0]} | {cells[1]} | {statistics.median(ratios):.2f} |")
     return "\n".join(
         [
             "# Loaders: images per second of one core",
             "",
             f"`python benchmarks/loaders.py --data FOLDER --against {before} --rounds {rounds}`",
-            f"at {now}; {IMAGES} photographs of COCO a run, {WARM_UP} before them; {rounds} pairs of",
-            "processes that alternate. Images per second of the processor's time, loading processes and the",
+            f"at {now}; {IMAGES} photographs of COCO a run, {WARM_UP} before them; {rounds} rounds of",
+            "processes that take turns. Images per second of the processor's time, loading processes and the",
             "last steps in the process of the model included (with two processes, their start too);",
-            "median (least - most).",
-            f"{cpu['cpu']}, {cpu['cores']} cores, other programs running (load average "
-            f"{os.getloadavg()[0]:.1f}); " + ", ".join(f"{k} {v}" for k, v in versions().items()) + ".",
+            "median (least - most), and the median of the ratios of a round.",
+            f"{cpu['cpu']}, {cpu['cores']} cores (load average {os.getloadavg()[0]:.1f}); "
+            + ", ".join(f"{k} {v}" for k, v in versions().items())
+            + ".",
             "",
-            f"| Reader | {before} | {now} | Ratio, median of the pairs |",
-            "|---|---|---|---|",
-            *rows,
+            f"| Reader | {now} | {before} | times as many | {THEIRS} | times as many |",
+            "|---|--:|--:|--:|--:|--:|",
+            *(row(name, rates) for name, rates in found.items()),
             "",
         ]
     )
@@ -131,7 +149,8 @@ def main() -> int:
     )
     parser.add_argument("--data", type=Path, required=True, metavar="COCO_FOLDER")
     parser.add_argument("--against", metavar="COMMIT", help="the other side")
-    parser.add_argument("--rounds", type=int, default=5, help="alternating pairs (%(default)s)")
+    parser.add_argument("--paddledet", metavar="PYTHON", help="interpreter that has paddledet 2.6.0")
+    parser.add_argument("--rounds", type=int, default=5, help="runs of each side (%(default)s)")
     parser.add_argument("--page", type=Path, metavar="FILE.md", help="result page; FILE.json beside it")
     parser.add_argument("--once", choices=list(READERS), help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -144,7 +163,7 @@ def main() -> int:
         other = Path(folder) / "tree"
         subprocess.run([*git, "worktree", "add", "--detach", "-q", str(other), args.against], check=True)
         try:
-            found = compare(args.data.resolve(), {"before": other, "now": ROOT}, args.rounds)
+            found = compare(args, {"before": other, "now": ROOT})
         finally:
             subprocess.run([*git, "worktree", "remove", "--force", str(other)], check=True)
     sys.path.insert(0, str(ROOT))
