@@ -33,8 +33,7 @@ def box_area(boxes: Tensor) -> Tensor:
     Returns:
         ``[...]`` square pixels, >= 0.
     """
-    left, top, right, bottom = boxes.unbind(-1)
-    return _area(right - left, bottom - top)
+    return paddle.clip(boxes[..., 2:] - boxes[..., :2], min=0.0).prod(axis=-1)
 
 
 def non_empty(boxes: Tensor, min_side: float = 0.0) -> Tensor:
@@ -135,8 +134,20 @@ def pairwise_iou(boxes1: Tensor, boxes2: Tensor) -> Tensor:
     Returns:
         ``[..., A, B]`` in 0..1; 0 where either box is empty.
     """
-    overlap, union = _overlap_and_union(boxes1.unsqueeze(-2), boxes2.unsqueeze(-3))
+    # Pairs are many, and reducing the last axis is slow, so x and y come before the rows: ``[..., 2, A, B]``.
+    lower1, upper1 = paddle.split(_transposed(boxes1).unsqueeze(-1), 2, axis=-3)
+    lower2, upper2 = paddle.split(_transposed(boxes2).unsqueeze(-2), 2, axis=-3)
+    sides = paddle.minimum(upper1, upper2) - paddle.maximum(lower1, lower2)
+    overlap = paddle.clip(sides, min=0.0).prod(axis=-3)
+    # The areas of boxes that are inside out may be anything, since these overlap nothing.
+    union = (upper1 - lower1).prod(axis=-3) + (upper2 - lower2).prod(axis=-3) - overlap
     return overlap / paddle.clip(union, min=_EPS)
+
+
+def _transposed(boxes: Tensor) -> Tensor:
+    """``[..., A, 4]`` to ``[..., 4, A]``."""
+    axes = list(range(boxes.ndim))
+    return boxes.transpose([*axes[:-2], axes[-1], axes[-2]])
 
 
 def paired_iou(boxes1: Tensor, boxes2: Tensor, *, kind: str = "iou") -> Tensor:

@@ -78,6 +78,8 @@ def gather_rows(x: Tensor, index: Tensor) -> Tensor:
     Returns:
         ``[N, k, ...]``.
     """
+    if x.ndim == 2:
+        return paddle.take_along_axis(x, index, axis=1, broadcast=False)
     flat = paddle.reshape(x, [-1, *x.shape[2:]])
     picked = paddle.gather(flat, paddle.flatten(index + row_starts(dim(x, 0), dim(x, 1))))
     return paddle.reshape(picked, [-1, index.shape[1], *x.shape[2:]])
