@@ -247,7 +247,8 @@ def decode_deltas(
     lower, upper = paddle.split(boxes, 2, axis=-1)
     shift, growth = paddle.split(deltas, 2, axis=-1)
     sizes = upper - lower
-    new_centres = shift * sizes + (lower + 0.5 * sizes)
+    half_sizes = 0.5 * sizes
+    new_centres = shift * sizes + (lower + half_sizes)
     growth = paddle.clip(growth, max=LOG_SCALE_LIMIT) if limited else growth
-    half = 0.5 * paddle.exp(growth) * sizes
+    half = paddle.exp(growth) * half_sizes
     return paddle.concat([new_centres - half, new_centres + half], axis=-1)

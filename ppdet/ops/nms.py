@@ -13,7 +13,7 @@ from paddle import Tensor
 from paddle.vision import ops as kernels
 
 from ppdet.ops.constants import Kept, arange
-from ppdet.ops.indexing import dim, place_rows, row_starts, static_dim, top_k
+from ppdet.ops.indexing import LOWEST, dim, gather_rows, place_rows, row_starts, static_dim, top_k
 
 #: Cells of the grid that keeps groups apart, by the number of groups.
 _CELLS: Kept[Tensor] = Kept(64)
@@ -44,10 +44,15 @@ def batched_nms(
     """
     if static_dim(boxes, 0) == 0:  # has no maximum
         return paddle.zeros([0], dtype="int64")
-    width = boxes.max() - boxes.min() + 1.0
-    apart = boxes + paddle.gather(group_cells(num_groups), groups) * width
+    apart = _apart(boxes, groups, num_groups)
     order = paddle.argsort(scores, descending=True, stable=True)
     return paddle.gather(order, kernels.nms(paddle.gather(apart, order), iou_threshold))
+
+
+def _apart(boxes: Tensor, groups: Tensor, num_groups: Union[int, Tensor]) -> Tensor:
+    """Boxes ``[B, 4]`` moved to the places of their groups."""
+    width = boxes.max() - boxes.min() + 1.0
+    return boxes + paddle.gather(group_cells(num_groups), groups) * width
 
 
 def group_cells(num_groups: Union[int, Tensor]) -> Tensor:
@@ -127,20 +132,35 @@ def class_wise_nms(
 
     # Pairs of all images are numbered on, so that a number gives the box and the class.
     pairs = best.columns + row_starts(images, dim(scores, 1) * classes)
-    # From here on, one row per pair that passed; and the first candidate again, of an image beyond the last.
-    rows = _rows_and_spare(passes)
-    image = rows // max_candidates
-    rows = rows % (images * max_candidates)
+    # One row per pair that passed, and the first candidate again, of an image beyond the last.
+    places = _rows_and_spare(passes)
+    total = images * max_candidates
+    rows = places % total
     pair = paddle.gather(paddle.flatten(pairs), rows)
-    score = paddle.gather(paddle.flatten(best.values), rows)
-    label = pair % classes
     box = paddle.gather(paddle.reshape(boxes, [-1, 4]), pair // classes if shared else pair)
-    kept = batched_nms(
-        box, score, image * classes + label, num_groups=(images + 1) * classes, iou_threshold=iou_threshold
-    )
+    groups = places // max_candidates * classes + pair % classes
+    # Without sorting, as the candidates of an image come best first.
+    kept = kernels.nms(_apart(box, groups, (images + 1) * classes), iou_threshold)
 
-    image, box, score, label = (paddle.gather(x, kept) for x in (image, box, score, label))
-    return _padded(box, score, label, _slots(image, images, keep_top_k), images, keep_top_k)
+    # Back among the candidates, where the spare one has no place, and the best of each image from there.
+    score = paddle.gather(paddle.flatten(best.values), paddle.gather(rows, kept))
+    survivors = place_rows(score, paddle.gather(places, kept), total, fill=LOWEST)
+    top = top_k(paddle.reshape(survivors, [-1, max_candidates]), keep_top_k)
+    return _detections(boxes, top.values, gather_rows(best.columns, top.columns), classes)
+
+
+def _detections(boxes: Tensor, scores: Tensor, pairs: Tensor, classes: int) -> ClassWiseNms:
+    """Detections of ``[N, D]`` pairs of a box and a class; none where the score is `LOWEST`."""
+    valid, shared = scores > LOWEST, boxes.shape[2] == 1
+    pairs = pairs * valid.astype(pairs.dtype)  # others may lie beyond the last
+    flat = paddle.reshape(boxes, [dim(boxes, 0), -1, 4])
+    picked = gather_rows(flat, pairs // classes if shared else pairs)
+    labels = pairs % classes
+    return ClassWiseNms(
+        picked * valid.unsqueeze(-1).astype(picked.dtype),
+        paddle.clip(scores, min=0.0),
+        paddle.where(valid, labels, paddle.full_like(labels, -1)),
+    )
 
 
 def _rows_and_spare(passes: Tensor) -> Tensor:
@@ -149,31 +169,8 @@ def _rows_and_spare(passes: Tensor) -> Tensor:
     return paddle.nonzero(paddle.concat([paddle.flatten(passes), spare])).squeeze(1)
 
 
-def _padded(
-    box: Tensor, score: Tensor, label: Tensor, slots: Tensor, images: Union[int, Tensor], keep_top_k: int
-) -> ClassWiseNms:
-    """Detections of all images, put into their slots of the padded result."""
-    total = images * keep_top_k
-    return ClassWiseNms(
-        paddle.reshape(place_rows(box, slots, total), [-1, keep_top_k, 4]),
-        paddle.reshape(place_rows(score, slots, total), [-1, keep_top_k]),
-        paddle.reshape(place_rows(label, slots, total, fill=-1), [-1, keep_top_k]),
-    )
-
-
 def _rank_in_class(labels: Tensor, passes: Tensor, classes: int) -> Tensor:
     """How many better candidates of its class each candidate has: ``[N, C]`` labels -> ``[N, C]``."""
     member = (labels.unsqueeze(-1) == arange(classes)) & passes.unsqueeze(-1)
     member = member.astype("int64")
     return (paddle.cumsum(member, axis=1) * member).sum(axis=-1) - 1
-
-
-def _slots(image: Tensor, images: Union[int, Tensor], keep_top_k: int) -> Tensor:
-    """Row of the padded ``[N * D]`` result for each detection; N * D beyond the D best, and of image N."""
-    member = (image.unsqueeze(1) == arange(images + 1)).astype("int64")
-    # Counted from 1.
-    rank = (paddle.cumsum(member, axis=0) * member).sum(axis=1)
-    slot = image * keep_top_k + rank - 1
-    # Added to zeros: in a graph with unknown sizes `where` does not repeat what it is given.
-    dropped = paddle.zeros_like(slot) + arange(images + 1)[-1:] * keep_top_k
-    return paddle.where(rank <= keep_top_k, slot, dropped)

@@ -13,7 +13,7 @@ from paddle import Tensor
 from paddle.vision import ops as kernels
 
 from ppdet.ops.boxes import clip_boxes, decode_deltas
-from ppdet.ops.indexing import LOWEST, dim, gather_rows, place_rows, static_dim, top_k
+from ppdet.ops.indexing import LOWEST, dim, filled, gather_rows, static_dim, top_k
 from ppdet.ops.nms import group_cells
 
 #: Most boxes in one call of NMS, whose memory grows with their square, unless one image has more.
@@ -70,13 +70,11 @@ def generate_proposals(
     # Detached, not under `no_grad`, whose decorator loses keyword-only arguments when a graph is traced.
     chosen = _candidates([logits.detach() for logits in objectness_logits], anchors, pre_nms_top_n)
     columns, scores = paddle.concat(chosen.columns, axis=1), paddle.concat(chosen.scores, axis=1)
-    picked = paddle.reshape(
-        paddle.gather(paddle.concat(list(anchors)), paddle.flatten(columns)), [-1, columns.shape[1], 4]
-    )
+    picked = paddle.gather_nd(paddle.concat(list(anchors)), columns.unsqueeze(-1))
     moved = decode_deltas(picked, gather_rows(paddle.concat(list(deltas), axis=1).detach(), columns))
     boxes = clip_boxes(moved, image_sizes, last_pixel=last_pixel)
     lower, upper = paddle.split(boxes, 2, axis=-1)
-    usable = (scores > LOWEST) & (upper - lower >= max(min_size, 1.0)).all(axis=-1)
+    usable = (upper - lower >= max(min_size, 1.0)).all(axis=-1)
     kept = _survivors(boxes, chosen.scores, usable, image_sizes, nms_thresh)
     best = top_k(paddle.where(kept, scores, paddle.full_like(scores, LOWEST)), post_nms_top_n)
     valid = best.values > LOWEST
@@ -151,5 +149,5 @@ def _marked(boxes: Tensor, iou_threshold: float) -> Tensor:
         parts = [boxes[first : first + step] for first in range(0, images, step)]
         return paddle.concat([_marked(part, iou_threshold) for part in parts])
     kept = kernels.nms(paddle.reshape(boxes, [-1, 4]), iou_threshold)
-    marks = place_rows(paddle.ones_like(kept), kept, dim(boxes, 0) * count)
-    return paddle.reshape(marks, [-1, count])
+    none = filled([dim(boxes, 0) * count], 0, kept.dtype)
+    return paddle.reshape(paddle.scatter(none, kept, paddle.ones_like(kept)), [-1, count])
