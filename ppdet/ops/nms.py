@@ -1,7 +1,6 @@
 """Non-maximum suppression: one call of Paddle's kernel for any number of images and classes.
 
-Letters: B boxes, N images, R boxes per image, K classes, C candidates per image, P candidates of all images
-that passed the threshold, D detections kept per image.
+Letters: B boxes, N images, R boxes per image, K classes, C candidates per image, D detections kept per image.
 """
 
 from __future__ import annotations
@@ -13,7 +12,16 @@ from paddle import Tensor
 from paddle.vision import ops as kernels
 
 from ppdet.ops.constants import Kept, arange
-from ppdet.ops.indexing import LOWEST, dim, gather_rows, place_rows, row_starts, static_dim, top_k
+from ppdet.ops.indexing import (
+    LOWEST,
+    TopK,
+    dim,
+    gather_rows,
+    place_rows,
+    row_starts,
+    static_dim,
+    top_k,
+)
 
 #: Cells of the grid that keeps groups apart, by the number of groups.
 _CELLS: Kept[Tensor] = Kept(64)
@@ -121,7 +129,7 @@ def class_wise_nms(
     """
     if max_candidates < keep_top_k:
         raise ValueError(f"max_candidates {max_candidates} is smaller than keep_top_k {keep_top_k}")
-    images, classes, shared = dim(scores, 0), scores.shape[2], boxes.shape[2] == 1
+    images, classes = dim(scores, 0), scores.shape[2]
     if static_dim(scores, 1) == 0:  # a row that never passes, for there to be a first candidate
         boxes = paddle.zeros([images, 1, boxes.shape[2], 4], dtype=boxes.dtype)
         scores = paddle.full([images, 1, classes], score_threshold, dtype=scores.dtype)
@@ -130,23 +138,29 @@ def class_wise_nms(
     if pre_nms_top_k is not None and pre_nms_top_k < max_candidates:
         passes = passes & (_rank_in_class(best.columns % classes, passes, classes) < pre_nms_top_k)
 
+    kept = _survivors(boxes, best, passes, classes, iou_threshold)
+    top = top_k(kept, keep_top_k)
+    return _detections(boxes, top.values, gather_rows(best.columns, top.columns), classes)
+
+
+def _survivors(boxes: Tensor, best: TopK, passes: Tensor, classes: int, iou_threshold: float) -> Tensor:
+    """Scores ``[N, C]`` of candidates that survive NMS within their class; `LOWEST` of all others."""
+    images, candidates, shared = dim(passes, 0), passes.shape[1], boxes.shape[2] == 1
     # Pairs of all images are numbered on, so that a number gives the box and the class.
-    pairs = best.columns + row_starts(images, dim(scores, 1) * classes)
+    pairs = best.columns + row_starts(images, dim(boxes, 1) * classes)
     # One row per pair that passed, and the first candidate again, of an image beyond the last.
     places = _rows_and_spare(passes)
-    total = images * max_candidates
+    total = images * candidates
     rows = places % total
     pair = paddle.gather(paddle.flatten(pairs), rows)
     box = paddle.gather(paddle.reshape(boxes, [-1, 4]), pair // classes if shared else pair)
-    groups = places // max_candidates * classes + pair % classes
+    groups = places // candidates * classes + pair % classes
     # Without sorting, as the candidates of an image come best first.
     kept = kernels.nms(_apart(box, groups, (images + 1) * classes), iou_threshold)
-
-    # Back among the candidates, where the spare one has no place, and the best of each image from there.
+    # Back among the candidates, where the spare one has no place.
     score = paddle.gather(paddle.flatten(best.values), paddle.gather(rows, kept))
-    survivors = place_rows(score, paddle.gather(places, kept), total, fill=LOWEST)
-    top = top_k(paddle.reshape(survivors, [-1, max_candidates]), keep_top_k)
-    return _detections(boxes, top.values, gather_rows(best.columns, top.columns), classes)
+    placed = place_rows(score, paddle.gather(places, kept), total, fill=LOWEST)
+    return paddle.reshape(placed, [-1, candidates])
 
 
 def _detections(boxes: Tensor, scores: Tensor, pairs: Tensor, classes: int) -> ClassWiseNms:
