@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import paddle
 from paddle import Tensor
 
-from ppdet.ops.constants import constant, indices
+from ppdet.ops.constants import constant, indices, number
 
 #: Largest log-scale delta that `decode_deltas` follows: a box grows at most 1000/16 = 62.5 times. Keeps exp
 #: finite for untrained heads; published weights were trained with this value.
@@ -47,7 +47,7 @@ def non_empty(boxes: Tensor, min_side: float = 0.0) -> Tensor:
         ``[...]`` bool.
     """
     sides = boxes[..., 2:] - boxes[..., :2]
-    return (sides > min_side).all(axis=-1)
+    return (sides > number(min_side, boxes)).all(axis=-1)
 
 
 def per_corner(pairs: Tensor, boxes: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ import paddle
 from paddle import Tensor
 from paddle.vision import ops as kernels
 
-from ppdet.ops.constants import Kept, arange
+from ppdet.ops.constants import Kept, arange, number
 from ppdet.ops.indexing import (
     LOWEST,
     TopK,
@@ -134,7 +134,7 @@ def class_wise_nms(
         boxes = paddle.zeros([images, 1, boxes.shape[2], 4], dtype=boxes.dtype)
         scores = paddle.full([images, 1, classes], score_threshold, dtype=scores.dtype)
     best = top_k(paddle.flatten(scores, 1), max_candidates)
-    passes = best.values > score_threshold
+    passes = best.values > number(score_threshold, scores)
     if pre_nms_top_k is not None and pre_nms_top_k < max_candidates:
         passes = passes & (_rank_in_class(best.columns % classes, passes, classes) < pre_nms_top_k)
 
@@ -150,11 +150,11 @@ def _survivors(boxes: Tensor, best: TopK, passes: Tensor, classes: int, iou_thre
     pairs = best.columns + row_starts(images, dim(boxes, 1) * classes)
     # One row per pair that passed, and the first candidate again, of an image beyond the last.
     places = _rows_and_spare(passes)
-    total = images * candidates
+    total, count = images * candidates, number(classes, places)
     rows = places % total
     pair = paddle.gather(paddle.flatten(pairs), rows)
-    box = paddle.gather(paddle.reshape(boxes, [-1, 4]), pair // classes if shared else pair)
-    groups = places // candidates * classes + pair % classes
+    box = paddle.gather(paddle.reshape(boxes, [-1, 4]), pair // count if shared else pair)
+    groups = places // number(candidates, places) * classes + pair % count
     # Without sorting, as the candidates of an image come best first.
     kept = kernels.nms(_apart(box, groups, (images + 1) * classes), iou_threshold)
     # Back among the candidates, where the spare one has no place.
@@ -165,11 +165,12 @@ def _survivors(boxes: Tensor, best: TopK, passes: Tensor, classes: int, iou_thre
 
 def _detections(boxes: Tensor, scores: Tensor, pairs: Tensor, classes: int) -> ClassWiseNms:
     """Detections of ``[N, D]`` pairs of a box and a class; none where the score is `LOWEST`."""
-    valid, shared = scores > LOWEST, boxes.shape[2] == 1
+    valid, shared = scores > number(LOWEST, scores), boxes.shape[2] == 1
     pairs = pairs * valid.astype(pairs.dtype)  # others may lie beyond the last
+    count = number(classes, pairs)
     flat = paddle.reshape(boxes, [dim(boxes, 0), -1, 4])
-    picked = gather_rows(flat, pairs // classes if shared else pairs)
-    labels = pairs % classes
+    picked = gather_rows(flat, pairs // count if shared else pairs)
+    labels = pairs % count
     return ClassWiseNms(
         picked * valid.unsqueeze(-1).astype(picked.dtype),
         paddle.clip(scores, min=0.0),

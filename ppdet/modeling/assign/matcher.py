@@ -13,6 +13,7 @@ from paddle import Tensor
 
 from ppdet.config.errors import ArgumentError
 from ppdet.ops.boxes import pairwise_iou
+from ppdet.ops.constants import number
 from ppdet.ops.indexing import gather_rows
 from ppdet.structures import IGNORE_LABEL
 
@@ -152,13 +153,13 @@ class IoUMatcher:
         return _Overlaps(paddle.argmax(ious, axis=-1), ious.max(axis=-1), promoted, crowd)
 
     def _labelled(self, overlaps: _Overlaps) -> Match:
-        positive = overlaps.best >= self.positive_overlap
-        negative = overlaps.best < self.negative_overlap
+        positive = overlaps.best >= number(self.positive_overlap, overlaps.best)
+        negative = overlaps.best < number(self.negative_overlap, overlaps.best)
         if overlaps.promoted is not None:
             positive = positive | overlaps.promoted
             negative = negative & ~overlaps.promoted
         if overlaps.crowd is not None:
-            negative = negative & (overlaps.crowd <= self.ignore_thresh)
+            negative = negative & (overlaps.crowd <= number(self.ignore_thresh, overlaps.best))
         ignored = ~(positive | negative)
         # 1, 0 and -1.
         labels = positive.astype("int64") - ignored.astype("int64")
@@ -181,5 +182,9 @@ def class_targets(match: Match, gt_labels: Tensor, *, background: int) -> Tensor
         ``[N, A]`` int64: the object's class where positive, `background` where negative, else -1.
     """
     labels = gather_rows(gt_labels, match.gt_index)
-    labels = paddle.where(match.labels == NEGATIVE, paddle.full_like(labels, background), labels)
-    return paddle.where(match.labels == IGNORE_LABEL, paddle.full_like(labels, IGNORE_LABEL), labels)
+    labels = paddle.where(
+        match.labels == number(NEGATIVE, labels), paddle.full_like(labels, background), labels
+    )
+    return paddle.where(
+        match.labels == number(IGNORE_LABEL, labels), paddle.full_like(labels, IGNORE_LABEL), labels
+    )
