@@ -43,8 +43,8 @@ class RankedRegions(NamedTuple):
 
 
 def generate_proposals(
-    objectness_logits: Sequence[Tensor],
-    deltas: Sequence[Tensor],
+    objectness_logits: Tensor,
+    deltas: Tensor,
     anchors: Sequence[Tensor],
     image_sizes: Tensor,
     *,
@@ -62,8 +62,8 @@ def generate_proposals(
     `post_nms_top_n` before collecting would give the same regions. No gradient passes.
 
     Args:
-        objectness_logits: L tensors ``[N, A_l]`` float32.
-        deltas: L tensors ``[N, A_l, 4]`` float32 with weights 1.
+        objectness_logits: ``[N, A]`` float32, level after level; A is the sum of the A_l.
+        deltas: ``[N, A, 4]`` float32 with weights 1.
         anchors: L tensors ``[A_l, 4]`` float32 xyxy, A_l >= 1.
         image_sizes: ``[N, 2]`` float32 (height, width) without padding; regions are clipped to it.
         pre_nms_top_n: Candidates per level that enter NMS.
@@ -76,10 +76,10 @@ def generate_proposals(
         Regions by falling logit, over all levels.
     """
     # Detached, not under `no_grad`, whose decorator loses keyword-only arguments when a graph is traced.
-    chosen = _candidates([logits.detach() for logits in objectness_logits], anchors, pre_nms_top_n)
+    chosen = _candidates(objectness_logits.detach(), anchors, pre_nms_top_n)
     columns, scores = chosen.columns, paddle.concat(chosen.scores, axis=1)
     picked = paddle.gather_nd(paddle.concat(list(anchors)), columns.unsqueeze(-1))
-    moved = decode_deltas(picked, gather_rows(paddle.concat(list(deltas), axis=1).detach(), columns))
+    moved = decode_deltas(picked, gather_rows(deltas.detach(), columns))
     boxes = clip_boxes(moved, image_sizes, last_pixel=last_pixel)
     lower, upper = paddle.split(boxes, 2, axis=-1)
     usable = (upper - lower >= number(max(min_size, 1.0), boxes)).all(axis=-1)
@@ -109,11 +109,13 @@ class _Candidates(NamedTuple):
     scores: list[Tensor]
 
 
-def _candidates(logits: Sequence[Tensor], anchors: Sequence[Tensor], top_n: int) -> _Candidates:
+def _candidates(logits: Tensor, anchors: Sequence[Tensor], top_n: int) -> _Candidates:
     columns, scores = [], []
-    for level_logits, level_anchors in zip(logits, anchors):
-        best = top_k(level_logits, _limit(level_anchors, top_n))
-        places, count = best.columns, dim(level_anchors, 0)
+    start: Size = 0
+    for level_anchors in anchors:
+        count = dim(level_anchors, 0)
+        best = top_k(logits[:, start : start + count], _limit(level_anchors, top_n))
+        places, start = best.columns, start + count
         if static_dim(level_anchors, 0) is None:
             # Padded columns lie beyond the last anchor; they read some anchor and are masked afterwards.
             places = paddle.minimum(places, paddle.full_like(places, 1) * (count - 1))
