@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import paddle
 from paddle import Tensor
 
-from ppdet.ops.constants import constant, indices
+from ppdet.ops.constants import constant, indices, number
 
 #: Largest log-scale delta that `decode_deltas` follows: a box grows at most 1000/16 = 62.5 times. Keeps exp
 #: finite for untrained heads; published weights were trained with this value.
@@ -33,8 +33,7 @@ def box_area(boxes: Tensor) -> Tensor:
     Returns:
         ``[...]`` square pixels, >= 0.
     """
-    left, top, right, bottom = boxes.unbind(-1)
-    return _area(right - left, bottom - top)
+    return paddle.clip(boxes[..., 2:] - boxes[..., :2], min=0.0).prod(axis=-1)
 
 
 def non_empty(boxes: Tensor, min_side: float = 0.0) -> Tensor:
@@ -48,7 +47,7 @@ def non_empty(boxes: Tensor, min_side: float = 0.0) -> Tensor:
         ``[...]`` bool.
     """
     sides = boxes[..., 2:] - boxes[..., :2]
-    return (sides > min_side).all(axis=-1)
+    return (sides > number(min_side, boxes)).all(axis=-1)
 
 
 def per_corner(pairs: Tensor, boxes: Tensor) -> Tensor:
@@ -135,8 +134,20 @@ def pairwise_iou(boxes1: Tensor, boxes2: Tensor) -> Tensor:
     Returns:
         ``[..., A, B]`` in 0..1; 0 where either box is empty.
     """
-    overlap, union = _overlap_and_union(boxes1.unsqueeze(-2), boxes2.unsqueeze(-3))
+    # Pairs are many, and reducing the last axis is slow, so x and y come before the rows: ``[..., 2, A, B]``.
+    lower1, upper1 = paddle.split(_transposed(boxes1).unsqueeze(-1), 2, axis=-3)
+    lower2, upper2 = paddle.split(_transposed(boxes2).unsqueeze(-2), 2, axis=-3)
+    sides = paddle.minimum(upper1, upper2) - paddle.maximum(lower1, lower2)
+    overlap = paddle.clip(sides, min=0.0).prod(axis=-3)
+    # The areas of boxes that are inside out may be anything, since these overlap nothing.
+    union = (upper1 - lower1).prod(axis=-3) + (upper2 - lower2).prod(axis=-3) - overlap
     return overlap / paddle.clip(union, min=_EPS)
+
+
+def _transposed(boxes: Tensor) -> Tensor:
+    """``[..., A, 4]`` to ``[..., 4, A]``."""
+    axes = list(range(boxes.ndim))
+    return boxes.transpose([*axes[:-2], axes[-1], axes[-2]])
 
 
 def paired_iou(boxes1: Tensor, boxes2: Tensor, *, kind: str = "iou") -> Tensor:
@@ -236,7 +247,8 @@ def decode_deltas(
     lower, upper = paddle.split(boxes, 2, axis=-1)
     shift, growth = paddle.split(deltas, 2, axis=-1)
     sizes = upper - lower
-    new_centres = shift * sizes + (lower + 0.5 * sizes)
+    half_sizes = 0.5 * sizes
+    new_centres = shift * sizes + (lower + half_sizes)
     growth = paddle.clip(growth, max=LOG_SCALE_LIMIT) if limited else growth
-    half = 0.5 * paddle.exp(growth) * sizes
+    half = paddle.exp(growth) * half_sizes
     return paddle.concat([new_centres - half, new_centres + half], axis=-1)

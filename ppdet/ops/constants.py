@@ -51,6 +51,11 @@ def constant(values: Sequence[float], like: Tensor) -> Tensor:
     return _CONSTANTS.get((numbers, like.dtype), lambda: paddle.to_tensor(list(numbers), dtype=like.dtype))
 
 
+def number(value: float, like: Tensor) -> Tensor:
+    """A number of the type of `like`, to compare with: one that Python holds is made anew every time."""
+    return _CONSTANTS.get((value, like.dtype), lambda: paddle.full([], value, dtype=like.dtype))
+
+
 def indices(numbers: Sequence[int]) -> Tensor:
     """Whole numbers as an int64 tensor of one dimension."""
     return _INDICES.get(tuple(numbers), lambda: paddle.to_tensor(list(numbers), dtype="int64"))

@@ -7,7 +7,8 @@ Letters: N images, R rows per image, k rows to select.
 
 from __future__ import annotations
 
-from typing import NamedTuple, Optional, Union
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Optional, Union
 
 import paddle
 from paddle import Tensor
@@ -16,6 +17,8 @@ from ppdet.ops.constants import Kept, arange
 
 #: Below every score; marks rows that are not there. Finite, because some top-k kernels mishandle infinities.
 LOWEST = -3.0e38
+#: By shape, value and type.
+_FILLED: Kept[Tensor] = Kept(64)
 #: Where the rows of each image start in a flattened tensor, by images and rows.
 _STARTS: Kept[Tensor] = Kept(256)
 
@@ -78,6 +81,8 @@ def gather_rows(x: Tensor, index: Tensor) -> Tensor:
     Returns:
         ``[N, k, ...]``.
     """
+    if x.ndim == 2:
+        return paddle.take_along_axis(x, index, axis=1, broadcast=False)
     flat = paddle.reshape(x, [-1, *x.shape[2:]])
     picked = paddle.gather(flat, paddle.flatten(index + row_starts(dim(x, 0), dim(x, 1))))
     return paddle.reshape(picked, [-1, index.shape[1], *x.shape[2:]])
@@ -101,5 +106,9 @@ def place_rows(values: Tensor, slots: Tensor, size: Union[int, Tensor], fill: fl
         ``[size, ...]`` of the type of `values`.
     """
     # One spare row takes the dropped rows, so that their number is not needed.
-    empty = paddle.full([size + 1, *values.shape[1:]], fill, dtype=values.dtype)
-    return paddle.scatter(empty, slots, values)[:-1]
+    return paddle.scatter(filled([size + 1, *values.shape[1:]], fill, values.dtype), slots, values)[:-1]
+
+
+def filled(shape: Sequence[Union[int, Tensor]], value: float, dtype: Any) -> Tensor:
+    """A tensor of one value, made once; must not be written to."""
+    return _FILLED.get((*shape, value, dtype), lambda: paddle.full(shape, value, dtype=dtype))

@@ -64,11 +64,7 @@ def cross_entropy(logits: Tensor, labels: Tensor, *, ignore_label: int = -1) -> 
     Returns:
         ``[R]`` >= 0.
     """
-    counted = labels != ignore_label
-    # The kernel needs valid labels, so the ignored ones are replaced before it and their loss removed after.
-    safe = paddle.where(counted, labels, paddle.zeros_like(labels))
-    loss = functional.cross_entropy(logits, safe.unsqueeze(-1), reduction="none").squeeze(-1)
-    return loss * counted.astype(loss.dtype)
+    return functional.cross_entropy(logits, labels, ignore_index=ignore_label, reduction="none")
 
 
 def binary_cross_entropy(logits: Tensor, targets: Tensor, *, ignore_label: float = -1.0) -> Tensor:
@@ -82,10 +78,8 @@ def binary_cross_entropy(logits: Tensor, targets: Tensor, *, ignore_label: float
     Returns:
         ``[...]`` >= 0.
     """
-    counted = targets != ignore_label
-    safe = paddle.where(counted, targets, paddle.zeros_like(targets))
-    loss = functional.binary_cross_entropy_with_logits(logits, safe, reduction="none")
-    return loss * counted.astype(loss.dtype)
+    counted = (targets != ignore_label).astype(logits.dtype)
+    return functional.binary_cross_entropy_with_logits(logits, targets, weight=counted, reduction="none")
 
 
 def iou_loss(prediction: Tensor, target: Tensor, *, kind: str = "iou", squared: bool = False) -> Tensor:

@@ -13,7 +13,7 @@ import numpy as np
 import paddle
 from paddle import Tensor
 
-from ppdet.ops.constants import arange
+from ppdet.ops.constants import Kept, indices
 from ppdet.ops.indexing import row_starts
 
 #: Subpixels per pixel side at which outlines are rounded to a grid; part of the definition of a COCO mask.
@@ -22,8 +22,10 @@ _SUBPIXELS = 5
 _MIDDLE = 2
 #: Region sides below this many pixels are widened to it, so that the scale stays finite.
 _MIN_SIDE = 0.1
-#: Elements of the largest intermediate tensor of `rasterize_polygons`; bounds its memory to some 30 MB each.
+#: Half the elements of the largest intermediate tensor of `rasterize_polygons`: at most some 70 MB.
 _CHUNK_ELEMENTS = 2**22
+#: By resolution.
+_COLUMNS: Kept[tuple[Tensor, Tensor, Tensor]] = Kept(8)
 
 
 @paddle.no_grad()
@@ -48,16 +50,16 @@ def rasterize_polygons(
     Returns:
         ``[R, S, S]`` float32 of 0 and 1, row then column.
     """
-    belongs = (objects.unsqueeze(1) == owner.unsqueeze(0)) & (owner >= 0).unsqueeze(0)
+    belongs = (objects.unsqueeze(1) == owner) & (owner >= 0)
     pairs = paddle.nonzero(belongs)
     masks = paddle.zeros([boxes.shape[0], resolution * resolution], dtype="float32")
     step = max(1, _CHUNK_ELEMENTS // (max(1, vertices.shape[1]) * resolution))
     for first in range(0, pairs.shape[0], step):
         region, part = paddle.unstack(pairs[first : first + step], axis=1)
-        box = paddle.gather(boxes, region).astype("float64")
-        points = paddle.gather(vertices, part).astype("float64")
-        scale = resolution / paddle.clip(box[:, 2:] - box[:, :2], min=_MIN_SIDE)
-        points = (points - box[:, :2].unsqueeze(1)) * scale.unsqueeze(1)
+        box = paddle.gather(boxes, region).astype("float64").unsqueeze(1)
+        lower, upper = paddle.split(box, 2, axis=-1)
+        points = paddle.gather(vertices, part).astype("float64") - lower
+        points = points * (resolution / paddle.clip(upper - lower, min=_MIN_SIDE))
         masks = paddle.scatter_nd_add(masks, region.unsqueeze(1), _fill(points, resolution))
     united = (masks > 0).astype("float32")
     return paddle.reshape(united, [-1, resolution, resolution]).transpose([0, 2, 1])
@@ -72,16 +74,11 @@ def _fill(points: Tensor, resolution: int) -> Tensor:
     start = paddle.trunc(points * _SUBPIXELS + 0.5)
     crossed, row = _crossings(start, paddle.roll(start, -1, axis=1), resolution)
     count, size = points.shape[0], resolution * resolution
-    columns = arange(resolution) * resolution
     # A crossing below the last row falls on the first pixel of the next column; there is one spare at the
     # end.
-    pixel = row.astype("int64") + columns
+    pixel = row.astype("int64") + indices(range(0, size, resolution))
     pixel = pixel + row_starts(count, size + 1).unsqueeze(-1)
-    crossings = paddle.scatter_nd_add(
-        paddle.zeros([count * (size + 1)], dtype="float32"),
-        paddle.reshape(pixel, [-1, 1]),
-        paddle.flatten(crossed.astype("float32")),
-    )
+    crossings = paddle.scatter_nd(pixel.unsqueeze(-1), crossed.astype("float32"), [count * (size + 1)])
     before = paddle.cumsum(paddle.reshape(crossings, [count, size + 1])[:, :size], axis=1)
     return paddle.remainder(before, paddle.full_like(before, 2.0))
 
@@ -102,31 +99,40 @@ def _crossings(start: Tensor, end: Tensor, resolution: int) -> tuple[Tensor, Ten
         Whether each edge crosses each column, bool ``[Q, V, S]``, and in which row 0..S, float64 ``[Q, V,
         S]``.
     """
-    delta = end - start
-    flat = delta[..., 0].abs() >= delta[..., 1].abs()
+    middles, both, candidates = _COLUMNS.get(resolution, lambda: _columns(resolution))
+    x_start, y_start = start.unsqueeze(-1).unbind(2)
+    x_end, y_end = end.unsqueeze(-1).unbind(2)
+    width, height = x_end - x_start, y_end - y_start
+    flat = width.abs() >= height.abs()
     # Edges run left to right if flat and downwards if steep, whichever way the outline goes.
-    swap = paddle.where(flat, delta[..., 0] < 0, delta[..., 1] < 0).unsqueeze(-1)
-    start, end = paddle.where(swap, end, start), paddle.where(swap, start, end)
-    x0, y0, x1, y1 = (v.unsqueeze(-1) for v in (start[..., 0], start[..., 1], end[..., 0], end[..., 1]))
-    middle = paddle.arange(resolution, dtype="float64") * _SUBPIXELS + _MIDDLE
-    crossed = (paddle.minimum(x0, x1) <= middle) & (paddle.maximum(x0, x1) > middle)
+    swap = paddle.where(flat, width, height) < 0
+    x0, x1 = paddle.where(swap, x_end, x_start), paddle.where(swap, x_start, x_end)
+    y0, y1 = paddle.where(swap, y_end, y_start), paddle.where(swap, y_start, y_end)
+    width, height = x1 - x0, y1 - y0
+    crossed = (paddle.minimum(x0, x1) <= middles) & (paddle.maximum(x0, x1) > middles)
 
-    slope = (y1 - y0) / paddle.clip(x1 - x0, min=1.0)
-    left = paddle.floor(y0 + slope * (middle - x0) + 0.5)
-    right = paddle.floor(y0 + slope * (middle + 1 - x0) + 0.5)
-    flat_row = paddle.minimum(left, right)
+    slope = height / paddle.clip(width, min=1.0)
+    flat_row = paddle.floor(y0 + slope * (both - x0) + 0.5).min(axis=0)
 
-    slope = (x1 - x0) / paddle.clip(y1 - y0, min=1.0)
+    slope = width / paddle.clip(height, min=1.0)
     # Last step before the crossing, first by division, then corrected by drawing that step and the next,
     # since the product may round to the other side of one half.
     safe = paddle.where(slope == 0, paddle.ones_like(slope), slope)
-    guess = paddle.clip(paddle.floor((middle + 0.5 - x0) / safe), min=0.0)
-    step = guess - 1
-    for candidate in (guess, guess + 1):
-        x = paddle.floor(x0 + slope * candidate + 0.5)
-        step = step + paddle.where(slope > 0, x <= middle, x > middle).astype("float64")
-    row = paddle.where(flat.unsqueeze(-1), flat_row, y0 + step)
+    guess = paddle.clip(paddle.floor((middles + 0.5 - x0) / safe), min=0.0)
+    is_after = paddle.floor(x0 + slope * (guess + candidates) + 0.5) > middles
+    before = (is_after ^ (slope > 0)).astype("float64")
+    row = paddle.where(flat, flat_row, y0 + (guess - 1 + before.sum(axis=0)))
     return crossed, paddle.ceil(paddle.clip((row + 0.5) / _SUBPIXELS - 0.5, min=0.0, max=float(resolution)))
+
+
+def _columns(resolution: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Subpixels before the middles of columns ``[S]``, before and after them ``[2, 1, 1, S]``; and 0, 1.
+
+    All float64, the last ``[2, 1, 1, 1]``.
+    """
+    middles = paddle.arange(resolution, dtype="float64") * _SUBPIXELS + _MIDDLE
+    two = paddle.arange(2, dtype="float64").reshape([2, 1, 1, 1])
+    return middles, middles + two, two
 
 
 def paste_to_rle(

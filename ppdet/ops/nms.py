@@ -1,7 +1,6 @@
 """Non-maximum suppression: one call of Paddle's kernel for any number of images and classes.
 
-Letters: B boxes, N images, R boxes per image, K classes, C candidates per image, P candidates of all images
-that passed the threshold, D detections kept per image.
+Letters: B boxes, N images, R boxes per image, K classes, C candidates per image, D detections kept per image.
 """
 
 from __future__ import annotations
@@ -12,8 +11,17 @@ import paddle
 from paddle import Tensor
 from paddle.vision import ops as kernels
 
-from ppdet.ops.constants import Kept, arange
-from ppdet.ops.indexing import dim, place_rows, row_starts, static_dim, top_k
+from ppdet.ops.constants import Kept, arange, number
+from ppdet.ops.indexing import (
+    LOWEST,
+    TopK,
+    dim,
+    gather_rows,
+    place_rows,
+    row_starts,
+    static_dim,
+    top_k,
+)
 
 #: Cells of the grid that keeps groups apart, by the number of groups.
 _CELLS: Kept[Tensor] = Kept(64)
@@ -44,10 +52,15 @@ def batched_nms(
     """
     if static_dim(boxes, 0) == 0:  # has no maximum
         return paddle.zeros([0], dtype="int64")
-    width = boxes.max() - boxes.min() + 1.0
-    apart = boxes + paddle.gather(group_cells(num_groups), groups) * width
+    apart = _apart(boxes, groups, num_groups)
     order = paddle.argsort(scores, descending=True, stable=True)
     return paddle.gather(order, kernels.nms(paddle.gather(apart, order), iou_threshold))
+
+
+def _apart(boxes: Tensor, groups: Tensor, num_groups: Union[int, Tensor]) -> Tensor:
+    """Boxes ``[B, 4]`` moved to the places of their groups."""
+    width = boxes.max() - boxes.min() + 1.0
+    return boxes + paddle.gather(group_cells(num_groups), groups) * width
 
 
 def group_cells(num_groups: Union[int, Tensor]) -> Tensor:
@@ -116,31 +129,53 @@ def class_wise_nms(
     """
     if max_candidates < keep_top_k:
         raise ValueError(f"max_candidates {max_candidates} is smaller than keep_top_k {keep_top_k}")
-    images, classes, shared = dim(scores, 0), scores.shape[2], boxes.shape[2] == 1
+    images, classes = dim(scores, 0), scores.shape[2]
     if static_dim(scores, 1) == 0:  # a row that never passes, for there to be a first candidate
         boxes = paddle.zeros([images, 1, boxes.shape[2], 4], dtype=boxes.dtype)
         scores = paddle.full([images, 1, classes], score_threshold, dtype=scores.dtype)
     best = top_k(paddle.flatten(scores, 1), max_candidates)
-    passes = best.values > score_threshold
+    passes = best.values > number(score_threshold, scores)
     if pre_nms_top_k is not None and pre_nms_top_k < max_candidates:
         passes = passes & (_rank_in_class(best.columns % classes, passes, classes) < pre_nms_top_k)
 
-    # Pairs of all images are numbered on, so that a number gives the box and the class.
-    pairs = best.columns + row_starts(images, dim(scores, 1) * classes)
-    # From here on, one row per pair that passed; and the first candidate again, of an image beyond the last.
-    rows = _rows_and_spare(passes)
-    image = rows // max_candidates
-    rows = rows % (images * max_candidates)
-    pair = paddle.gather(paddle.flatten(pairs), rows)
-    score = paddle.gather(paddle.flatten(best.values), rows)
-    label = pair % classes
-    box = paddle.gather(paddle.reshape(boxes, [-1, 4]), pair // classes if shared else pair)
-    kept = batched_nms(
-        box, score, image * classes + label, num_groups=(images + 1) * classes, iou_threshold=iou_threshold
-    )
+    kept = _survivors(boxes, best, passes, classes, iou_threshold)
+    top = top_k(kept, keep_top_k)
+    return _detections(boxes, top.values, gather_rows(best.columns, top.columns), classes)
 
-    image, box, score, label = (paddle.gather(x, kept) for x in (image, box, score, label))
-    return _padded(box, score, label, _slots(image, images, keep_top_k), images, keep_top_k)
+
+def _survivors(boxes: Tensor, best: TopK, passes: Tensor, classes: int, iou_threshold: float) -> Tensor:
+    """Scores ``[N, C]`` of candidates that survive NMS within their class; `LOWEST` of all others."""
+    images, candidates, shared = dim(passes, 0), passes.shape[1], boxes.shape[2] == 1
+    # Pairs of all images are numbered on, so that a number gives the box and the class.
+    pairs = best.columns + row_starts(images, dim(boxes, 1) * classes)
+    # One row per pair that passed, and the first candidate again, of an image beyond the last.
+    places = _rows_and_spare(passes)
+    total, count = images * candidates, number(classes, places)
+    rows = places % total
+    pair = paddle.gather(paddle.flatten(pairs), rows)
+    box = paddle.gather(paddle.reshape(boxes, [-1, 4]), pair // count if shared else pair)
+    groups = places // number(candidates, places) * classes + pair % count
+    # Without sorting, as the candidates of an image come best first.
+    kept = kernels.nms(_apart(box, groups, (images + 1) * classes), iou_threshold)
+    # Back among the candidates, where the spare one has no place.
+    score = paddle.gather(paddle.flatten(best.values), paddle.gather(rows, kept))
+    placed = place_rows(score, paddle.gather(places, kept), total, fill=LOWEST)
+    return paddle.reshape(placed, [-1, candidates])
+
+
+def _detections(boxes: Tensor, scores: Tensor, pairs: Tensor, classes: int) -> ClassWiseNms:
+    """Detections of ``[N, D]`` pairs of a box and a class; none where the score is `LOWEST`."""
+    valid, shared = scores > number(LOWEST, scores), boxes.shape[2] == 1
+    pairs = pairs * valid.astype(pairs.dtype)  # others may lie beyond the last
+    count = number(classes, pairs)
+    flat = paddle.reshape(boxes, [dim(boxes, 0), -1, 4])
+    picked = gather_rows(flat, pairs // count if shared else pairs)
+    labels = pairs % count
+    return ClassWiseNms(
+        picked * valid.unsqueeze(-1).astype(picked.dtype),
+        paddle.clip(scores, min=0.0),
+        paddle.where(valid, labels, paddle.full_like(labels, -1)),
+    )
 
 
 def _rows_and_spare(passes: Tensor) -> Tensor:
@@ -149,31 +184,8 @@ def _rows_and_spare(passes: Tensor) -> Tensor:
     return paddle.nonzero(paddle.concat([paddle.flatten(passes), spare])).squeeze(1)
 
 
-def _padded(
-    box: Tensor, score: Tensor, label: Tensor, slots: Tensor, images: Union[int, Tensor], keep_top_k: int
-) -> ClassWiseNms:
-    """Detections of all images, put into their slots of the padded result."""
-    total = images * keep_top_k
-    return ClassWiseNms(
-        paddle.reshape(place_rows(box, slots, total), [-1, keep_top_k, 4]),
-        paddle.reshape(place_rows(score, slots, total), [-1, keep_top_k]),
-        paddle.reshape(place_rows(label, slots, total, fill=-1), [-1, keep_top_k]),
-    )
-
-
 def _rank_in_class(labels: Tensor, passes: Tensor, classes: int) -> Tensor:
     """How many better candidates of its class each candidate has: ``[N, C]`` labels -> ``[N, C]``."""
     member = (labels.unsqueeze(-1) == arange(classes)) & passes.unsqueeze(-1)
     member = member.astype("int64")
     return (paddle.cumsum(member, axis=1) * member).sum(axis=-1) - 1
-
-
-def _slots(image: Tensor, images: Union[int, Tensor], keep_top_k: int) -> Tensor:
-    """Row of the padded ``[N * D]`` result for each detection; N * D beyond the D best, and of image N."""
-    member = (image.unsqueeze(1) == arange(images + 1)).astype("int64")
-    # Counted from 1.
-    rank = (paddle.cumsum(member, axis=0) * member).sum(axis=1)
-    slot = image * keep_top_k + rank - 1
-    # Added to zeros: in a graph with unknown sizes `where` does not repeat what it is given.
-    dropped = paddle.zeros_like(slot) + arange(images + 1)[-1:] * keep_top_k
-    return paddle.where(rank <= keep_top_k, slot, dropped)

@@ -5,7 +5,7 @@ Letters: N images, L levels, A_l anchors of a level, k_l candidates of a level, 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple, Union
 
 import paddle
@@ -13,11 +13,19 @@ from paddle import Tensor
 from paddle.vision import ops as kernels
 
 from ppdet.ops.boxes import clip_boxes, decode_deltas
-from ppdet.ops.indexing import LOWEST, dim, gather_rows, place_rows, static_dim, top_k
+from ppdet.ops.constants import Kept, arange, number
+from ppdet.ops.indexing import LOWEST, dim, filled, gather_rows, static_dim, top_k
 from ppdet.ops.nms import group_cells
 
 #: Most boxes in one call of NMS, whose memory grows with their square, unless one image has more.
 _BOXES_AT_ONCE = 8192
+#: First anchors of levels, by candidates and anchors of each.
+_STARTS: Kept[Tensor] = Kept(64)
+#: Candidates by level, by images and candidates of each level.
+_ORDERS: Kept[Tensor] = Kept(64)
+
+#: A length; a tensor in a static graph where it varies.
+Size = Union[int, Tensor]
 
 
 class RankedRegions(NamedTuple):
@@ -35,8 +43,8 @@ class RankedRegions(NamedTuple):
 
 
 def generate_proposals(
-    objectness_logits: Sequence[Tensor],
-    deltas: Sequence[Tensor],
+    objectness_logits: Tensor,
+    deltas: Tensor,
     anchors: Sequence[Tensor],
     image_sizes: Tensor,
     *,
@@ -54,8 +62,8 @@ def generate_proposals(
     `post_nms_top_n` before collecting would give the same regions. No gradient passes.
 
     Args:
-        objectness_logits: L tensors ``[N, A_l]`` float32.
-        deltas: L tensors ``[N, A_l, 4]`` float32 with weights 1.
+        objectness_logits: ``[N, A]`` float32, level after level; A is the sum of the A_l.
+        deltas: ``[N, A, 4]`` float32 with weights 1.
         anchors: L tensors ``[A_l, 4]`` float32 xyxy, A_l >= 1.
         image_sizes: ``[N, 2]`` float32 (height, width) without padding; regions are clipped to it.
         pre_nms_top_n: Candidates per level that enter NMS.
@@ -68,20 +76,18 @@ def generate_proposals(
         Regions by falling logit, over all levels.
     """
     # Detached, not under `no_grad`, whose decorator loses keyword-only arguments when a graph is traced.
-    chosen = _candidates([logits.detach() for logits in objectness_logits], anchors, pre_nms_top_n)
-    columns, scores = paddle.concat(chosen.columns, axis=1), paddle.concat(chosen.scores, axis=1)
-    picked = paddle.reshape(
-        paddle.gather(paddle.concat(list(anchors)), paddle.flatten(columns)), [-1, columns.shape[1], 4]
-    )
-    moved = decode_deltas(picked, gather_rows(paddle.concat(list(deltas), axis=1).detach(), columns))
+    chosen = _candidates(objectness_logits.detach(), anchors, pre_nms_top_n)
+    columns, scores = chosen.columns, paddle.concat(chosen.scores, axis=1)
+    picked = paddle.gather_nd(paddle.concat(list(anchors)), columns.unsqueeze(-1))
+    moved = decode_deltas(picked, gather_rows(deltas.detach(), columns))
     boxes = clip_boxes(moved, image_sizes, last_pixel=last_pixel)
     lower, upper = paddle.split(boxes, 2, axis=-1)
-    usable = (scores > LOWEST) & (upper - lower >= max(min_size, 1.0)).all(axis=-1)
+    usable = (upper - lower >= number(max(min_size, 1.0), boxes)).all(axis=-1)
     kept = _survivors(boxes, chosen.scores, usable, image_sizes, nms_thresh)
-    best = top_k(paddle.where(kept, scores, paddle.full_like(scores, LOWEST)), post_nms_top_n)
-    valid = best.values > LOWEST
-    last = paddle.full_like(best.columns, boxes.shape[1] - 1)
-    collected = gather_rows(boxes, paddle.minimum(best.columns, last))
+    lowest = filled([dim(scores, 0), scores.shape[1]], LOWEST, scores.dtype)
+    best = top_k(paddle.where(kept, scores, lowest), post_nms_top_n)
+    valid = best.values > number(LOWEST, scores)
+    collected = gather_rows(boxes, paddle.clip(best.columns, max=boxes.shape[1] - 1))
     return RankedRegions(collected * valid.unsqueeze(-1).astype(collected.dtype), best.values, valid)
 
 
@@ -92,25 +98,42 @@ def _limit(anchors: Tensor, top_n: int) -> int:
 
 
 class _Candidates(NamedTuple):
-    """Best anchors of each level: L tensors ``[N, k_l]`` of places among all anchors, and of logits."""
+    """Best anchors of each level, level after level.
 
-    columns: list[Tensor]
+    Attributes:
+        columns: ``[N, K]`` their places among the anchors of all levels.
+        scores: L tensors ``[N, k_l]`` of logits; the k_l add up to K.
+    """
+
+    columns: Tensor
     scores: list[Tensor]
 
 
-def _candidates(logits: Sequence[Tensor], anchors: Sequence[Tensor], top_n: int) -> _Candidates:
+def _candidates(logits: Tensor, anchors: Sequence[Tensor], top_n: int) -> _Candidates:
     columns, scores = [], []
-    start: Union[int, Tensor] = 0
-    for level_logits, level_anchors in zip(logits, anchors):
-        best = top_k(level_logits, _limit(level_anchors, top_n))
-        places, count = best.columns, dim(level_anchors, 0)
+    start: Size = 0
+    for level_anchors in anchors:
+        count = dim(level_anchors, 0)
+        best = top_k(logits[:, start : start + count], _limit(level_anchors, top_n))
+        places, start = best.columns, start + count
         if static_dim(level_anchors, 0) is None:
             # Padded columns lie beyond the last anchor; they read some anchor and are masked afterwards.
             places = paddle.minimum(places, paddle.full_like(places, 1) * (count - 1))
-        columns.append(places + (start if isinstance(start, int) else paddle.full_like(places, 1) * start))
+        columns.append(places)
         scores.append(best.values)
-        start = start + count
-    return _Candidates(columns, scores)
+    counts = tuple((places.shape[1], dim(each, 0)) for places, each in zip(columns, anchors))
+    starts = _STARTS.get(counts, lambda: _starts(counts))
+    return _Candidates(paddle.concat(columns, axis=1) + starts, scores)
+
+
+def _starts(counts: Sequence[tuple[int, Size]]) -> Tensor:
+    """``[K]`` first anchor of the level of each candidate, from candidates and anchors of each level."""
+    starts = []
+    start: Size = 0
+    for candidates, anchors in counts:
+        starts.append(paddle.zeros([candidates], dtype="int64") + start)
+        start = start + anchors
+    return paddle.concat(starts)
 
 
 def _survivors(
@@ -129,27 +152,39 @@ def _survivors(
         ``[N, K]`` bool.
     """
     # Unusable candidates become empty boxes: those suppress nothing, and shapes stay fixed.
+    images, count = dim(boxes, 0), boxes.shape[1]
     compared = paddle.where(usable.unsqueeze(-1), boxes, paddle.zeros_like(boxes))
-    places = group_cells(dim(boxes, 0)).unsqueeze(1) * (image_sizes.max() + 1.0)
-    apart, kept, first = compared + places, [], 0
+    places = group_cells(images).unsqueeze(1) * (image_sizes.max() + 1.0)
+    sizes = tuple(level.shape[1] for level in scores)
+    order = _ORDERS.get((images, sizes), lambda: _by_level(images, sizes))
+    by_level = paddle.gather(paddle.reshape(compared + places, [-1, 4]), order)
+    kept = []
     # Not with `split`: in bfloat16 that of oneDNN in Paddle Inference 3.3 gives NMS a type it does not take.
-    for level_scores in scores:
-        kept.append(_marked(apart[:, first : first + level_scores.shape[1]], iou_threshold))
-        first += level_scores.shape[1]
-    return (paddle.concat(kept, axis=1) > 0) & usable
+    for first, last in _calls(images, sizes):
+        kept.append(kernels.nms(by_level[first:last], iou_threshold) + first)
+    rows = paddle.gather(order, paddle.concat(kept))
+    marks = paddle.scatter(filled([images * count], 0, rows.dtype), rows, paddle.ones_like(rows))
+    return paddle.reshape(marks, [-1, count]).astype("bool") & usable
 
 
-def _marked(boxes: Tensor, iou_threshold: float) -> Tensor:
-    """1 where a box survives NMS and 0 elsewhere: ``[N, k, 4]``, best first -> ``[N, k]`` int64.
+def _by_level(images: Size, sizes: Sequence[int]) -> Tensor:
+    """``[N * K]`` numbers of candidates in the order level, image, rank; they count image, level, rank."""
+    numbers = paddle.reshape(arange(images * sum(sizes)), [-1, sum(sizes)])
+    return paddle.concat([paddle.flatten(level) for level in paddle.split(numbers, list(sizes), axis=1)])
+
+
+def _calls(images: Size, sizes: Sequence[int]) -> Iterator[tuple[Size, Size]]:
+    """First row and that after the last of each call of NMS: those of a level and of as many images as fit.
 
     The kernel keeps a bit for every two boxes of a call, so images are taken together only while they are
     few: with 12,000 boxes an image, as in training without a pyramid, four images at once would take 290 MB.
     """
-    count, images = boxes.shape[1], static_dim(boxes, 0)
-    step = max(1, _BOXES_AT_ONCE // count)
-    if images is not None and images > step:
-        parts = [boxes[first : first + step] for first in range(0, images, step)]
-        return paddle.concat([_marked(part, iou_threshold) for part in parts])
-    kept = kernels.nms(paddle.reshape(boxes, [-1, 4]), iou_threshold)
-    marks = place_rows(paddle.ones_like(kept), kept, dim(boxes, 0) * count)
-    return paddle.reshape(marks, [-1, count])
+    start: Size = 0
+    for size in sizes:
+        end = start + images * size
+        step = max(1, _BOXES_AT_ONCE // size) * size
+        if isinstance(images, int):
+            yield from ((first, min(first + step, end)) for first in range(start, end, step))
+        else:
+            yield start, end
+        start = end

@@ -17,7 +17,7 @@ from paddle import Tensor
 from paddle.vision import ops as kernels
 
 from ppdet.ops.boxes import box_area, inset_boxes
-from ppdet.ops.constants import Kept, arange
+from ppdet.ops.constants import Kept, arange, constant, indices
 from ppdet.ops.indexing import dim
 
 #: A region as large as an ImageNet crop ...
@@ -134,11 +134,17 @@ def assign_levels(boxes: Tensor, *, first_level: int, last_level: int) -> Tensor
     Returns:
         ``[...]`` int64 in first_level..last_level; empty boxes get `first_level`.
     """
-    # 1e-6 keeps the logarithm finite, and puts a side of exactly 224 * 2**k on the upper level despite
-    # rounding.
-    relative = paddle.sqrt(box_area(boxes)) / CANONICAL_SIZE + 1e-6
-    levels = paddle.floor(paddle.log2(relative) + CANONICAL_LEVEL)
-    return paddle.clip(levels, min=float(first_level), max=float(last_level)).astype("int64")
+    reached = box_area(boxes).unsqueeze(-1) >= constant(_least_areas(first_level, last_level), boxes)
+    return reached.astype("int64").sum(axis=-1) + first_level
+
+
+def _least_areas(first_level: int, last_level: int) -> list[float]:
+    """Areas from which on regions are of each level but the first.
+
+    A side of exactly 224 * 2**k is of the upper level; 1e-6 less, since boxes are rounded.
+    """
+    sides = [2.0 ** (level - CANONICAL_LEVEL) - 1e-6 for level in range(first_level + 1, last_level + 1)]
+    return [(CANONICAL_SIZE * side) ** 2 for side in sides]
 
 
 def multi_level_roi_align(
@@ -182,18 +188,19 @@ def multi_level_roi_align(
     pooled_boxes = _at_least_min_side(inset_boxes(boxes, last_pixel))
     if len(features) == 1:
         return pool(features[0], pooled_boxes, per_image, spatial_scale=1.0 / strides[0])
-    levels = assign_levels(boxes, first_level=first, last_level=first + len(strides) - 1) - first
+    last = first + len(strides) - 1
+    levels = assign_levels(boxes, first_level=first, last_level=last)
     # ``[L, T]``, and ``[L, N]`` regions of each image there.
-    on_level = arange(len(strides)).unsqueeze(1) == levels
+    on_level = levels == indices(range(first, last + 1)).unsqueeze(1)
     in_both = on_level.unsqueeze(2) & _image_membership(boxes, per_image)
     counts = in_both.astype("int32").sum(axis=1).astype("int32")
     pooled, rows = [], []
     for feature, stride, member, count in zip(features, strides, on_level.unbind(), counts.unbind()):
-        index = paddle.nonzero(member).squeeze(1)
-        at_level = paddle.gather(pooled_boxes, index)
+        index = paddle.nonzero(member)
+        at_level = paddle.gather_nd(pooled_boxes, index)
         pooled.append(pool(feature, at_level, count, spatial_scale=1.0 / stride))
         rows.append(index)
-    restore = paddle.argsort(paddle.concat(rows))
+    restore = paddle.argsort(paddle.concat(rows).flatten())
     return paddle.gather(paddle.concat(pooled), restore)
 
 

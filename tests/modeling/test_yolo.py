@@ -4,6 +4,7 @@ any, no waiting for the device, every parameter trained, exportable, and its fac
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from ppdet.config.errors import ConfigError
 from ppdet.config.spec import Spec
 from ppdet.experiment.config import load_config
 from ppdet.inference.predictors import predict
-from ppdet.modeling.assign.yolo_targets import assign_yolo_targets, claim_anchors
+from ppdet.modeling.assign.yolo_targets import assign_yolo_targets, yolo_planes
 from ppdet.modeling.backbones.darknet import DarkNetTiny
 from ppdet.modeling.detectors.yolov3 import YOLOv3
 from ppdet.modeling.heads.yolo import YOLOBox, YOLOv3Head
@@ -89,20 +90,35 @@ HARD = {
 }
 
 
-def make_loss(*, iou_aware: bool = False, **options: Any) -> YOLOv3Loss:
-    layout = yolo_layout(ANCHORS, MASKS, STRIDES, num_classes=3, iou_aware=iou_aware)
-    return YOLOv3Loss(layout=layout, **options)
+def make_layout(*levels: int, iou_aware: bool = False) -> YoloLayout:
+    masks, strides = ([values[level] for level in levels] for values in (MASKS, STRIDES))
+    return yolo_layout(ANCHORS, masks, strides, num_classes=3, iou_aware=iou_aware)
+
+
+def make_loss(*levels: int, iou_aware: bool = False, **options: Any) -> YOLOv3Loss:
+    return YOLOv3Loss(layout=make_layout(*levels or (0, 1), iou_aware=iou_aware), **options)
 
 
 def assert_equal_to_oracle(
-    outputs: list[np.ndarray], targets: BatchTargets, loss: YOLOv3Loss, **options: Any
+    outputs: list[np.ndarray], targets: BatchTargets, options: dict[str, Any], **expected_options: Any
 ) -> None:
-    per_level = loss.per_level([paddle.to_tensor(o) for o in outputs], targets)
     truth = [getattr(targets, name).numpy() for name in ("boxes", "labels", "weights")]
-    for output, losses, mask, stride in zip(outputs, per_level, MASKS, STRIDES):
-        expected = oracle.level_loss(output, *truth, ANCHORS, mask, stride, 3, **options)
-        got = {name: float(value) for name, value in losses.items()}
-        assert got == pytest.approx(expected, rel=1e-4, abs=1e-5)
+    sums: dict[str, float] = Counter()
+    for level, output in enumerate(outputs):
+        expected = oracle.level_loss(
+            output, *truth, ANCHORS, MASKS[level], STRIDES[level], 3, **expected_options
+        )
+        assert_losses(make_loss(level, **options), [output], targets, expected)
+        sums.update(expected)
+    assert_losses(make_loss(**options), outputs, targets, sums)
+
+
+def assert_losses(
+    loss: YOLOv3Loss, outputs: list[np.ndarray], targets: BatchTargets, expected: dict[str, float]
+) -> None:
+    losses = loss([paddle.to_tensor(o) for o in outputs], targets)
+    got = {name: float(value) for name, value in losses.items()}
+    assert got == pytest.approx(dict(expected), rel=1e-4, abs=1e-5)
 
 
 def random_outputs(seed: int, values: int = 8) -> list[np.ndarray]:
@@ -126,13 +142,13 @@ def random_outputs(seed: int, values: int = 8) -> list[np.ndarray]:
 )
 def test_loss_equals_slow_loops(case: str, options: dict[str, Any], expected: dict[str, Any]) -> None:
     targets = targets_of(*HARD[case])
-    assert_equal_to_oracle(random_outputs(1), targets, make_loss(**options), **expected)
+    assert_equal_to_oracle(random_outputs(1), targets, options, **expected)
 
 
 def test_iou_aware_loss_equals_slow_loops() -> None:
-    loss = make_loss(iou_aware=True, iou_aware_loss=Spec.of(IouAwareLoss), iou_loss=Spec.of(IouLoss))
+    options = {"iou_aware": True, "iou_aware_loss": Spec.of(IouAwareLoss), "iou_loss": Spec.of(IouLoss)}
     targets = targets_of(*HARD["rivals"])
-    assert_equal_to_oracle(random_outputs(2, values=9), targets, loss, iou_aware=True, iou_weight=2.5)
+    assert_equal_to_oracle(random_outputs(2, values=9), targets, options, iou_aware=True, iou_weight=2.5)
 
 
 def test_iou_aware_loss_teaches_the_logit_alone() -> None:
@@ -161,8 +177,8 @@ def test_loss_equals_slow_loops_for_any_objects(data: st.DataObject) -> None:
         np.reshape(labels, [2, objects]),
         np.reshape(weights, [2, objects]).astype(np.float32),
     )
-    assert_equal_to_oracle(random_outputs(3), targets, make_loss())
-    assert_equal_to_oracle(random_outputs(3), targets, make_loss(iou_thresh=0.25), iou_thresh=0.25)
+    assert_equal_to_oracle(random_outputs(3), targets, {})
+    assert_equal_to_oracle(random_outputs(3), targets, {"iou_thresh": 0.25}, iou_thresh=0.25)
 
 
 def test_further_anchors_take_what_is_free() -> None:
@@ -170,17 +186,15 @@ def test_further_anchors_take_what_is_free() -> None:
     small, large = [10, 10, 26, 30], [8, 8, 31, 35]
     anchors = paddle.to_tensor([[small, large]], dtype="float32")
     targets = targets_of(anchors.numpy(), [[0, 1]])
-    level = make_loss()._layout.levels[1]
-    claims = claim_anchors(targets, ANCHORS, iou_thresh=0.3)
-    found = assign_yolo_targets(claims, level, (4, 6), 3)
+    planes = yolo_planes(make_layout(1), [(4, 6)], 1)
+    found = assign_yolo_targets(targets, planes, 3, iou_thresh=0.3)
     owners = {
-        int(cell): int(row) // len(ANCHORS)
-        for row, (cell, responsible) in enumerate(zip(found.cells[0].numpy(), found.responsible[0].numpy()))
-        if responsible
+        int(found.cells[0, plane, row, 0]): int(row)
+        for plane, row in zip(*np.nonzero(found.weights.squeeze([0, -1]).numpy()))
     }
     first, second = 0 * 24 + 1 * 6 + 1, 1 * 24 + 1 * 6 + 1
     assert owners == {first: 0, second: 1}
-    assert assign_yolo_targets(claim_anchors(targets, ANCHORS), level, (4, 6), 3).responsible.shape == [1, 2]
+    assert int((assign_yolo_targets(targets, planes, 3).weights > 0).sum()) == 1
 
 
 def test_the_last_object_has_the_cell_and_earlier_classes_remain() -> None:

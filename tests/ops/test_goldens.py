@@ -155,8 +155,8 @@ def test_proposals(golden, name, padded_images):
         return t(np.repeat(x, padded_images, axis=0))
 
     regions = generate_proposals(
-        [rows(golden["proposals/scores"], 1).squeeze(-1)],
-        [rows(deltas, 4)],
+        rows(golden["proposals/scores"], 1).squeeze(-1),
+        rows(deltas, 4),
         [t(golden["proposals/anchors"])],
         t(np.repeat(golden["proposals/im_shape"], padded_images, axis=0)),
         pre_nms_top_n=pre,

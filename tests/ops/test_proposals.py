@@ -60,6 +60,7 @@ def test_equals_slow_code(seed, pre, post, min_size, first_anchors):
     levels = [level(rng, n) for n in (first_anchors, 12, 1)]
     options = {"pre_nms_top_n": pre, "post_nms_top_n": post, "nms_thresh": 0.5, "min_size": min_size}
     logits, deltas, anchors = ([paddle.to_tensor(x) for x in column] for column in zip(*levels))
+    logits, deltas = paddle.concat(logits, axis=1), paddle.concat(deltas, axis=1)
     regions = generate_proposals(logits, deltas, anchors, paddle.to_tensor(SIZES), **options)
     assert regions.boxes.shape == [2, post, 4]
     for image in (0, 1):
@@ -81,7 +82,7 @@ def test_images_by_parts_are_as_all_at_once(monkeypatch, images):
 
     def proposals():
         found = generate_proposals(
-            [logits], [deltas], [anchors], sizes, pre_nms_top_n=40, post_nms_top_n=40, nms_thresh=0.3
+            logits, deltas, [anchors], sizes, pre_nms_top_n=40, post_nms_top_n=40, nms_thresh=0.3
         )
         return [field.numpy() for field in found]
 
@@ -100,9 +101,9 @@ def test_images_by_parts_are_as_all_at_once(monkeypatch, images):
 
 def test_nothing_large_enough():
     rng = np.random.default_rng(0)
-    logits, deltas, anchors = ([paddle.to_tensor(x)] for x in level(rng, 5))
+    logits, deltas, anchors = (paddle.to_tensor(x) for x in level(rng, 5))
     regions = generate_proposals(
-        logits, deltas, anchors, paddle.to_tensor(SIZES),
+        logits, deltas, [anchors], paddle.to_tensor(SIZES),
         pre_nms_top_n=10, post_nms_top_n=6, nms_thresh=0.7, min_size=1000,
     )  # fmt: skip
     assert not regions.valid.numpy().any()
@@ -112,12 +113,12 @@ def test_nothing_large_enough():
 @pytest.mark.parametrize("pre", [5, 100])
 def test_neither_gradient_nor_read_from_the_device(pre):
     rng = np.random.default_rng(0)
-    logits, deltas, anchors = ([paddle.to_tensor(x)] for x in level(rng, 30))
-    deltas[0].stop_gradient = False
+    logits, deltas, anchors = (paddle.to_tensor(x) for x in level(rng, 30))
+    deltas.stop_gradient = False
     sizes = paddle.to_tensor(SIZES)
     with count_host_syncs() as reads:
         regions = generate_proposals(
-            logits, deltas, anchors, sizes, pre_nms_top_n=pre, post_nms_top_n=10, nms_thresh=0.7
+            logits, deltas, [anchors], sizes, pre_nms_top_n=pre, post_nms_top_n=10, nms_thresh=0.7
         )
     assert not reads, reads
     assert regions.boxes.stop_gradient

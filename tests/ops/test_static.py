@@ -38,7 +38,7 @@ class SmallDetector(paddle.nn.Layer):
             logits.append(paddle.flatten(out[..., :3], 1))
             deltas.append(paddle.reshape(out[..., 3:], [0, -1, 4]))
         regions = generate_proposals(
-            logits, deltas, self.anchors(features), sizes,
+            paddle.concat(logits, axis=1), paddle.concat(deltas, axis=1), self.anchors(features), sizes,
             pre_nms_top_n=40, post_nms_top_n=REGIONS, nms_thresh=0.7,
         )  # fmt: skip
         flat = flatten_regions(regions.boxes)

@@ -89,7 +89,7 @@ def test_proposals(units: Any) -> None:
     logits = anchors_by_size(units["proposals/logits"][0]).transpose(1, 2, 0).reshape([1, -1])
     deltas = anchors_by_size(units["proposals/deltas"][0]).transpose(1, 2, 0).reshape([1, -1, 4])
     outputs = RpnOutputs(
-        [paddle.to_tensor(logits)], [paddle.to_tensor(deltas)], [paddle.to_tensor(_exclusive(anchors))]
+        paddle.to_tensor(logits), paddle.to_tensor(deltas), [paddle.to_tensor(_exclusive(anchors))]
     )
     generator = ProposalGenerator(
         pre_nms_top_n=6000, post_nms_top_n=1000, nms_thresh=0.7, min_size=0.0, conventions=CONVENTIONS

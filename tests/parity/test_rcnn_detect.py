@@ -123,7 +123,9 @@ def test_rpn(name: str) -> None:
     with paddle.no_grad():
         outputs = model.rpn_head(features)
         proposals = model.rpn_head.test_proposal(outputs, batch.image_sizes)
-    for i, (feature, logits, deltas, anchors) in enumerate(zip(features, *outputs)):
+    counts = [len(anchors) for anchors in outputs.anchors]
+    levels = (paddle.split(values, counts, axis=1) for values in outputs[:2])
+    for i, (feature, logits, deltas, anchors) in enumerate(zip(features, *levels, outputs.anchors)):
         height, width = feature.shape[2:]
         for key, value in (("rpn_logits", logits), ("rpn_deltas", deltas)):
             # Golden maps are [N, C, H, W]; ours run anchor by anchor.

@@ -4,6 +4,7 @@ statistics and two optimizer steps, from the same weights and images.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import gzip
 import json
@@ -14,10 +15,10 @@ import paddle
 import pytest
 
 from ppdet.config.spec import Spec
-from ppdet.modeling.assign.yolo_targets import assign_yolo_targets, claim_anchors
+from ppdet.modeling.assign.yolo_targets import assign_yolo_targets, yolo_planes
 from ppdet.modeling.detectors.yolov3 import YOLOv3
 from ppdet.modeling.heads.yolo import COCO_ANCHORS, YOLOBox, YOLOv3Head
-from ppdet.modeling.layers.yolo_grid import yolo_layout
+from ppdet.modeling.layers.yolo_grid import YoloLayout, yolo_layout
 from ppdet.modeling.losses.iou import IouLoss
 from ppdet.modeling.losses.yolo import YOLOv3Loss
 from ppdet.modeling.post_process import MultiClassNMS
@@ -76,18 +77,23 @@ def unit_targets() -> BatchTargets:
     return targets_of(part["bbox"], part["class"], part["score"], (64, 96))
 
 
+def only_level(level: int) -> YoloLayout:
+    return dataclasses.replace(LAYOUT, levels=LAYOUT.levels[level : level + 1])
+
+
 def dense_targets(targets: BatchTargets, level: int, grid: tuple[int, int]) -> np.ndarray:
     """The reference's ``[N, 3, 86, h, w]`` form of a level's targets: x y w h weight score classes."""
-    geometry = LAYOUT.levels[level]
-    assigned = assign_yolo_targets(claim_anchors(targets, COCO_ANCHORS), geometry, grid, 80)
-    dense = np.zeros((len(targets.boxes), 3, 86, *grid), np.float32)
-    weights = paddle.stack([assigned.box_weights, targets.weights], axis=-1)
-    parts = [assigned.offsets, assigned.log_sizes, weights, assigned.classes]
+    images = len(targets.boxes)
+    assigned = assign_yolo_targets(targets, yolo_planes(only_level(level), [grid], images), 80)
+    dense = np.zeros((images, 3, 86, *grid), np.float32)
+    weights = [assigned.box_weights / assigned.weights, assigned.weights]
+    parts = [assigned.offsets, assigned.log_sizes, *weights, assigned.classes]
     values = paddle.concat(parts, axis=-1).numpy()
-    for n, g in zip(*np.nonzero(assigned.responsible.numpy())):
-        anchor, row, column = np.unravel_index(int(assigned.cells[n, g]), (3, *grid))
-        assert not dense[n, anchor, :, row, column].any(), "two objects answer for one cell"
-        dense[n, anchor, :, row, column] = values[n, g]
+    for row in zip(*np.nonzero(assigned.weights.squeeze(-1).numpy())):
+        cell = np.unravel_index(int(assigned.cells[row][0]), (images, 3, *grid))
+        at = (*cell[:2], slice(None), *cell[2:])
+        assert not dense[at].any(), "two objects answer for one cell"
+        dense[at] = values[row]
     return dense
 
 
@@ -318,8 +324,8 @@ def test_training_loss_variants(trained: Trained, key: str, options: dict[str, A
 @requires_shared
 @pytest.mark.slow
 def test_training_loss_per_output(trained: Trained) -> None:
-    loss = YOLOv3Loss(layout=LAYOUT)
-    for i, losses in enumerate(loss.per_level(trained.outputs, train_targets())):
+    for i, output in enumerate(trained.outputs):
+        losses = YOLOv3Loss(layout=only_level(i))([output], train_targets())
         assert_losses(losses, golden(TRAIN)[0], f"per_output/{i}/")
 
 

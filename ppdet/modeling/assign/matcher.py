@@ -5,18 +5,22 @@ Letters: N images, A anchors or regions, G ground-truth rows, ``...`` leading di
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Optional
 
 import paddle
 from paddle import Tensor
 
 from ppdet.config.errors import ArgumentError
 from ppdet.ops.boxes import pairwise_iou
+from ppdet.ops.constants import number
 from ppdet.ops.indexing import gather_rows
 from ppdet.structures import IGNORE_LABEL
 
 #: Values of `Match.labels`.
 POSITIVE, NEGATIVE = 1, 0
+#: IoUs below it count as no overlap; far below that of any real boxes.
+_LEAST_IOU = 1e-30
 
 
 class Match(NamedTuple):
@@ -29,6 +33,23 @@ class Match(NamedTuple):
 
     gt_index: Tensor
     labels: Tensor
+
+
+class _Overlaps(NamedTuple):
+    """What labels follow from.
+
+    Attributes:
+        gt_index: As in `Match`.
+        best: ``[..., A]`` IoU with that row.
+        promoted: ``[..., A]`` bool, whether some ground-truth box has no better one; None if that does not
+            count.
+        crowd: ``[..., A]`` greatest IoU with a crowd box; None if that does not count.
+    """
+
+    gt_index: Tensor
+    best: Tensor
+    promoted: Optional[Tensor]
+    crowd: Optional[Tensor]
 
 
 class IoUMatcher:
@@ -86,23 +107,8 @@ class IoUMatcher:
             Index and label of every box. Of equal IoUs the lowest row wins; a padded row never does if padded
             rows come last.
         """
-        # Rows that cannot match overlap nothing. For the RPN these tensors hold millions of numbers, and each
-        # further pass over them costs as much as a layer of the head.
-        all_ious = pairwise_iou(boxes, gt_boxes)
-        ious = all_ious * (gt_valid & ~gt_crowd).unsqueeze(-2).astype(boxes.dtype)
-        best = ious.max(axis=-1)
-        positive = best >= self.positive_overlap
-        if self.allow_low_quality:
-            best_of_gt = ious.max(axis=-2, keepdim=True)
-            # No IoU equals 2, so a row that overlaps no box promotes none.
-            best_of_gt = paddle.where(best_of_gt > 0, best_of_gt, paddle.full_like(best_of_gt, 2.0))
-            positive = positive | (ious == best_of_gt).any(axis=-1)
-        negative = (best < self.negative_overlap) & ~positive
-        if self.ignore_thresh > 0:
-            crowd = (gt_valid & gt_crowd).unsqueeze(-2).astype(boxes.dtype)
-            negative = negative & ((all_ious * crowd).max(axis=-1) <= self.ignore_thresh)
-        labels = paddle.where(negative, NEGATIVE, paddle.where(positive, POSITIVE, IGNORE_LABEL))
-        return Match(paddle.argmax(ious, axis=-1), labels.astype("int64"))
+        objects, crowds = self._comparable(gt_boxes, gt_valid, gt_crowd)
+        return self._labelled(self._overlaps(boxes, objects, crowds))
 
     def match_images(self, boxes: Tensor, gt_boxes: Tensor, gt_valid: Tensor, gt_crowd: Tensor) -> Match:
         """Match the same boxes with the ground truth of each image; one image at a time.
@@ -119,8 +125,49 @@ class IoUMatcher:
         Returns:
             Index and label ``[N, A]``.
         """
-        matches = [self(boxes, *image) for image in zip(gt_boxes, gt_valid, gt_crowd)]
-        return Match(paddle.stack([m.gt_index for m in matches]), paddle.stack([m.labels for m in matches]))
+        objects, crowds = self._comparable(gt_boxes, gt_valid, gt_crowd)
+        each_crowds = [None] * len(objects) if crowds is None else crowds
+        matches = [self._overlaps(boxes, *image) for image in zip(objects, each_crowds)]
+        return self._labelled(_Overlaps(*map(_stacked, zip(*matches))))
+
+    def _comparable(
+        self, gt_boxes: Tensor, gt_valid: Tensor, gt_crowd: Tensor
+    ) -> tuple[Tensor, Optional[Tensor]]:
+        """Boxes of objects, and of crowds if they matter; all zeros in other rows, which overlap nothing."""
+
+        def only(rows: Tensor) -> Tensor:
+            return gt_boxes * rows.unsqueeze(-1).astype(gt_boxes.dtype)
+
+        crowds = only(gt_valid & gt_crowd) if self.ignore_thresh > 0 else None
+        return only(gt_valid & ~gt_crowd), crowds
+
+    def _overlaps(self, boxes: Tensor, objects: Tensor, crowds: Optional[Tensor]) -> _Overlaps:
+        # For the RPN the IoUs are millions of numbers, and each further pass over them costs as much as a
+        # layer of the head.
+        ious = pairwise_iou(boxes, objects)
+        promoted = None
+        if self.allow_low_quality:
+            best_of_gt = paddle.clip(ious.max(axis=-2, keepdim=True), min=_LEAST_IOU)
+            promoted = (ious >= best_of_gt).any(axis=-1)
+        crowd = None if crowds is None else pairwise_iou(boxes, crowds).max(axis=-1)
+        return _Overlaps(paddle.argmax(ious, axis=-1), ious.max(axis=-1), promoted, crowd)
+
+    def _labelled(self, overlaps: _Overlaps) -> Match:
+        positive = overlaps.best >= number(self.positive_overlap, overlaps.best)
+        negative = overlaps.best < number(self.negative_overlap, overlaps.best)
+        if overlaps.promoted is not None:
+            positive = positive | overlaps.promoted
+            negative = negative & ~overlaps.promoted
+        if overlaps.crowd is not None:
+            negative = negative & (overlaps.crowd <= number(self.ignore_thresh, overlaps.best))
+        ignored = ~(positive | negative)
+        # 1, 0 and -1.
+        labels = positive.astype("int64") - ignored.astype("int64")
+        return Match(overlaps.gt_index, labels)
+
+
+def _stacked(images: Sequence[Any]) -> Any:
+    return None if images[0] is None else paddle.stack(images)
 
 
 def class_targets(match: Match, gt_labels: Tensor, *, background: int) -> Tensor:
@@ -135,5 +182,9 @@ def class_targets(match: Match, gt_labels: Tensor, *, background: int) -> Tensor
         ``[N, A]`` int64: the object's class where positive, `background` where negative, else -1.
     """
     labels = gather_rows(gt_labels, match.gt_index)
-    labels = paddle.where(match.labels == NEGATIVE, paddle.full_like(labels, background), labels)
-    return paddle.where(match.labels == IGNORE_LABEL, paddle.full_like(labels, IGNORE_LABEL), labels)
+    labels = paddle.where(
+        match.labels == number(NEGATIVE, labels), paddle.full_like(labels, background), labels
+    )
+    return paddle.where(
+        match.labels == number(IGNORE_LABEL, labels), paddle.full_like(labels, IGNORE_LABEL), labels
+    )

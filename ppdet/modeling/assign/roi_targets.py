@@ -15,6 +15,7 @@ from ppdet.config.spec import Shared
 from ppdet.modeling.assign.matcher import IoUMatcher, Match, class_targets
 from ppdet.modeling.assign.sampler import BalancedSampler
 from ppdet.ops.boxes import non_empty
+from ppdet.ops.constants import number
 from ppdet.ops.indexing import gather_rows
 from ppdet.structures import IGNORE_LABEL, BatchTargets
 
@@ -100,7 +101,7 @@ class BBoxAssigner:
             IndexError: If there is no IoU for this stage in `cascade_iou`.
         """
         boxes, valid = boxes.detach(), valid.detach()
-        gt_valid = targets.labels != IGNORE_LABEL
+        gt_valid = targets.labels != number(IGNORE_LABEL, targets.labels)
         if stage == 0:
             boxes = paddle.concat([boxes, targets.boxes], axis=1)
             valid = paddle.concat([valid, gt_valid], axis=1)
@@ -111,7 +112,7 @@ class BBoxAssigner:
         match = Match(match.gt_index, status)
         if stage == 0:
             sample = self.sampler(status)
-            sampled = sample.labels != IGNORE_LABEL
+            sampled = sample.labels != number(IGNORE_LABEL, sample.labels)
             boxes = gather_rows(boxes, sample.rows) * sampled.unsqueeze(-1).astype(boxes.dtype)
             match = Match(gather_rows(match.gt_index, sample.rows), sample.labels)
         labels = class_targets(match, targets.labels, background=self.num_classes)

@@ -12,8 +12,9 @@ from paddle import Tensor
 
 from ppdet.config.ranges import Fraction, FractionOrMinusOne, PositiveInt
 from ppdet.modeling.assign.box_coder import DeltaCoder
-from ppdet.modeling.assign.matcher import IoUMatcher
+from ppdet.modeling.assign.matcher import POSITIVE, IoUMatcher
 from ppdet.modeling.assign.sampler import BalancedSampler
+from ppdet.ops.constants import number
 from ppdet.ops.indexing import gather_rows
 from ppdet.structures import IGNORE_LABEL, BatchTargets
 
@@ -83,7 +84,7 @@ class RPNTargetAssign:
         Returns:
             Targets at a fixed shape.
         """
-        valid = targets.labels != IGNORE_LABEL
+        valid = targets.labels != number(IGNORE_LABEL, targets.labels)
         match = self.matcher.match_images(anchors, targets.boxes, valid, targets.is_crowd)
         sample = self.sampler(match.labels)
         gt_index = gather_rows(match.gt_index, sample.rows)
@@ -91,6 +92,6 @@ class RPNTargetAssign:
             paddle.gather(anchors, paddle.flatten(sample.rows)), [-1, self.batch_size_per_im, 4]
         )
         deltas = self.coder.encode(sampled_anchors, gather_rows(targets.boxes, gt_index))
-        positive = (sample.labels == 1).unsqueeze(-1)
+        positive = (sample.labels == number(POSITIVE, sample.labels)).unsqueeze(-1)
         deltas = paddle.where(positive, deltas, paddle.zeros_like(deltas))
         return RpnTargets(sample.rows, sample.labels, deltas, gt_index)

@@ -12,8 +12,8 @@ from paddle import Tensor
 
 from ppdet.config.errors import ArgumentError
 from ppdet.modeling.assign.matcher import NEGATIVE, POSITIVE
-from ppdet.ops.constants import arange
-from ppdet.ops.indexing import place_rows, row_starts
+from ppdet.ops.constants import arange, indices
+from ppdet.ops.indexing import gather_rows, place_rows, row_starts
 from ppdet.structures import IGNORE_LABEL
 
 
@@ -72,17 +72,18 @@ class BalancedSampler:
         if self.use_random:
             # One permutation per image; drawing the first rows of a permutation is drawing at random.
             order = paddle.stack([paddle.randperm(rows) for _ in range(images)])
-            labels = paddle.take_along_axis(labels, order, axis=1)
-        positive, negative = labels == POSITIVE, labels == NEGATIVE
-        positive_rank = paddle.cumsum(positive.astype("int64"), axis=1) - 1
-        negative_rank = paddle.cumsum(negative.astype("int64"), axis=1) - 1
-        num_positive = paddle.clip(positive_rank[:, -1:] + 1, max=self.max_positives)
-        take_positive = positive & (positive_rank < num_positive)
-        take_negative = negative & (negative_rank < size - num_positive)
+            labels = gather_rows(labels, order)
+        kinds = labels == indices([POSITIVE, NEGATIVE]).reshape([2, 1, 1])
+        positive, negative = kinds.unbind()
+        # Counted from 1.
+        positive_rank, negative_rank = paddle.cumsum(kinds.astype("int64"), axis=2).unbind()
+        num_positive = paddle.clip(positive_rank[:, -1:], max=self.max_positives)
+        take_positive = positive & (positive_rank <= num_positive)
+        take_negative = negative & (negative_rank <= size - num_positive)
 
         # Each drawn row has its slot in the result; all others share the one that `place_rows` drops.
         slot = paddle.where(take_positive, positive_rank, num_positive + negative_rank)
-        slot = slot + row_starts(images, size)
+        slot = slot + row_starts(images, size) - 1
         slot = paddle.where(take_positive | take_negative, slot, paddle.full_like(slot, images * size))
         slot = paddle.flatten(slot)
         if order is None:

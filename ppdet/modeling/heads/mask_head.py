@@ -15,16 +15,17 @@ from paddle.nn import functional
 from ppdet.config.errors import ArgumentError
 from ppdet.config.ranges import Fraction, NonNegativeInt, PositiveInt
 from ppdet.config.spec import Derived, Shared, Spec
-from ppdet.modeling.assign.roi_targets import RoiTargets
 from ppdet.modeling.heads.bbox_head import BoxTraining
 from ppdet.modeling.heads.mask_targets import MaskAssigner
 from ppdet.modeling.heads.roi_extractor import RoIAlign
-from ppdet.ops.constants import arange
+from ppdet.ops.constants import Kept, arange
 from ppdet.ops.indexing import dim, place_rows, row_starts
-from ppdet.ops.losses import binary_cross_entropy
 from ppdet.ops.roi_align import FlatRegions, flatten_regions
 from ppdet.structures import BatchTargets, BoxConventions, FeatureShape
 from ppdet.structures.conventions import NORMAL
+
+#: ``[R]`` bool, True in the first row.
+_FIRST: Kept[Tensor] = Kept(64)
 
 
 class SharedFeatures(NamedTuple):
@@ -141,24 +142,27 @@ class MaskHead(nn.Layer):
             ``loss_mask``. An image without positives counts as one region with loss 0, so the mean always
             exists and a batch of them still reaches every parameter.
         """
-        regions = RoiTargets(*(field[:, :positives] for field in box_training.regions))
-        positive = (regions.labels >= 0) & (regions.labels < self.num_classes)
-        flat = flatten_regions(regions.boxes, _and_first(positive))
+        regions = box_training.regions
+        labels, gt_index = regions.labels[:, :positives], regions.gt_index[:, :positives]
+        positive = (labels >= 0) & (labels < self.num_classes)
+        flat = flatten_regions(regions.boxes[:, :positives], _and_first(positive))
         assert flat.rows is not None
         if self.share_bbox_feat:
             shape = box_training.features.shape
-            by_image = box_training.features.reshape([regions.boxes.shape[0], -1, *shape[1:]])
+            by_image = box_training.features.reshape([labels.shape[0], -1, *shape[1:]])
             pooled = paddle.gather(by_image[:, :positives].flatten(0, 1), flat.rows)
         else:
             pooled = self.roi_extractor(features, flat)
-        logits = self(pooled, paddle.gather(regions.labels.flatten(), flat.rows))
-        objects = regions.gt_index + row_starts(*targets.labels.shape)
+        logits = self(pooled, paddle.gather(labels.flatten(), flat.rows))
+        objects = gt_index + row_starts(*targets.labels.shape)
         masks = self.assign(flat.boxes, paddle.gather(objects.flatten(), flat.rows), targets)
         counted = paddle.gather(positive.flatten().astype("float32"), flat.rows)
         counts = positive.astype("float32").sum(axis=1)
         pixels = paddle.clip(counts, min=1.0).sum() * (logits.shape[1] * logits.shape[2])
-        loss = binary_cross_entropy(logits, masks).sum(axis=[1, 2])
-        return {"loss_mask": (loss * counted).sum() / pixels}
+        loss = functional.binary_cross_entropy_with_logits(
+            logits, masks, weight=counted.reshape([-1, 1, 1]), reduction="sum"
+        )
+        return {"loss_mask": loss / pixels}
 
     def predict(
         self,
@@ -195,7 +199,8 @@ def _and_first(objects: Tensor) -> Tensor:
     The other rows are left out, since the head is the costly part and most images have few objects; the first
     keeps every tensor from being empty.
     """
-    return objects | (paddle.cumsum(paddle.ones_like(objects, dtype="int64"), axis=1) == 1)
+    rows = dim(objects, 1)
+    return objects | _FIRST.get(rows, lambda: arange(rows) == 0)
 
 
 class MaskPostProcess:

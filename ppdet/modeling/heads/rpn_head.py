@@ -17,7 +17,7 @@ from ppdet.config.ranges import Fraction, NonNegative, PositiveInt
 from ppdet.config.spec import Derived, Spec
 from ppdet.modeling.assign.anchors import AnchorGenerator
 from ppdet.modeling.assign.rpn_targets import RPNTargetAssign
-from ppdet.ops.indexing import gather_rows
+from ppdet.ops.indexing import dim, gather_rows
 from ppdet.ops.losses import binary_cross_entropy, smooth_l1
 from ppdet.ops.proposals import generate_proposals
 from ppdet.structures import BatchTargets, BoxConventions, FeatureShape, Proposals
@@ -25,16 +25,16 @@ from ppdet.structures.conventions import NORMAL
 
 
 class RpnOutputs(NamedTuple):
-    """Raw outputs by level; anchors of a level in the order row, column, size, aspect ratio.
+    """Raw outputs, level after level; anchors of a level in the order row, column, size, aspect ratio.
 
     Attributes:
-        objectness_logits: L tensors ``[N, A_l]`` float32.
-        deltas: L tensors ``[N, A_l, 4]`` float32 dx, dy, dw, dh.
+        objectness_logits: ``[N, R]`` float32, R = the sum of the A_l.
+        deltas: ``[N, R, 4]`` float32 dx, dy, dw, dh.
         anchors: L tensors ``[A_l, 4]`` float32 xyxy, pixels of the resized image.
     """
 
-    objectness_logits: list[Tensor]
-    deltas: list[Tensor]
+    objectness_logits: Tensor
+    deltas: Tensor
     anchors: list[Tensor]
 
 
@@ -145,11 +145,15 @@ class RPNHead(nn.Layer):
 
     def forward(self, features: list[Tensor]) -> RpnOutputs:
         """L maps ``[N, C, H_l, W_l]`` to raw outputs."""
-        logits, deltas = [], []
-        for feature in features:
-            shared = self.rpn_feat(feature)
-            logits.append(_by_anchor(self.rpn_rois_score(shared)).flatten(1))
-            deltas.append(_by_anchor(self.rpn_rois_delta(shared)).reshape([shared.shape[0], -1, 4]))
+        score, delta, anchors = self.rpn_rois_score, self.rpn_rois_delta, self.anchors.num_anchors
+        # One convolution gives both outputs of a level.
+        weight = paddle.concat([score.weight, delta.weight])
+        bias = paddle.concat([score.bias, delta.bias])
+        maps = [functional.conv2d(self.rpn_feat(feature), weight, bias) for feature in features]
+        cells = paddle.concat([_by_cell(level) for level in maps], axis=1)
+        images = dim(cells, 0)
+        logits = paddle.reshape(cells[..., :anchors], [images, -1])
+        deltas = paddle.reshape(cells[..., anchors:], [images, -1, 4])
         return RpnOutputs(logits, deltas, self.anchors(features))
 
     def losses(self, outputs: RpnOutputs, targets: BatchTargets) -> dict[str, Tensor]:
@@ -159,8 +163,8 @@ class RPNHead(nn.Layer):
             ``loss_rpn_cls`` (binary cross entropy) and ``loss_rpn_reg`` (L1 of the deltas of positives).
         """
         assigned = self.assign(paddle.concat(outputs.anchors), targets)
-        logits = gather_rows(paddle.concat(outputs.objectness_logits, axis=1), assigned.anchor_index)
-        deltas = gather_rows(paddle.concat(outputs.deltas, axis=1), assigned.anchor_index)
+        logits = gather_rows(outputs.objectness_logits, assigned.anchor_index)
+        deltas = gather_rows(outputs.deltas, assigned.anchor_index)
         count = assigned.anchor_index.shape[0] * assigned.anchor_index.shape[1]
         positive = (assigned.labels == 1).unsqueeze(-1).astype("float32")
         objectness = binary_cross_entropy(logits, assigned.labels.astype("float32"))
@@ -182,9 +186,9 @@ class RPNHead(nn.Layer):
         return generate(outputs, image_sizes)
 
 
-def _by_anchor(outputs: Tensor) -> Tensor:
-    """``[N, C, H, W]`` to ``[N, H, W, C]`` in float32, so that anchors run as they are generated."""
-    return outputs.transpose([0, 2, 3, 1]).astype("float32")
+def _by_cell(maps: Tensor) -> Tensor:
+    """``[N, C, H, W]`` to ``[N, H * W, C]`` in float32, so that anchors run as they are generated."""
+    return maps.transpose([0, 2, 3, 1]).astype("float32").flatten(1, 2)
 
 
 def _conv(in_channels: int, out_channels: int, kernel: int) -> nn.Conv2D:

@@ -1,6 +1,6 @@
 """Layout of a YOLO output map, and the boxes that it encodes (Redmon & Farhadi, "YOLOv3", section 2.1).
 
-Letters: N images, A anchors of a level, h, w rows and columns of its grid, K classes, G selected cells.
+Letters: N images, A anchors of a level, h, w rows and columns of its grid, K classes.
 """
 
 from __future__ import annotations
@@ -107,44 +107,10 @@ def yolo_layout(
     return YoloLayout(sizes, tuple(levels), num_classes, iou_aware)
 
 
-class YoloMaps(NamedTuple):
-    """The parts of an output map. All are logits except the box's width and height, which are log factors.
-
-    Attributes:
-        boxes: ``[N, A, 4, h, w]`` x, y, width, height.
-        objectness: ``[N, A, h, w]``.
-        classes: ``[N, A, K, h, w]``.
-        ious: ``[N, A, h, w]``, or None where the head does not predict them.
-    """
-
-    boxes: Tensor
-    objectness: Tensor
-    classes: Tensor
-    ious: Optional[Tensor]
-
-
-def split_maps(output: Tensor, num_anchors: int, *, iou_aware: bool = False) -> YoloMaps:
-    """Split an output map into its parts.
-
-    Args:
-        output: ``[N, A * (5 + K), h, w]``, channels by anchor, then x y w h objectness classes. With
-            `iou_aware`, A more channels come first.
-        num_anchors: A.
-        iou_aware: Whether those A channels are there.
-
-    Returns:
-        The parts, float32 also under mixed precision.
-    """
-    output = output.astype("float32")
-    ious = output[:, :num_anchors] if iou_aware else None
-    rest = output[:, num_anchors:] if iou_aware else output
-    values = rest.shape[1] // num_anchors
-    maps = paddle.reshape(rest, [-1, num_anchors, values, dim(rest, 2), dim(rest, 3)])
-    return YoloMaps(maps[:, :, :4], maps[:, :, 4], maps[:, :, 5:], ious)
-
-
 class YoloRows(NamedTuple):
     """Outputs of some levels, a row per cell: T of them, by level, anchor, row and column.
+
+    Selected cells may have other leading dimensions than ``[N, T]``.
 
     Attributes:
         values: ``[N, T, V]``: logits of x and y, log factors of width and height, and the V - 4 logits after
@@ -171,7 +137,9 @@ class YoloRows(NamedTuple):
         Returns:
             ``[N, T, 4]`` float32 xyxy in pixels of the network's input.
         """
-        return _decode(self.values, self.corners, self.anchors, self.strides, scale_x_y)
+        centres = (centre_offsets(self.values[..., :2], scale_x_y) + self.corners) * self.strides
+        half = 0.5 * paddle.exp(self.values[..., 2:4]) * self.anchors
+        return paddle.concat([centres - half, centres + half], axis=-1)
 
 
 def rows_of_maps(outputs: Sequence[Tensor], levels: Sequence[YoloLevel], *, iou_aware: bool) -> YoloRows:
@@ -222,40 +190,9 @@ def _cells(
     return corners, all_anchors, all_strides
 
 
-def decode_cells(
-    values: Tensor, cells: Tensor, level: YoloLevel, grid: tuple[int, int], *, scale_x_y: float = 1.0
-) -> Tensor:
-    """Boxes of selected cells.
-
-    Args:
-        values: ``[N, G, 4]`` values of the map there.
-        cells: ``[N, G]`` int64 in 0..A*h*w-1 (anchor, row, column).
-        level: Anchors and stride.
-        grid: (h, w).
-        scale_x_y: As in `YoloRows.boxes`.
-
-    Returns:
-        ``[N, G, 4]`` float32 xyxy in pixels of the network's input.
-    """
-    rows, columns = grid
-    corner = paddle.stack([cells % columns, cells // columns % rows], axis=-1).astype("float32")
-    anchors = functional.embedding(
-        cells // (rows * columns), paddle.to_tensor(level.anchors, dtype="float32")
-    )
-    return _decode(values, corner, anchors, level.stride, scale_x_y)
-
-
 def centre_offsets(logits: Tensor, scale_x_y: float) -> Tensor:
     """Offsets of the centre from the upper left corner of its cell, in cells, of any shape."""
     offsets = functional.sigmoid(logits)
     if scale_x_y == 1:
         return offsets
     return scale_x_y * offsets - 0.5 * (scale_x_y - 1)
-
-
-def _decode(
-    values: Tensor, corner: Tensor, anchors: Tensor, stride: Union[int, Tensor], scale_x_y: float
-) -> Tensor:
-    centres = (centre_offsets(values[..., :2], scale_x_y) + corner) * stride
-    half = 0.5 * paddle.exp(values[..., 2:4]) * anchors
-    return paddle.concat([centres - half, centres + half], axis=-1)

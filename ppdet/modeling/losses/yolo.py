@@ -1,6 +1,7 @@
 """The loss of YOLOv3 (Redmon & Farhadi, "YOLOv3", sections 2.1 and 2.2), with the options of 2.x.
 
-Letters: N images, G most objects of an image, A anchors of a level, h, w its grid, K classes.
+Letters: N images, G most objects of an image, A anchors of a level, h, w its grid, P planes (see
+`yolo_targets`), K classes.
 """
 
 from __future__ import annotations
@@ -15,20 +16,10 @@ from paddle.nn import functional
 from ppdet.config.errors import ArgumentError
 from ppdet.config.ranges import Fraction, Positive
 from ppdet.config.spec import Derived, Spec
-from ppdet.modeling.assign.yolo_targets import YoloTargets, assign_yolo_targets, claim_anchors
-from ppdet.modeling.layers.yolo_grid import (
-    YoloLayout,
-    YoloLevel,
-    YoloMaps,
-    centre_offsets,
-    decode_cells,
-    rows_of_maps,
-    split_maps,
-)
+from ppdet.modeling.assign.yolo_targets import YoloTargets, assign_yolo_targets, yolo_planes
+from ppdet.modeling.layers.yolo_grid import YoloLayout, YoloRows, centre_offsets, rows_of_maps
 from ppdet.modeling.losses.iou import IouAwareLoss, IouLoss
 from ppdet.ops.boxes import pairwise_iou
-from ppdet.ops.constants import arange
-from ppdet.ops.indexing import place_rows, row_starts
 from ppdet.structures import BatchTargets
 
 #: Upper limit of what label smoothing takes away from the true class; 1 / K where that is less.
@@ -79,102 +70,66 @@ class YOLOv3Loss:
         """Named losses.
 
         Args:
-            outputs: One map ``[N, A * (5 + K), h, w]`` per level, coarsest first (see `split_maps`).
+            outputs: One map ``[N, A * (5 + K), h, w]`` per level, coarsest first (see `rows_of_maps`).
             targets: Ground truth in pixels of the network's input.
 
         Returns:
             ``loss_xy``, ``loss_wh``, ``loss_obj``, ``loss_cls`` and, where configured, ``loss_iou`` and
             ``loss_iou_aware``; float32 scalars, all present and finite also without any object.
         """
-        per_level = self.per_level(outputs, targets)
-        return {name: paddle.add_n([losses[name] for losses in per_level]) for name in per_level[0]}
-
-    def per_level(self, outputs: Sequence[Tensor], targets: BatchTargets) -> list[dict[str, Tensor]]:
-        """The same losses before their sum over levels; arguments as for a call."""
-        claims = claim_anchors(targets, self._layout.anchors, iou_thresh=self._iou_thresh)
-        losses = []
-        for output, level in zip(outputs, self._layout.levels):
-            grid = (output.shape[2], output.shape[3])
-            assigned = assign_yolo_targets(claims, level, grid, self._layout.num_classes)
-            losses.append(self._level_losses(output, targets, claims.targets, assigned, level))
-        return losses
-
-    def _level_losses(
-        self,
-        output: Tensor,
-        targets: BatchTargets,
-        claims: BatchTargets,
-        assigned: YoloTargets,
-        level: YoloLevel,
-    ) -> dict[str, Tensor]:
-        maps = split_maps(output, len(level.anchors), iou_aware=self._layout.iou_aware)
-        rows = self._rows_at(output, assigned.cells, level)
-        images = output.shape[0]
-        weights = assigned.responsible.astype("float32") * claims.weights
-        box_weights = assigned.box_weights * weights
-
-        def reduce(values: Tensor, weights: Tensor) -> Tensor:
-            return (values * weights).sum() / images
-
+        layout = self._layout
+        rows = rows_of_maps(outputs, layout.levels, iou_aware=layout.iou_aware)
+        images, _, values = rows.values.shape
+        planes = yolo_planes(layout, [(o.shape[2], o.shape[3]) for o in outputs], images)
+        assigned = assign_yolo_targets(targets, planes, layout.num_classes, iou_thresh=self._iou_thresh)
+        flat = paddle.reshape(rows.values, [-1, values])
+        picked = paddle.gather_nd(flat, assigned.cells)
+        weights, box_weights = assigned.weights / images, assigned.box_weights / images
+        centres, log_sizes, _, classes = paddle.split(picked, [2, 2, 1, layout.num_classes], axis=-1)
         losses = {
-            "loss_xy": reduce(self._centre_loss(rows[..., :2], assigned.offsets), box_weights),
-            "loss_wh": reduce(paddle.abs(rows[..., 2:4] - assigned.log_sizes).sum(axis=-1), box_weights),
-            "loss_obj": self._objectness_loss(maps, targets, assigned, weights, level).sum() / images,
-            "loss_cls": reduce(self._class_loss(rows[..., 5:], assigned.classes), weights),
+            "loss_xy": (self._centre_loss(centres, assigned.offsets) * box_weights).sum(),
+            "loss_wh": (paddle.abs(log_sizes - assigned.log_sizes) * box_weights).sum(),
+            "loss_obj": self._objectness_loss(rows, targets, assigned) / images,
+            "loss_cls": (self._class_loss(classes, assigned.classes) * weights).sum(),
         }
         if self._iou_loss is None and self._iou_aware_loss is None:
             return losses
-        grid = (output.shape[2], output.shape[3])
-        boxes = decode_cells(rows[..., :4], assigned.cells, level, grid, scale_x_y=self.scale_x_y)
+        at_objects = YoloRows(picked, None, assigned.corners, planes.anchors, planes.strides)
+        boxes, objects = at_objects.boxes(scale_x_y=self.scale_x_y), targets.boxes.unsqueeze(1)
         if self._iou_loss is not None:
-            losses["loss_iou"] = reduce(self._iou_loss(boxes, claims.boxes), box_weights)
-        if self._iou_aware_loss is not None and maps.ious is not None:
-            logits = paddle.take_along_axis(paddle.flatten(maps.ious, 1), assigned.cells, axis=1)
-            losses["loss_iou_aware"] = reduce(self._iou_aware_loss(logits, boxes, claims.boxes), weights)
+            losses["loss_iou"] = (self._iou_loss(boxes, objects).unsqueeze(-1) * box_weights).sum()
+        if self._iou_aware_loss is not None and rows.ious is not None:
+            logits = paddle.gather_nd(paddle.flatten(rows.ious), assigned.cells)
+            iou_aware = self._iou_aware_loss(logits, boxes, objects)
+            losses["loss_iou_aware"] = (iou_aware.unsqueeze(-1) * weights).sum()
         return losses
 
-    def _rows_at(self, output: Tensor, cells: Tensor, level: YoloLevel) -> Tensor:
-        """Values of the map at selected cells: ``[N, G]`` cells to ``[N, G, 5 + K]`` float32."""
-        images, channels, area = output.shape[0], output.shape[1], output.shape[2] * output.shape[3]
-        values = self._layout.values
-        first = len(level.anchors) if self._layout.iou_aware else 0
-        channel = row_starts(images, channels) + first + cells // area * values
-        channel = channel.unsqueeze(-1) + arange(values)
-        index = channel * area + (cells % area).unsqueeze(-1)
-        picked = paddle.gather(paddle.flatten(output), paddle.flatten(index))
-        return paddle.reshape(picked, [images, -1, values]).astype("float32")
-
     def _centre_loss(self, logits: Tensor, offsets: Tensor) -> Tensor:
-        """``[N, G]`` loss of centres."""
+        """``[N, P, G, 2]`` loss of centres."""
         if self.scale_x_y == 1:
-            loss = functional.binary_cross_entropy_with_logits(logits, offsets, reduction="none")
-        else:
-            loss = paddle.abs(centre_offsets(logits, self.scale_x_y) - offsets)
-        return loss.sum(axis=-1)
+            return functional.binary_cross_entropy_with_logits(logits, offsets, reduction="none")
+        return paddle.abs(centre_offsets(logits, self.scale_x_y) - offsets)
 
     def _class_loss(self, logits: Tensor, classes: Tensor) -> Tensor:
-        """``[N, G]`` loss of class logits ``[N, G, K]``."""
+        """``[N, P, G, K]`` loss of class logits."""
         low, high = self._class_targets
         targets = low + (high - low) * classes
-        return functional.binary_cross_entropy_with_logits(logits, targets, reduction="none").sum(axis=-1)
+        return functional.binary_cross_entropy_with_logits(logits, targets, reduction="none")
 
-    def _objectness_loss(
-        self, maps: YoloMaps, targets: BatchTargets, assigned: YoloTargets, weights: Tensor, level: YoloLevel
-    ) -> Tensor:
-        """``[N, A * h * w]`` loss of every cell: towards 1 by `weights`, towards 0 by 1 or, if ignored, 0."""
-        logits = paddle.flatten(maps.objectness, 1)
-        images, cells = logits.shape
-        start = row_starts(images, cells)
-        nowhere = paddle.full_like(assigned.cells, images * cells)
-        slots = paddle.where(assigned.responsible, assigned.cells + start, nowhere)
-        placed = place_rows(paddle.flatten(weights), paddle.flatten(slots), images * cells)
+    def _objectness_loss(self, rows: YoloRows, targets: BatchTargets, assigned: YoloTargets) -> Tensor:
+        """Sum over all cells: towards 1 by the weight of the object, towards 0 by 1 or, if ignored, 0."""
+        images, cells, _ = rows.values.shape
+        # Rows without a target add nothing to their cell.
+        placed = paddle.scatter_nd(assigned.cells, assigned.weights.squeeze(-1), [images * cells])
         positive = paddle.reshape(placed, [images, cells])
-
-        rows = rows_of_maps([maps.boxes.detach().flatten(1, 2)], [level], iou_aware=False)
-        boxes = rows.boxes(scale_x_y=self.scale_x_y)
-        overlap = pairwise_iou(boxes, targets.boxes).max(axis=-1)
-        background = (positive == 0) & (overlap <= self._ignore_thresh)
-        # softplus(-x) and softplus(x) are the cross entropies of a logit with 1 and with 0.
-        return positive * functional.softplus(-logits) + background.astype("float32") * functional.softplus(
-            logits
+        with paddle.no_grad():
+            boxes = rows.boxes(scale_x_y=self.scale_x_y)
+            overlap = pairwise_iou(boxes, targets.boxes).max(axis=-1)
+        is_object = positive > 0
+        background = (overlap <= self._ignore_thresh).astype(positive.dtype)
+        return functional.binary_cross_entropy_with_logits(
+            rows.values[..., 4],
+            is_object.astype(positive.dtype),
+            weight=paddle.where(is_object, positive, background),
+            reduction="sum",
         )
