@@ -12,6 +12,10 @@ VENV ?= .venv
 JOBS ?= 2
 TESTS ?= tests
 
+# Every process gets a row of neighbouring tests, which share models and exports, and takes over from others
+# when it is done.
+SHARE := --dist worksteal
+
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
@@ -39,11 +43,11 @@ lint: $(STAMP)
 
 test: lint
 	@echo "==> pytest ($(JOBS) processes)"
-	@$(BIN)/python -m pytest -n $(JOBS) $(TESTS)
+	@$(BIN)/python -m pytest -n $(JOBS) $(SHARE) $(TESTS)
 
 test-fast: lint
 	@echo "==> pytest ($(JOBS) processes), without slow tests"
-	@$(BIN)/python -m pytest -n $(JOBS) -m "not slow" $(TESTS)
+	@$(BIN)/python -m pytest -n $(JOBS) $(SHARE) -m "not slow" $(TESTS)
 
 docs: $(STAMP)
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict

@@ -21,7 +21,7 @@ from ppdet.export.info import FILE_NAME, ExportInfo
 from ppdet.export.onnx import MODEL, embed_info, export_onnx
 from ppdet.export.paddle_inference import export_paddle
 from ppdet.export.runtime import Runtime
-from ppdet.export.verify import Comparison, verify
+from ppdet.export.verify import Comparison, Reference, reference_of, verify
 from ppdet.modeling.interfaces import Detector
 from ppdet.structures import Batch
 
@@ -85,12 +85,19 @@ def export_model(
     described = folder / FILE_NAME
     if described.is_file():
         _remove_export(folder)
+    reference: Optional[Reference] = None
     results: list[Comparison] = []
-    for runtime in formats:
-        path = _EXPORTERS[runtime](model, folder, info)
+    # OpenVINO comes last, since it is made from the ONNX file.
+    for runtime in sorted(formats, key=lambda name: name == "openvino"):
+        if runtime == "openvino" and "onnx" in formats:
+            path = openvino.convert(folder / MODEL, folder, info)
+        else:
+            path = _EXPORTERS[runtime](model, folder, info)
         logger.info("wrote %s", path)
         if batches is not None:
-            results.append(verify(model, folder, info, runtime, batches))
+            reference = reference or reference_of(model, batches)
+            results.append(verify(reference, folder, info, runtime, batches))
+    results.sort(key=lambda result: formats.index(result.runtime))
     info = dataclasses.replace(info, verified={r.runtime: r.to_dict() for r in results})
     if "onnx" in formats:
         embed_info(folder / MODEL, info)

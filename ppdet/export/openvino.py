@@ -55,14 +55,27 @@ def export_openvino(model: Detector, folder: Path, info: ExportInfo) -> Path:
         MissingPackageError: If OpenVINO is not installed.
     """
     require_packages("openvino")
+    with tempfile.TemporaryDirectory() as scratch:
+        return convert(export_onnx(model, Path(scratch), info), folder, info)
+
+
+def convert(source: Path, folder: Path, info: ExportInfo) -> Path:
+    """Write ``model.xml`` and ``model.bin`` of an ONNX file that `export_onnx` made.
+
+    Returns:
+        The first of them.
+
+    Raises:
+        MissingPackageError: If OpenVINO is not installed.
+    """
+    require_packages("openvino")
     import openvino
 
     target = folder / MODEL
-    with tempfile.TemporaryDirectory() as scratch:
-        converted = openvino.convert_model(export_onnx(model, Path(scratch), info))
-        keep_ties_in_order(converted)
-        converted.set_rt_info(info.to_json(), KEY)
-        openvino.save_model(converted, target, compress_to_fp16=False)
+    converted = openvino.convert_model(source)
+    keep_ties_in_order(converted)
+    converted.set_rt_info(info.to_json(), KEY)
+    openvino.save_model(converted, target, compress_to_fp16=False)
     return target
 
 

@@ -91,13 +91,32 @@ class Comparison:
         return asdict(self)
 
 
+class Reference(NamedTuple):
+    """What the model itself detects, with which each of its exports is compared.
+
+    Attributes:
+        listed: Its detections of each image.
+        seconds: Its time for all images.
+    """
+
+    listed: list[Listed]
+    seconds: float
+
+
+def reference_of(model: Detector, batches: Sequence[Batch]) -> Reference:
+    """Run the model on prepared images."""
+    before = time.perf_counter()
+    listed = [one for batch in batches for one in _native(model, batch)]
+    return Reference(listed, time.perf_counter() - before)
+
+
 def verify(
-    model: Detector, folder: Path, info: ExportInfo, runtime: Runtime, batches: Sequence[Batch]
+    reference: Reference, folder: Path, info: ExportInfo, runtime: Runtime, batches: Sequence[Batch]
 ) -> Comparison:
     """Compare an export with its model, each run of the export in a process of its own.
 
     Args:
-        model: The model.
+        reference: What the model detects in `batches`.
         folder: Of the export.
         info: Its description.
         runtime: Runs it.
@@ -110,10 +129,7 @@ def verify(
         ExportError: If the runtime cannot run it at all.
         VerifyError: With a table of differences, if it differs.
     """
-    before = time.perf_counter()
-    native = [listed for batch in batches for listed in _native(model, batch)]
-    seconds = time.perf_counter() - before
-    result = compare(native, seconds, folder, info, batches, runtime)
+    result = compare(reference, folder, info, batches, runtime)
     if not result.passed:
         raise VerifyError(
             f"the detections of the export in {folder} differ from those of the model:\n{table([result])}"
@@ -122,8 +138,7 @@ def verify(
 
 
 def compare(
-    native: Sequence[Listed],
-    native_seconds: float,
+    reference: Reference,
     folder: Path,
     info: ExportInfo,
     batches: Sequence[Batch],
@@ -141,6 +156,7 @@ def compare(
         for raw, batch in zip(ran.outputs, batches)
         for listed in _listed(as_detections(raw, batch, info), raw[2], raw[3] if len(raw) > 3 else None)
     ]
+    native = reference.listed
     length = max(raw[2].shape[1] for raw in ran.outputs)
     parts = [difference(a, b, length) for a, b in zip(native, exported)]
     return Comparison(
@@ -154,7 +170,7 @@ def compare(
         mask_iou=min(part.mask_iou for part in parts),
         mask_prob=max(part.mask_prob for part in parts),
         seconds=sum(ran.seconds),
-        native_seconds=native_seconds,
+        native_seconds=reference.seconds,
     )
 
 

@@ -141,8 +141,8 @@ def test_gradient_norm_is_that_of_all_gradients() -> None:
     model = paddle.nn.Linear(3, 2)
     step = TrainStep(model, paddle.optimizer.SGD(0.1, parameters=model.parameters()))
     assert float(step.gradient_norm()) == 0
-    model(paddle.ones([1, 3])).sum().backward()
-    assert float(step.gradient_norm()) == pytest.approx(8**0.5)  # 6 weights and 2 biases of gradient 1
+    (3 * model(paddle.ones([1, 3]))).sum().backward()
+    assert float(step.gradient_norm()) == pytest.approx(72**0.5)  # 6 weights and 2 biases of gradient 3
 
 
 def test_trackers_are_off_unless_turned_on(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""Protects what an export promises: every family, in both formats, finds what its model finds.
+"""Protects what an export promises: every family, in every format, finds what its model finds.
 
 Batches of images of different sizes go through one file, so batch and image size are free, and every region
 is pooled from its own image.
@@ -7,41 +7,94 @@ is pooled from its own image.
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
-from dataclasses import replace
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Optional
 
 import cv2
 import numpy as np
 import pytest
 
+from ppdet.cli.export import _tensorrt
 from ppdet.experiment.export import available_formats
 from ppdet.export import onnx as onnx_export
 from ppdet.export.bundle import export_model
 from ppdet.export.errors import ExportError, VerifyError
 from ppdet.export.info import describe, read_info
 from ppdet.export.onnx import KEY, export_onnx, obstacle, repair_leaky_relu, repair_roi_align
+from ppdet.export.openvino import WEIGHTS
 from ppdet.export.runtime import ExportedPredictor, Runtime
-from ppdet.export.verify import Comparison, Listed, difference, generated_images, prepare
+from ppdet.export.tensorrt import obstacles
+from ppdet.export.verify import (
+    Comparison,
+    Listed,
+    difference,
+    generated_images,
+    prepare,
+    reference_of,
+    verify,
+)
 from ppdet.inference.predictors import NativePredictor, predict
 from ppdet.inference.runner import ImageRunner
 from ppdet.inference.views import Tiling, ViewOptions
+from ppdet.modeling.interfaces import Detector
 from ppdet.structures import Sample
 from tests.export.small import FAMILIES, NAMES, reader, small_model
-from tests.support import CAN_EXPORT_ONNX, requires_onnx
+from tests.support import CAN_EXPORT_ONNX, requires_onnx, requires_openvino
 
 RUNTIMES: tuple[Runtime, ...] = ("paddle", "onnx") if CAN_EXPORT_ONNX else ("paddle",)
 QUICK = ("faster_fpn",)
 CASES = [pytest.param(name, marks=[] if name in QUICK else pytest.mark.slow) for name in FAMILIES]
+#: Families that OpenVINO runs too: every kind of part, and no more, since it takes seconds for each.
+OPENVINO = ("cascade_mask_fpn", "retinanet", "yolov3", "ppyoloe", "rtdetr")
+HAS_OPENVINO = CAN_EXPORT_ONNX and find_spec("openvino") is not None
 
 
-def exported(name: str, folder: Path, *, aligned: bool = True, uint8: bool = False) -> list[Comparison]:
-    """A small detector of a family in both formats, compared on images of two sizes."""
-    model = small_model(name, aligned=aligned)
+@dataclass
+class Family:
+    """A small detector, its export in every format, and how that compares.
+
+    Attributes:
+        name: Of the family.
+        model: The detector.
+        candidates: What its last NMS took before the export; None without NMS.
+        folder: Of the export.
+        results: By runtime.
+    """
+
+    name: str
+    model: Detector
+    candidates: Optional[int]
+    folder: Path
+    results: dict[Runtime, Comparison]
+
+
+def exported(
+    model: Detector, folder: Path, *, formats: tuple[Runtime, ...] = RUNTIMES, uint8: bool = False
+) -> list[Comparison]:
+    """An export of a small detector, compared on images of two sizes."""
     info = describe(model, reader(), NAMES, uint8_input=uint8)
     batches = prepare(reader(), generated_images())
-    return export_model(model, folder, info, formats=RUNTIMES, batches=batches)
+    return export_model(model, folder, info, formats=formats, batches=batches)
+
+
+@pytest.fixture(scope="module")
+def family(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Family]:
+    """One export for all tests of a family; pytest runs them one after the other."""
+    name: str = request.param
+    model = small_model(name)
+    candidates = None if model.final_nms is None else model.final_nms.max_candidates
+    formats = (*RUNTIMES, "openvino") if HAS_OPENVINO and name in OPENVINO else RUNTIMES
+    folder = tmp_path_factory.mktemp(name)
+    results = exported(model, folder, formats=formats)
+    assert [result.runtime for result in results] == list(formats)
+    yield Family(name, model, candidates, folder, {result.runtime: result for result in results})
+    shutil.rmtree(folder)  # dozens of megabytes
 
 
 def test_the_packages_that_tests_need_are_there() -> None:
@@ -66,26 +119,25 @@ def test_without_the_packages_there_is_no_onnx(
     assert cure in caplog.text
 
 
-@pytest.mark.parametrize("name", CASES)
-def test_every_family_in_both_formats(name: str, tmp_path: Path) -> None:
-    results = exported(name, tmp_path)
-    assert [result.runtime for result in results] == list(RUNTIMES)
-    for result in results:
+@pytest.mark.parametrize("family", CASES, indirect=True)
+def test_every_family_in_both_formats(family: Family) -> None:
+    for runtime in RUNTIMES:
+        result = family.results[runtime]
         assert result.passed
         assert result.images == 3
         assert result.objects > 5, "nothing was compared"
         assert result.objects == result.exported
-        assert (result.mask_prob > 0) == ("mask" in name), "probabilities of masks are compared"
-    several_looks_are_the_same(name, tmp_path)
+        assert (result.mask_prob > 0) == ("mask" in family.name), "probabilities of masks are compared"
 
 
-def several_looks_are_the_same(name: str, folder: Path) -> None:
+@pytest.mark.parametrize("family", CASES, indirect=True)
+def test_several_looks_are_the_same(family: Family) -> None:
     """Tiles at two sizes, mirrored too, merge to the same detections whatever runs the network."""
-    model = small_model(name)
+    model = family.model
     views = ViewOptions(multi_scale=True).views(reader(), model.final_nms)
     views = replace(views, sizes=views.sizes[:2], tiling=Tiling((240, 200)))
     assert len(views.of(240, 320)) == 12
-    predictors = [NativePredictor(model), *(ExportedPredictor(folder, r) for r in RUNTIMES)]
+    predictors = [NativePredictor(model), *(ExportedPredictor(family.folder, r) for r in RUNTIMES)]
     sample = Sample(0, "x", generated_images()[0])
     native, *others = (
         found for p in predictors for _, found in ImageRunner(reader(), p, views).stream([sample])
@@ -99,33 +151,69 @@ def several_looks_are_the_same(name: str, folder: Path) -> None:
         assert gaps.mask_iou > 0.99
 
 
+@requires_onnx
+@pytest.mark.parametrize("family", CASES, indirect=True)
+def test_every_family_keeps_to_what_tensorrt_documents(family: Family) -> None:
+    model, path = family.model, family.folder / onnx_export.MODEL
+    assert obstacles(path) == []
+    assert model.final_nms is None or model.final_nms.max_candidates == family.candidates == 4096
+    assert _tensorrt(path) == f"every operator of {path.name} is one that version 10.15 documents"
+
+
+@requires_onnx
+@requires_openvino
+@pytest.mark.slow
+@pytest.mark.parametrize("family", OPENVINO, indirect=True)
+def test_every_kind_of_detector_in_openvino(family: Family) -> None:
+    result = family.results["openvino"]
+    assert result.passed
+    assert result.objects
+    assert (family.folder / WEIGHTS).is_file()
+    (batch, _) = prepare(reader(), generated_images())
+    found = ExportedPredictor(family.folder, "openvino").run(batch)
+    assert len(found) == (4 if family.model.has_masks else 3)
+
+
+@requires_onnx
+@pytest.mark.slow
+@pytest.mark.parametrize("family", ["rtdetr"], indirect=True)
+def test_without_nms_there_is_none(family: Family) -> None:
+    """Outputs are fixed, and the opset is one that runtimes know."""
+    import onnx
+
+    model = onnx.load(str(family.folder / onnx_export.MODEL))
+    operations = {node.op_type for node in model.graph.node}
+    assert "GridSample" in operations
+    assert not {"NonMaxSuppression", "NonZero", "Loop", "If"} & operations
+    assert min(opset.version for opset in model.opset_import if not opset.domain) >= 16
+
+
 @pytest.mark.slow
 def test_older_convention_of_pooling(tmp_path: Path) -> None:
-    assert all(result.passed for result in exported("mask_fpn", tmp_path, aligned=False))
+    assert all(result.passed for result in exported(small_model("mask_fpn", aligned=False), tmp_path))
 
 
 @pytest.mark.slow
 def test_bytes_in_and_normalisation_inside(tmp_path: Path) -> None:
-    assert all(result.passed and result.objects for result in exported("retinanet", tmp_path, uint8=True))
+    assert all(
+        result.passed and result.objects
+        for result in exported(small_model("retinanet"), tmp_path, uint8=True)
+    )
     with pytest.raises(ExportError, match="uint8"):
         ExportedPredictor(tmp_path, RUNTIMES[-1])
 
 
-@pytest.fixture(scope="module")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An export with masks in both formats."""
-    folder = tmp_path_factory.mktemp("bundle")
-    exported("mask_fpn", folder)
-    return folder
+#: For tests that one export with masks is enough for.
+with_masks = pytest.mark.parametrize("family", ["mask_fpn"], indirect=True)
 
 
 @pytest.mark.slow
-def test_a_predictor_stands_in_for_the_model(bundle: Path) -> None:
-    model = small_model("mask_fpn")
+@with_masks
+def test_a_predictor_stands_in_for_the_model(family: Family) -> None:
     (batch, _) = prepare(reader(), generated_images())
-    wanted = predict(model, batch)
+    wanted = predict(family.model, batch)
     for runtime in RUNTIMES:
-        found = ExportedPredictor(bundle, runtime)(batch)
+        found = ExportedPredictor(family.folder, runtime)(batch)
         assert [len(d) for d in found] == [len(d) for d in wanted]
         assert [d.image_id for d in found] == [0, 1]
         np.testing.assert_allclose(found[1].boxes, wanted[1].boxes, atol=0.05)
@@ -136,9 +224,11 @@ def test_a_predictor_stands_in_for_the_model(bundle: Path) -> None:
 
 @requires_onnx
 @pytest.mark.slow
-def test_everything_is_in_the_folder(bundle: Path) -> None:
+@with_masks
+def test_everything_is_in_the_folder(family: Family) -> None:
     import onnx
 
+    bundle = family.folder
     info = read_info(bundle)
     assert info.class_names == NAMES
     assert info.verified["onnx"]["unmatched"] == 0
@@ -149,12 +239,14 @@ def test_everything_is_in_the_folder(bundle: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_example_needs_nothing_of_ours(bundle: Path, tmp_path: Path) -> None:
+@with_masks
+def test_the_example_needs_nothing_of_ours(family: Family, tmp_path: Path) -> None:
+    bundle = family.folder
     image = generated_images()[1]
     path = tmp_path / "é.png"
     path.write_bytes(cv2.imencode(".png", image[:, :, ::-1])[1].tobytes())
     (batch,) = prepare(reader(), [image])
-    wanted = predict(small_model("mask_fpn"), batch)[0]
+    wanted = predict(family.model, batch)[0]
     for runtime in RUNTIMES:
         words = [sys.executable, "predict.py", str(path), "--runtime", runtime, "--threshold", "0"]
         done = subprocess.run(words, cwd=bundle, capture_output=True, text=True, env={"PYTHONPATH": ""})
@@ -177,13 +269,11 @@ def test_an_export_of_another_model_fails_with_a_table(tmp_path: Path) -> None:
     export_model(model, tmp_path, info, formats=["paddle"])
     with pytest.raises(ExportError, match="not verified"):
         ExportedPredictor(tmp_path, "paddle")
-    from ppdet.export.verify import verify
-
-    assert verify(model, tmp_path, info, "paddle", batches).passed
+    assert verify(reference_of(model, batches), tmp_path, info, "paddle", batches).passed
     for parameter in model.yolo_head.parameters():
         parameter.set_value(parameter * 1.05)
     with pytest.raises(VerifyError, match="unmatched") as error:
-        verify(model, tmp_path, info, "paddle", batches)
+        verify(reference_of(model, batches), tmp_path, info, "paddle", batches)
     assert "limit" in str(error.value)
 
 

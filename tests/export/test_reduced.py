@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import ppdet
 from ppdet.cli import main
 from ppdet.experiment import reduced
 from ppdet.experiment.reduced import export_reduced
+from ppdet.experiment.trained import CheckpointDetector
 from ppdet.export.errors import VerifyError
 from ppdet.utils.errors import UserError
 from tests.cli.small import make_project
@@ -29,6 +31,16 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "output" / "small" / "model_final.pdparams"
 
 
+@pytest.fixture(scope="module")
+def float32(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What is reduced."""
+    folder = tmp_path_factory.mktemp("float32") / "exported"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(weights.parents[2])
+        ppdet.load_detector(weights).export(folder, formats=["openvino"])
+    return folder
+
+
 @pytest.fixture
 def project(weights: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = weights.parents[2]
@@ -41,10 +53,8 @@ def size(folder: Path) -> int:
 
 
 def test_half_and_int8_are_smaller_and_say_what_they_cost(
-    project: Path, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    project: Path, weights: Path, float32: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    detector = ppdet.load_detector(weights)
-    detector.export(tmp_path / "float32", formats=["openvino"])
     words = ["export", "--weights", str(weights), "--formats", "openvino", "--max_ap_loss", "100"]
     for precision, most in (("float16", 0.55), ("int8", 0.5)):
         place = tmp_path / precision
@@ -53,7 +63,7 @@ def test_half_and_int8_are_smaller_and_say_what_they_cost(
         shown = capsys.readouterr().out
         assert "AP on" in shown
         assert "float32" in shown
-        assert size(place) < most * size(tmp_path / "float32")
+        assert size(place) < most * size(float32)
         said = json.loads((place / "export.json").read_text("utf-8"))["verified"]["openvino"]
         assert said["precision"] == precision
         assert set(said["ap"]) == set(said["ap_float32"]) == {"bbox"}
@@ -62,11 +72,16 @@ def test_half_and_int8_are_smaller_and_say_what_they_cost(
 
 
 def test_what_costs_too_much_is_refused_and_leaves_nothing(
-    project: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    project: Path, weights: Path, float32: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    def copied(detector: CheckpointDetector, folder: Path, *, formats: list[str]) -> None:
+        assert formats == ["openvino"]
+        shutil.copytree(float32, folder)
+
+    monkeypatch.setattr(CheckpointDetector, "export", copied)  # it would be the same, seconds later
     detector = ppdet.load_detector(weights)
     place = tmp_path / "kept"
-    detector.export(place, formats=["openvino"])
+    shutil.copytree(float32, place)
     before = {path.name: path.read_bytes() for path in place.iterdir()}
     measured = {"float32": {"bbox": 0.42}, "float16": {"bbox": 0.40}}
     monkeypatch.setattr(reduced, "average_precisions", lambda detector, predictors: (measured, 4))

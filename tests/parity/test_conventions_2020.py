@@ -33,6 +33,7 @@ from ppdet.ops.whole_pixel_masks import expanded_boxes, paste_whole_pixels
 from ppdet.structures import Batch, Detections, Sample, box_conventions
 from ppdet.zoo.layout_2020 import anchors_by_size
 from tests.data.test_goldens import resizes_as_the_goldens
+from tests.parity.equal_regions import computes_once
 from tests.support import ROOT, TINY_COCO, load_golden, requires_shared
 from tests.zoo import files
 
@@ -280,6 +281,8 @@ def test_detections_of_rcnn(model: str, tmp_path: Path) -> None:
     golden, _ = load_golden(f"g1_{model}")
     detector = _model(model, tmp_path, NAME, [])
     assert detector.conventions is CONVENTIONS
+    if "fpn" not in model:
+        computes_once(detector, features=False)
     for index in (0, 1):
         batch = _batch(_rcnn_input(index), 32 if "fpn" in model else 1)
         (found,) = predict(detector, batch)

@@ -24,6 +24,7 @@ from ppdet.modeling.heads.bbox_head import BoxOutputs
 from ppdet.ops.masks import paste_to_rle
 from ppdet.ops.roi_align import FlatRegions
 from ppdet.structures import Batch, Detections, Proposals
+from tests.parity.equal_regions import computes_once
 from tests.parity.rcnn_models import reference_rcnn, set_aligned
 from tests.parity.rcnn_support import (
     assert_same_detections,
@@ -39,8 +40,8 @@ NAMES = [
     "faster_rcnn_r50_fpn_1x_coco",
     "faster_rcnn_r50_vd_fpn_1x_coco",
     "faster_rcnn_r34_fpn_1x_coco",
-    "faster_rcnn_r50_1x_coco",
     "mask_rcnn_r50_fpn_1x_coco",
+    "faster_rcnn_r50_1x_coco",
     "mask_rcnn_r50_1x_coco",
     "cascade_rcnn_r50_fpn_1x_coco",
     "cascade_mask_rcnn_r50_fpn_1x_coco",
@@ -60,6 +61,8 @@ def prepared(name: str) -> tuple[TwoStageDetector, Batch, list[Tensor]]:
     arrays, meta = golden(name)
     model = reference_rcnn(name)
     model.eval()
+    if "fpn" not in name:
+        computes_once(model, features=True)
     images = normalised_batch(
         [resized_image("rcnn", file) for file in meta["files"]], 32 if "fpn" in name else 1
     )
