@@ -95,7 +95,7 @@ class TrainStep:
     def gradient_norm(self) -> Tensor:
         """Euclidean norm of all gradients, float32 on the device; before clipping, without the scale."""
         squares = [
-            paddle.square(p.grad.astype("float32")).sum()  # `** 2` takes five times as long
+            paddle.square(p.grad.astype("float32")).sum()  # not `** 2`, a general power
             for p in self._model.parameters()
             if p.trainable and p.grad is not None
         ]

@@ -150,13 +150,13 @@ class TrainingPlan:
         return TrainResult(
             metrics=report.metrics,
             best=best if self.validation is not None and best.is_file() else None,
-            final=self.last_weights(),
+            final=self._last_weights(),
             folder=self.folder,
             steps=report.progress.step,
             stopped=report.stopped,
         )
 
-    def last_weights(self) -> Path:
+    def _last_weights(self) -> Path:
         """File of the weights saved last; without any, where the final ones would be."""
         folder = self.trainer.folder
         last = FINAL if folder is None or not distributed.is_main() else folder.find("auto")[0].name

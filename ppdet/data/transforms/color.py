@@ -116,7 +116,7 @@ def _hue(image: np.ndarray, amount: float) -> np.ndarray:
 def _saturation(image: np.ndarray, amount: float) -> np.ndarray:
     import cv2
 
-    # There are 65,536 pairs of a gray and a value: a table takes a quarter of the time of the arithmetic.
+    # There are 65,536 pairs of a gray and a value, fewer than a photograph has pixels: hence a table.
     levels = np.arange(256, dtype=np.float32)
     mixed = levels[:, None] + np.float32(amount) * (levels - levels[:, None])
     table = np.clip(mixed, 0, 255).astype(np.uint8)
