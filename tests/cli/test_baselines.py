@@ -70,7 +70,7 @@ def overrides(name: str, folder: Path) -> list[str]:
         family = [
             "TrainReader.sample_transforms.RandomFlip.prob=0",
             # The head of C4 is a stage of the backbone, run for every region.
-            "BBoxAssigner.batch_size_per_im=12",
+            "BBoxAssigner.batch_size_per_im=24",
             "RPNHead.test_proposal.post_nms_top_n=20",
         ]
     resize = "batch_transforms.BatchRandomResize" if yolo else "sample_transforms.Resize"

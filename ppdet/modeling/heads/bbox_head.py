@@ -294,6 +294,7 @@ class BBoxHead(BoxHead):
             return super().predict(features, proposals, image_sizes)
         regions = flatten_regions(proposals.boxes, proposals.valid)
         outputs = self(features, regions)
+        assert regions.rows is not None
         shape, rows = proposals.valid.shape, regions.rows
         found = (outputs.deltas, functional.softmax(outputs.class_logits))
         deltas, probs = (place_rows(each, rows, shape[0] * shape[1]) for each in found)
