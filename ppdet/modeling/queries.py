@@ -5,6 +5,7 @@ Letters: N images, Q queries, K classes, G most objects of an image in the batch
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple, Optional
 
 import paddle
@@ -24,6 +25,11 @@ class QueryPredictions(NamedTuple):
 
     logits: Tensor
     boxes: Tensor
+
+    @classmethod
+    def joined(cls, sets: Sequence[QueryPredictions]) -> QueryPredictions:
+        """S sets for the same N images as one for S * N images, set after set."""
+        return cls(*(paddle.concat(list(parts)) for parts in zip(*sets)))
 
 
 class QueryTargets(NamedTuple):
@@ -47,6 +53,10 @@ class QueryTargets(NamedTuple):
         scale = paddle.to_tensor([width, height] * 2, dtype="float32")
         boxes = to_centres(targets.boxes / scale) * valid.unsqueeze(-1).astype("float32")
         return cls(boxes, targets.labels * valid.astype("int64"), valid)
+
+    def repeated(self, times: int) -> QueryTargets:
+        """The objects of as many sets as `QueryPredictions.joined` joins."""
+        return QueryTargets(*(paddle.concat([each] * times) for each in self))
 
 
 class DenoisingOutputs(NamedTuple):

@@ -33,7 +33,8 @@ def box_area(boxes: Tensor) -> Tensor:
     Returns:
         ``[...]`` square pixels, >= 0.
     """
-    return paddle.clip(boxes[..., 2:] - boxes[..., :2], min=0.0).prod(axis=-1)
+    lower, upper = paddle.split(boxes, 2, axis=-1)
+    return paddle.clip(upper - lower, min=0.0).prod(axis=-1)
 
 
 def non_empty(boxes: Tensor, min_side: float = 0.0) -> Tensor:
@@ -46,8 +47,8 @@ def non_empty(boxes: Tensor, min_side: float = 0.0) -> Tensor:
     Returns:
         ``[...]`` bool.
     """
-    sides = boxes[..., 2:] - boxes[..., :2]
-    return (sides > number(min_side, boxes)).all(axis=-1)
+    lower, upper = paddle.split(boxes, 2, axis=-1)
+    return (upper - lower > number(min_side, boxes)).all(axis=-1)
 
 
 def per_corner(pairs: Tensor, boxes: Tensor) -> Tensor:

@@ -14,13 +14,14 @@ _EPS = 1e-5
 
 def to_corners(boxes: Tensor) -> Tensor:
     """Centre x, y, width, height to x1, y1, x2, y2, ``[..., 4]`` each."""
-    half = 0.5 * boxes[..., 2:]
-    return paddle.concat([boxes[..., :2] - half, boxes[..., :2] + half], axis=-1)
+    centre, size = paddle.split(boxes, 2, axis=-1)
+    half = 0.5 * size
+    return paddle.concat([centre - half, centre + half], axis=-1)
 
 
 def to_centres(boxes: Tensor) -> Tensor:
     """x1, y1, x2, y2 to centre x, y, width, height, ``[..., 4]`` each."""
-    low, high = boxes[..., :2], boxes[..., 2:]
+    low, high = paddle.split(boxes, 2, axis=-1)
     return paddle.concat([0.5 * (low + high), high - low], axis=-1)
 
 

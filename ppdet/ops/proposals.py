@@ -161,10 +161,11 @@ def _survivors(
     kept = []
     # Not with `split`: in bfloat16 that of oneDNN in Paddle Inference 3.3 gives NMS a type it does not take.
     for first, last in _calls(images, sizes):
-        kept.append(kernels.nms(by_level[first:last], iou_threshold) + first)
+        found = kernels.nms(by_level[first:last], iou_threshold)
+        kept.append(found + first if kept else found)  # the first call has the first rows
     rows = paddle.gather(order, paddle.concat(kept))
-    marks = paddle.scatter(filled([images * count], 0, rows.dtype), rows, paddle.ones_like(rows))
-    return paddle.reshape(marks, [-1, count]).astype("bool") & usable
+    placed = paddle.scatter(filled([images * count], -1, rows.dtype), rows, rows)
+    return (paddle.reshape(placed, [-1, count]) >= number(0, rows)) & usable
 
 
 def _by_level(images: Size, sizes: Sequence[int]) -> Tensor:

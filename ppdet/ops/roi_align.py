@@ -17,7 +17,7 @@ from paddle import Tensor
 from paddle.vision import ops as kernels
 
 from ppdet.ops.boxes import box_area, inset_boxes
-from ppdet.ops.constants import Kept, arange, constant, indices
+from ppdet.ops.constants import Kept, arange, constant
 from ppdet.ops.indexing import dim
 
 #: A region as large as an ImageNet crop ...
@@ -116,8 +116,8 @@ def _pool(resolution: int, sampling_ratio: int, aligned: bool) -> partial[Tensor
 
 
 def _at_least_min_side(boxes: Tensor) -> Tensor:
-    corner = boxes[:, :2]
-    return paddle.concat([corner, paddle.maximum(boxes[:, 2:], corner + _MIN_SIDE)], axis=1)
+    lower, upper = paddle.split(boxes, 2, axis=1)
+    return paddle.concat([lower, paddle.maximum(upper, lower + _MIN_SIDE)], axis=1)
 
 
 def assign_levels(boxes: Tensor, *, first_level: int, last_level: int) -> Tensor:
@@ -134,8 +134,13 @@ def assign_levels(boxes: Tensor, *, first_level: int, last_level: int) -> Tensor
     Returns:
         ``[...]`` int64 in first_level..last_level; empty boxes get `first_level`.
     """
+    return _levels_up(boxes, first_level, last_level) + first_level
+
+
+def _levels_up(boxes: Tensor, first_level: int, last_level: int) -> Tensor:
+    """`assign_levels`, counted from the first."""
     reached = box_area(boxes).unsqueeze(-1) >= constant(_least_areas(first_level, last_level), boxes)
-    return reached.astype("int64").sum(axis=-1) + first_level
+    return reached.astype("int64").sum(axis=-1)
 
 
 def _least_areas(first_level: int, last_level: int) -> list[float]:
@@ -188,10 +193,9 @@ def multi_level_roi_align(
     pooled_boxes = _at_least_min_side(inset_boxes(boxes, last_pixel))
     if len(features) == 1:
         return pool(features[0], pooled_boxes, per_image, spatial_scale=1.0 / strides[0])
-    last = first + len(strides) - 1
-    levels = assign_levels(boxes, first_level=first, last_level=last)
+    levels = _levels_up(boxes, first, first + len(strides) - 1)
     # ``[L, T]``, and ``[L, N]`` regions of each image there.
-    on_level = levels == indices(range(first, last + 1)).unsqueeze(1)
+    on_level = levels == arange(len(strides)).unsqueeze(1)
     in_both = on_level.unsqueeze(2) & _image_membership(boxes, per_image)
     counts = in_both.astype("int32").sum(axis=1).astype("int32")
     pooled, rows = [], []

@@ -6,6 +6,8 @@ batch; neither a training step nor inference may read a value on the host, but f
 
 from __future__ import annotations
 
+from unittest import mock
+
 import numpy as np
 import paddle
 import pytest
@@ -14,11 +16,11 @@ from pycocotools import mask as coco_mask
 from ppdet.config.spec import Spec
 from ppdet.inference.predictors import predict, to_detections
 from ppdet.modeling.backbones.resnet import ResNet
-from ppdet.modeling.heads.bbox_head import BBoxHead
+from ppdet.modeling.heads.bbox_head import BBoxHead, BoxHead
 from ppdet.modeling.heads.mask_head import MaskHead
 from ppdet.modeling.heads.roi_features import Res5Head
 from ppdet.modeling.necks.fpn import FPN
-from ppdet.structures import FeatureShape
+from ppdet.structures import FeatureShape, Proposals
 from tests.modeling.small_rcnn import KINDS, small_batch, small_rcnn
 from tests.support_sync import count_host_syncs
 
@@ -54,6 +56,30 @@ def test_every_batch_gives_every_loss_and_gradient(kind: str) -> None:
             if parameter.trainable:
                 assert parameter.grad is not None, f"{what}: no gradient reaches {name}"
                 assert bool(paddle.isfinite(parameter.grad).all()), (what, name)
+
+
+@pytest.mark.parametrize("real", [5, 1, 0])
+def test_a_costly_head_is_spared_the_padding(real: int) -> None:
+    """What counts is the same as with it, also without a single region in one image or in both."""
+    model = small_rcnn("c4")
+    model.eval()
+    batch = small_batch([[], []])
+    low = paddle.uniform([2, 5, 2], min=0.0, max=40.0)
+    valid = paddle.to_tensor([[i < real for i in range(5)], [False] * 5])
+    proposals = Proposals(paddle.concat([low, low + 20.0], axis=-1), paddle.zeros([2, 5]), valid)
+    head = model.bbox_head
+    with paddle.no_grad():
+        features = model.backbone(batch.images)
+        whole = BoxHead.predict(head, features, proposals, batch.image_sizes)
+        with mock.patch.object(head, "_outputs_of", side_effect=head._outputs_of) as computed:
+            found = head.predict(features, proposals, batch.image_sizes)
+    assert computed.call_args.args[0].shape[0] == real
+    for name in ("probs", "deltas"):
+        ours, expected = getattr(found, name).numpy(), getattr(whole, name).numpy()
+        assert ours.shape == expected.shape
+        np.testing.assert_allclose(ours[0, :real], expected[0, :real], rtol=1e-4, atol=1e-6)
+        assert not ours[0, real:].any()
+        assert not ours[1].any()
 
 
 @pytest.mark.parametrize("num_classes", [1, 1000])

@@ -14,7 +14,7 @@ import pytest
 from ppdet import build_model, load_config
 from ppdet.engine.ema import EmaSettings, ModelEma
 from ppdet.modeling.detectors.detr import DETR
-from ppdet.modeling.losses.detr import DINOLoss
+from ppdet.modeling.losses.detr import DINOLoss, denoising_pairs, matched_pairs
 from ppdet.modeling.queries import QueryOutputs, QueryTargets
 from ppdet.modeling.transformers import denoising, rtdetr
 from ppdet.modeling.transformers.denoising import DenoisingDraws, denoising_queries
@@ -170,19 +170,21 @@ def check_denoising(step: Step, config: str) -> None:
 
 
 def check_layer_losses(step: Step) -> None:
-    from ppdet.modeling.losses.detr import _pairs, denoising_pairs
-
     arrays, run, loss = step.arrays, step.run, step.loss
     divisor = paddle.clip(step.targets.valid.astype("float32").sum(), min=1.0)
     sets = [step.outputs.encoder, *step.outputs.layers]
     names = ["enc", *(f"dec{i}" for i in range(len(step.outputs.layers)))]
-    pairs = [_pairs(match, step.targets, divisor) for match in loss.matcher(sets, step.targets)]
+    matches = paddle.flatten(loss.matcher(sets, step.targets), 0, 1)
+    found = [loss.layer_losses(sets, matched_pairs(matches, step.targets.repeated(len(sets)), divisor))]
     if step.outputs.denoising is not None and step.targets.valid.any():
-        sets += step.outputs.denoising.layers
-        names += [f"dn_dec{i}" for i in range(len(step.outputs.layers))]
-        pairs += [denoising_pairs(step.outputs.denoising, step.targets, divisor)] * len(step.outputs.layers)
-    for name, one, pair in zip(names, sets, pairs):
-        for part, value in loss.layer_losses(one, pair).items():
+        sets = step.outputs.denoising.layers
+        names += [f"dn_dec{i}" for i in range(len(sets))]
+        pairs = denoising_pairs(step.outputs.denoising, step.targets.repeated(len(sets)), divisor)
+        found.append(loss.layer_losses(sets, pairs))
+    for part in ("class", "bbox", "giou"):
+        values = np.concatenate([losses[part].numpy() for losses in found])
+        assert len(values) == len(names)
+        for name, value in zip(names, values):
             expected = float(arrays[f"{run}/layer_loss/{name}/loss_{part}"])
             assert float(value) == pytest.approx(expected, rel=1e-4, abs=1e-6), (name, part)
     ours = [key for key in arrays if key.startswith(f"{run}/layer_loss/")]

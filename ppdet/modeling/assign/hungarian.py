@@ -93,10 +93,11 @@ class HungarianMatcher:
         Returns:
             ``[S, N, G]`` int64, the query of each object; -1 where there is no object, or no query is left.
         """
-        costs = paddle.stack([self.costs(one, targets) for one in predictions])
+        sets = len(predictions)
+        costs = self.costs(QueryPredictions.joined(predictions), targets.repeated(sets))
         valid = targets.valid.astype("float32")
         packed = paddle.concat([paddle.flatten(costs), paddle.flatten(valid)]).numpy()
-        shape = tuple(costs.shape)
+        shape = (sets, -1, *costs.shape[1:])
         cost = np.nan_to_num(packed[: costs.size].reshape(shape), nan=_WORST, posinf=_WORST, neginf=-_WORST)
         return paddle.to_tensor(match_on_host(cost, packed[costs.size :].reshape(valid.shape) > 0))
 

@@ -33,9 +33,10 @@ class RCNNBox(BoxDecoder):
         self.coder = DeltaCoder(prior_box_var, limited=self.conventions.limited_growth)
 
     def __call__(self, outputs: BoxPredictions, image_sizes: Tensor, scale_factors: Tensor) -> DecodedBoxes:
-        """Decode, clip to the image, and go back to its original size.
+        """Decode, go back to the original size of the image, and clip to it.
 
-        Clipping, scaling and NMS commute: IoU does not change when both axes are scaled. Decoding and scaling
+        Clipping, scaling and NMS commute: IoU does not change when both axes are scaled. So boxes are clipped
+        once, to the smaller of the image and the scaled content of the resized one. Decoding and scaling
         commute too, unless the last pixel of a box is left out of the scaling, as in conventions that decode
         in the original image. A box that becomes empty gets the score 0.
 
@@ -48,13 +49,14 @@ class RCNNBox(BoxDecoder):
             B boxes and K scores of every region.
         """
         last_pixel = self.conventions.last_pixel
-        regions = outputs.regions.unsqueeze(2)
+        regions, back = outputs.regions.unsqueeze(2), paddle.reciprocal(scale_factors)
+        limits = original_sizes(image_sizes, scale_factors)
         if self.conventions.decode_in_original:
-            regions = scale_boxes(regions, paddle.reciprocal(scale_factors), last_pixel=last_pixel)
+            regions = scale_boxes(regions, back, last_pixel=last_pixel)
             boxes = self.coder.decode(regions, outputs.deltas)
         else:
-            boxes = clip_boxes(self.coder.decode(regions, outputs.deltas), image_sizes)
-            boxes = scale_boxes(boxes, paddle.reciprocal(scale_factors))
-        boxes = clip_boxes(boxes, original_sizes(image_sizes, scale_factors), last_pixel=last_pixel)
+            boxes = scale_boxes(self.coder.decode(regions, outputs.deltas), back)
+            limits = paddle.minimum(limits, image_sizes * back)
+        boxes = clip_boxes(boxes, limits, last_pixel=last_pixel)
         counted = outputs.valid.unsqueeze(-1) & non_empty(boxes)
         return DecodedBoxes(boxes, outputs.probs[..., :-1] * counted.astype("float32"))

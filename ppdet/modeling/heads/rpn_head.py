@@ -146,11 +146,12 @@ class RPNHead(nn.Layer):
     def forward(self, features: list[Tensor]) -> RpnOutputs:
         """L maps ``[N, C, H_l, W_l]`` to raw outputs."""
         score, delta, anchors = self.rpn_rois_score, self.rpn_rois_delta, self.anchors.num_anchors
-        # One convolution gives both outputs of a level.
+        # One convolution gives both outputs of a level; all else is done once for all levels.
         weight = paddle.concat([score.weight, delta.weight])
-        bias = paddle.concat([score.bias, delta.bias])
-        maps = [functional.conv2d(self.rpn_feat(feature), weight, bias) for feature in features]
-        cells = paddle.concat([_by_cell(level) for level in maps], axis=1)
+        bias = paddle.concat([score.bias, delta.bias]).astype("float32")
+        maps = [functional.conv2d(self.rpn_feat(feature), weight).flatten(2) for feature in features]
+        # Cell after cell, so that anchors run as they are generated.
+        cells = paddle.concat(maps, axis=2).transpose([0, 2, 1]).astype("float32") + bias
         images = dim(cells, 0)
         logits = paddle.reshape(cells[..., :anchors], [images, -1])
         deltas = paddle.reshape(cells[..., anchors:], [images, -1, 4])
@@ -184,11 +185,6 @@ class RPNHead(nn.Layer):
         """
         generate = self.train_proposal if training else self.test_proposal
         return generate(outputs, image_sizes)
-
-
-def _by_cell(maps: Tensor) -> Tensor:
-    """``[N, C, H, W]`` to ``[N, H * W, C]`` in float32, so that anchors run as they are generated."""
-    return maps.transpose([0, 2, 3, 1]).astype("float32").flatten(1, 2)
 
 
 def _conv(in_channels: int, out_channels: int, kernel: int) -> nn.Conv2D:

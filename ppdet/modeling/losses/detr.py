@@ -2,11 +2,13 @@
 
 Zhao et al., "DETRs Beat YOLOs on Real-time Object Detection", arXiv:2304.08069, section 4.3, equation 6.
 
-Letters: N images, Q queries, K classes, G most objects of an image in the batch, R pairs per image.
+Letters: N images, Q queries, K classes, G most objects of an image in the batch, R pairs per image, L sets of
+predictions: those of layers, which are compared with the objects all at once.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -27,13 +29,13 @@ _COEFFICIENTS: dict[str, float] = {"class": 1.0, "bbox": 5.0, "giou": 2.0}
 
 
 class Pairs(NamedTuple):
-    """Queries and the objects that they stand for.
+    """Queries and the objects that they stand for, in the images of each of L sets.
 
     Attributes:
-        queries: ``[N, R]`` int64; 0 where there is no pair.
-        exist: ``[N, R]`` float32, 1 for a pair, 0 for none.
-        boxes: ``[N, R, 4]`` float32 cx, cy, w, h of the objects.
-        labels: ``[N, R]`` int64.
+        queries: ``[L * N, R]`` int64; 0 where there is no pair.
+        exist: ``[L * N, R]`` float32, 1 for a pair, 0 for none.
+        boxes: ``[L * N, R, 4]`` float32 cx, cy, w, h of the objects.
+        labels: ``[L * N, R]`` int64.
         divisor: Scalar that sums are divided by.
     """
 
@@ -80,21 +82,22 @@ class DINOLoss:
         everywhere = mean_over_ranks(objects, training=paddle.is_grad_enabled())
         divisor = paddle.clip(everywhere, min=1.0)
         sets = [outputs.encoder, *outputs.layers]
-        layers = [
-            self.layer_losses(one, _pairs(match, targets, divisor))
-            for one, match in zip(sets, paddle.unbind(self.matcher(sets, targets)))
-        ]
-        losses = _last_and_rest(layers, "")
+        matches = paddle.flatten(self.matcher(sets, targets), 0, 1)
+        losses = _last_and_rest(
+            self.layer_losses(sets, matched_pairs(matches, targets.repeated(len(sets)), divisor)), ""
+        )
         if outputs.denoising is not None:
-            pairs = denoising_pairs(outputs.denoising, targets, divisor)
-            layers = [self.layer_losses(one, pairs) for one in outputs.denoising.layers]
+            sets = outputs.denoising.layers
+            pairs = denoising_pairs(outputs.denoising, targets.repeated(len(sets)), divisor)
             # A batch without objects has nothing to restore.
             some = paddle.clip(objects, max=1.0)
-            losses.update({name: loss * some for name, loss in _last_and_rest(layers, "_dn").items()})
+            restored = {part: loss * some for part, loss in self.layer_losses(sets, pairs).items()}
+            losses.update(_last_and_rest(restored, "_dn"))
         return losses
 
-    def layer_losses(self, predictions: QueryPredictions, pairs: Pairs) -> dict[str, Tensor]:
-        """``class``, ``bbox`` and ``giou`` of one set of predictions, weighted."""
+    def layer_losses(self, sets: Sequence[QueryPredictions], pairs: Pairs) -> dict[str, Tensor]:
+        """``class``, ``bbox`` and ``giou``, weighted: ``[L]`` float32 each, a loss for each set."""
+        predictions = QueryPredictions.joined(sets)
         logits = predictions.logits.astype("float32")
         boxes = gather_rows(predictions.boxes.astype("float32"), pairs.queries)
         corners, object_corners = to_corners(boxes), to_corners(pairs.boxes)
@@ -102,16 +105,20 @@ class DINOLoss:
         positive, target = _class_targets(logits, pairs, quality)
         distance = paddle.abs(boxes - pairs.boxes).sum(axis=-1)
         giou = paired_iou(corners, object_corners, kind="giou")
-        sums = {
-            "class": varifocal_loss(logits, target, positive).sum(),
-            "bbox": (distance * pairs.exist).sum(),
-            "giou": ((1 - giou) * pairs.exist).sum(),
+        losses = {
+            # In two sums: a single one of some 50,000 float32 numbers is off by 1e-4 on a CPU.
+            "class": varifocal_loss(logits, target, positive).sum(axis=-1),
+            "bbox": distance * pairs.exist,
+            "giou": (1 - giou) * pairs.exist,
         }
-        return {part: self._weights[part] * value / pairs.divisor for part, value in sums.items()}
+        return {
+            part: self._weights[part] * loss.reshape([len(sets), -1]).sum(axis=1) / pairs.divisor
+            for part, loss in losses.items()
+        }
 
 
 def _class_targets(logits: Tensor, pairs: Pairs, quality: Tensor) -> tuple[Tensor, Tensor]:
-    """``[N, Q, K]`` 1 where a query stands for an object of a class, and the IoU there."""
+    """``[L * N, Q, K]`` 1 where a query stands for an object of a class, and the IoU there."""
     images, queries, classes = logits.shape
     slots = (pairs.queries + row_starts(images, queries)) * classes + pairs.labels
     size = images * queries * classes
@@ -121,14 +128,14 @@ def _class_targets(logits: Tensor, pairs: Pairs, quality: Tensor) -> tuple[Tenso
     return placed[..., 0], placed[..., 1]
 
 
-def _pairs(match: Tensor, targets: QueryTargets, divisor: Tensor) -> Pairs:
-    """Pairs of a match ``[N, G]`` as `HungarianMatcher` returns it."""
+def matched_pairs(match: Tensor, targets: QueryTargets, divisor: Tensor) -> Pairs:
+    """Pairs of matches ``[L * N, G]`` as `HungarianMatcher` returns them, with the objects of every set."""
     exist = (match >= 0).astype("float32")
     return Pairs(paddle.clip(match, min=0), exist, targets.boxes, targets.labels, divisor)
 
 
 def denoising_pairs(outputs: DenoisingOutputs, targets: QueryTargets, divisor: Tensor) -> Pairs:
-    """The positive queries of every group and the objects they were made of."""
+    """The positive queries of every group and the objects they were made of, repeated for every set."""
     images, objects = targets.labels.shape
     rows = np.arange(outputs.groups)[:, None] * 2 * objects + np.arange(objects)
     queries = paddle.to_tensor(np.tile(rows.reshape(1, -1), [images, 1]).astype(np.int64))
@@ -142,9 +149,10 @@ def denoising_pairs(outputs: DenoisingOutputs, targets: QueryTargets, divisor: T
     )
 
 
-def _last_and_rest(layers: list[dict[str, Tensor]], suffix: str) -> dict[str, Tensor]:
-    losses = {f"loss_{part}{suffix}": loss for part, loss in layers[-1].items()}
-    if len(layers) > 1:
-        for part in layers[0]:
-            losses[f"loss_{part}_aux{suffix}"] = paddle.add_n([layer[part] for layer in layers[:-1]])
-    return losses
+def _last_and_rest(losses: dict[str, Tensor], suffix: str) -> dict[str, Tensor]:
+    """Losses ``[L]`` by part to those of the last set, and the sums of the others if there are any."""
+    named = {f"loss_{part}{suffix}": loss[-1] for part, loss in losses.items()}
+    for part, loss in losses.items():
+        if len(loss) > 1:
+            named[f"loss_{part}_aux{suffix}"] = loss[:-1].sum()
+    return named
