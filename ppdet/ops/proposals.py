@@ -158,7 +158,7 @@ def _survivors(
     sizes = tuple(level.shape[1] for level in scores)
     order = _ORDERS.get((images, sizes), lambda: _by_level(images, sizes))
     by_level = paddle.gather(paddle.reshape(compared + places, [-1, 4]), order)
-    kept = []
+    kept: list[Tensor] = []
     # Not with `split`: in bfloat16 that of oneDNN in Paddle Inference 3.3 gives NMS a type it does not take.
     for first, last in _calls(images, sizes):
         found = kernels.nms(by_level[first:last], iou_threshold)
