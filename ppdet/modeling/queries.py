@@ -11,6 +11,7 @@ from typing import NamedTuple, Optional
 import paddle
 from paddle import Tensor
 
+from ppdet.ops.constants import constant
 from ppdet.ops.normalized_boxes import to_centres
 from ppdet.structures import BatchTargets
 
@@ -50,7 +51,7 @@ class QueryTargets(NamedTuple):
         """Targets in pixels of images ``[N, 3, H, W]``, padding included."""
         height, width = images.shape[2:]
         valid = (targets.labels >= 0) & ~targets.is_crowd
-        scale = paddle.to_tensor([width, height] * 2, dtype="float32")
+        scale = constant([width, height] * 2, targets.boxes)
         boxes = to_centres(targets.boxes / scale) * valid.unsqueeze(-1).astype("float32")
         return cls(boxes, targets.labels * valid.astype("int64"), valid)
 

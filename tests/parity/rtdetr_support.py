@@ -30,10 +30,15 @@ def golden(name: str) -> tuple[Arrays, dict[str, Any]]:
 
 
 @functools.lru_cache(maxsize=2)
-def model_of(config: str) -> DETR:
-    """The model of one of our configs with the goldens' weights."""
+def _built(config: str) -> DETR:
     model = build_model(load_config(ROOT / "configs" / f"{config}.yml"))
     assert isinstance(model, DETR)
+    return model
+
+
+def model_of(config: str) -> DETR:
+    """The model of one of our configs with the goldens' weights, whatever a test did to it before."""
+    model = _built(config)
     load_weights(model)
     return model
 

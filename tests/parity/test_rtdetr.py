@@ -18,6 +18,7 @@ from ppdet.modeling.detectors.detr import DETR
 from ppdet.modeling.reparameterize import for_inference
 from ppdet.modeling.transformers import rtdetr
 from ppdet.modeling.transformers.rtdetr import grid_anchors
+from ppdet.ops.constants import Kept
 from ppdet.structures import DetectionTensors
 from tests.parity.rtdetr_support import (
     Arrays,
@@ -182,6 +183,7 @@ def test_rectangular_input(config: str, prefix: str, monkeypatch: pytest.MonkeyP
     model.eval()
     if prefix == "rect/":
         monkeypatch.setattr(rtdetr, "grid_anchors", swapped_anchors)
+        monkeypatch.setattr(rtdetr, "_ANCHORS", Kept(1))
     images = images_of(meta["inputs"][:1])[:, :, 32:288]
     sizes, scales = (paddle.to_tensor(arrays[f"rect/{name}"]) for name in ("im_shape", "scale_factor"))
     with paddle.no_grad(), Heard(model).listening() as heard:

@@ -97,7 +97,7 @@ class HungarianMatcher:
         costs = self.costs(QueryPredictions.joined(predictions), targets.repeated(sets))
         valid = targets.valid.astype("float32")
         packed = paddle.concat([paddle.flatten(costs), paddle.flatten(valid)]).numpy()
-        shape = (sets, -1, *costs.shape[1:])
+        shape = (sets, len(valid), *costs.shape[1:])
         cost = np.nan_to_num(packed[: costs.size].reshape(shape), nan=_WORST, posinf=_WORST, neginf=-_WORST)
         return paddle.to_tensor(match_on_host(cost, packed[costs.size :].reshape(valid.shape) > 0))
 

@@ -287,8 +287,8 @@ class BBoxHead(BoxHead):
     def predict(self, features: list[Tensor], proposals: Proposals, image_sizes: Tensor) -> BoxPredictions:
         """Class probabilities and deltas; zeros in padded rows if the body is a stage of the backbone.
 
-        Such a body takes a hundred times as long for a region as two fully connected layers, so it is spared
-        the padding, except in a traced graph, whose shapes stay fixed.
+        Such a body is most of an inference, so it is spared the padding, except in a traced graph, whose
+        shapes stay fixed.
         """
         if not (self.with_pool and paddle.in_dynamic_mode()):
             return super().predict(features, proposals, image_sizes)

@@ -14,9 +14,12 @@ from ppdet.config.errors import ArgumentError
 from ppdet.config.ranges import PositiveInt
 from ppdet.config.spec import Derived
 from ppdet.modeling.layers.attention import SelfAttention, xavier_linear
+from ppdet.ops.constants import Kept
 from ppdet.ops.deformable import grid_cells
 
 Activation = Literal["relu", "gelu"]
+#: Results of `grid_positions`.
+_POSITIONS: Kept[Tensor] = Kept(64)
 
 
 def activate(x: Tensor, kind: Activation) -> Tensor:
@@ -74,14 +77,20 @@ def grid_positions(
         temperature: Longest wavelength over 2 pi.
 
     Returns:
-        ``[1, height * width, D]`` float32.
+        ``[1, height * width, D]`` float32. Must not be written to.
 
     Raises:
         ArgumentError: If `channels` is no multiple of 4.
     """
     if channels % 4:
         raise ArgumentError("hidden_dim", f"expected a multiple of 4, got {channels}")
-    count = channels // 4
+    key = (height, width, channels, temperature)
+    return _POSITIONS.get(key, lambda: _positions(height, width, channels // 4, temperature))
+
+
+def _positions(
+    height: Union[int, Tensor], width: Union[int, Tensor], count: int, temperature: float
+) -> Tensor:
     frequencies = paddle.to_tensor(temperature ** -(np.arange(count) / count), dtype="float32").unsqueeze(0)
     # Counted in rows as long as the grid is high.
     angles = [axis.unsqueeze(1) * frequencies for axis in grid_cells((width, height))]

@@ -20,12 +20,15 @@ from ppdet.config.spec import Spec
 from ppdet.modeling.assign.hungarian import HungarianMatcher, check_parts
 from ppdet.modeling.queries import DenoisingOutputs, QueryOutputs, QueryPredictions, QueryTargets
 from ppdet.ops.boxes import paired_iou
+from ppdet.ops.constants import Kept
 from ppdet.ops.indexing import gather_rows, place_rows, row_starts
 from ppdet.ops.losses import varifocal_loss
 from ppdet.ops.normalized_boxes import to_corners
 from ppdet.ops.ranks import mean_over_ranks
 
 _COEFFICIENTS: dict[str, float] = {"class": 1.0, "bbox": 5.0, "giou": 2.0}
+#: Positive denoising queries, by images, objects and groups.
+_POSITIVES: Kept[Tensor] = Kept(64)
 
 
 class Pairs(NamedTuple):
@@ -137,16 +140,22 @@ def matched_pairs(match: Tensor, targets: QueryTargets, divisor: Tensor) -> Pair
 def denoising_pairs(outputs: DenoisingOutputs, targets: QueryTargets, divisor: Tensor) -> Pairs:
     """The positive queries of every group and the objects they were made of, repeated for every set."""
     images, objects = targets.labels.shape
-    rows = np.arange(outputs.groups)[:, None] * 2 * objects + np.arange(objects)
-    queries = paddle.to_tensor(np.tile(rows.reshape(1, -1), [images, 1]).astype(np.int64))
-    again = [1, outputs.groups]
+    groups = outputs.groups
+    queries = _POSITIVES.get((images, objects, groups), lambda: _positives(images, objects, groups))
+    again = [1, groups]
     return Pairs(
         queries,
         paddle.tile(targets.valid, again).astype("float32"),
         paddle.tile(targets.boxes, [*again, 1]),
         paddle.tile(targets.labels, again),
-        divisor * outputs.groups,
+        divisor * groups,
     )
+
+
+def _positives(images: int, objects: int, groups: int) -> Tensor:
+    """``[images, groups * objects]`` int64; a group has as many negative queries after them."""
+    rows = np.arange(groups)[:, None] * 2 * objects + np.arange(objects)
+    return paddle.to_tensor(np.tile(rows.reshape(1, -1), [images, 1]).astype(np.int64))
 
 
 def _last_and_rest(losses: dict[str, Tensor], suffix: str) -> dict[str, Tensor]:

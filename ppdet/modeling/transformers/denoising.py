@@ -15,10 +15,15 @@ import paddle
 from paddle import Tensor
 
 from ppdet.modeling.queries import QueryTargets
+from ppdet.ops.constants import Kept
 from ppdet.ops.normalized_boxes import inverse_sigmoid, to_centres, to_corners
 
 #: Added to attention logits of what a query must not see. Beyond what exp() of float32 tells from 0.
 _HIDDEN = -1e4
+#: Which queries are the worse copies, by objects and groups.
+_NEGATIVES: Kept[Tensor] = Kept(64)
+#: Results of `attention_mask`, a megabyte each.
+_MASKS: Kept[Tensor] = Kept(16)
 
 
 class DenoisingDraws(NamedTuple):
@@ -92,11 +97,18 @@ def denoising_queries(
     flipped = (draws.flips < 0.5 * label_noise_ratio) & valid
     labels = paddle.where(flipped, draws.labels, labels)
     objects = targets.labels.shape[1]
-    negative = np.tile(np.repeat([0.0, 1.0], objects), groups).astype("float32").reshape(1, -1, 1)
-    shift = (2 * draws.signs - 1) * (draws.magnitudes + paddle.to_tensor(negative)) * box_noise_scale
+    negative = _NEGATIVES.get((objects, groups), lambda: _negatives(objects, groups))
+    shift = (2 * draws.signs - 1) * (draws.magnitudes + negative) * box_noise_scale
     half = paddle.tile(0.5 * boxes[..., 2:], [1, 1, 2])
     noisy = paddle.clip(to_corners(boxes) + shift * half, 0.0, 1.0)
     return DenoisingQueries(labels, valid, inverse_sigmoid(to_centres(noisy)))
+
+
+def _negatives(objects: int, groups: int) -> Tensor:
+    """``[1, D, 1]`` float32, 1 for the worse copies."""
+    return paddle.to_tensor(
+        np.tile(np.repeat([0.0, 1.0], objects), groups).reshape(1, -1, 1), dtype="float32"
+    )
 
 
 def attention_mask(groups: int, group_size: int, queries: int) -> Tensor:
@@ -111,8 +123,12 @@ def attention_mask(groups: int, group_size: int, queries: int) -> Tensor:
         queries: Q.
 
     Returns:
-        ``[D + Q, D + Q]`` float32 to add to the logits, rows of those who look.
+        ``[D + Q, D + Q]`` float32 to add to the logits, rows of those who look. Must not be written to.
     """
+    return _MASKS.get((groups, group_size, queries), lambda: _mask(groups, group_size, queries))
+
+
+def _mask(groups: int, group_size: int, queries: int) -> Tensor:
     group = np.repeat(np.arange(groups), group_size)
     group = np.concatenate([group, np.full(queries, groups)])
     seen = (group[:, None] == group[None, :]) | (group[None, :] == groups)

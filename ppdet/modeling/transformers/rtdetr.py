@@ -29,6 +29,7 @@ from ppdet.modeling.transformers.denoising import (
     denoising_queries,
     number_of_groups,
 )
+from ppdet.ops.constants import Kept
 from ppdet.ops.deformable import GridSize, as_float, grid_cells
 from ppdet.ops.indexing import dim, gather_rows, static_dim
 from ppdet.ops.normalized_boxes import inverse_sigmoid
@@ -42,6 +43,8 @@ _ANCHOR_SIDE = 0.05
 _BORDER = 0.01
 #: Logit of the coordinates of such anchors; their sigmoid is 1.
 _OUTSIDE = 1e4
+#: Results of `_anchor_logits`.
+_ANCHORS: Kept[tuple[Tensor, Tensor]] = Kept(64)
 
 
 class Memory(NamedTuple):
@@ -215,16 +218,12 @@ class RTDETRTransformer(nn.Layer):
 
     def select(self, memory: Memory) -> Selection:
         """The tokens with the highest class logits (section 4.3, "query selection")."""
-        anchors = grid_anchors(memory.grids)
-        inside = ((anchors > _BORDER) & (anchors < 1 - _BORDER)).all(axis=-1, keepdim=True)
+        inside, anchor_logits = _ANCHORS.get(tuple(memory.grids), lambda: _anchor_logits(memory.grids))
         content = self.enc_output(memory.tokens * inside.astype(memory.tokens.dtype))
         logits = self.enc_score_head(content)
         known = static_dim(logits, 1)
         count = self._num_queries if known is None else min(self._num_queries, known)
         _, index = paddle.topk(logits.max(axis=-1), count, axis=1)
-        anchor_logits = paddle.where(
-            inside, paddle.log(anchors / (1 - anchors)), paddle.full_like(anchors, _OUTSIDE)
-        )
         chosen = gather_rows(content, index)
         own = paddle.gather(anchor_logits, paddle.flatten(index)).reshape([-1, count, 4])
         return Selection(index, chosen, self.enc_bbox_head(chosen) + own, gather_rows(logits, index))
@@ -250,6 +249,14 @@ class RTDETRTransformer(nn.Layer):
             predictions.append(QueryPredictions(self.dec_score_head[i](queries), judged))
             previous, boxes = refined, refined.detach()
         return predictions
+
+
+def _anchor_logits(grids: Sequence[GridSize]) -> tuple[Tensor, Tensor]:
+    """Which anchors are well inside the image, ``[T, 1]`` bool, and ``[T, 4]`` float32 logits of all."""
+    anchors = grid_anchors(grids)
+    inside = ((anchors > _BORDER) & (anchors < 1 - _BORDER)).all(axis=-1, keepdim=True)
+    logits = paddle.where(inside, paddle.log(anchors / (1 - anchors)), paddle.full_like(anchors, _OUTSIDE))
+    return inside, logits
 
 
 def grid_anchors(grids: Sequence[GridSize]) -> Tensor:
