@@ -38,6 +38,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_every_page_is_in_the_navigation(site: Path) -> None:
     # MkDocs refuses pages outside of it; this one refuses a rule that excuses them.
     index = (site / "index.html").read_text("utf-8")
@@ -59,6 +60,7 @@ def test_nothing_is_loaded_from_other_hosts(site: Path) -> None:
     assert loads.search('<script src="https://unpkg.com/x"></script>')
 
 
+@pytest.mark.slow
 def test_search_index_holds_every_page_but_the_table_of_parity(site: Path) -> None:
     index = (site / "search" / "search_index.js").read_text("utf-8")
     assert '"architecture.html"' in index

@@ -48,8 +48,7 @@ from tests.export.small import FAMILIES, NAMES, reader, small_model
 from tests.support import CAN_EXPORT_ONNX, requires_onnx, requires_openvino
 
 RUNTIMES: tuple[Runtime, ...] = ("paddle", "onnx") if CAN_EXPORT_ONNX else ("paddle",)
-QUICK = ("faster_fpn",)
-CASES = [pytest.param(name, marks=[] if name in QUICK else pytest.mark.slow) for name in FAMILIES]
+CASES = [pytest.param(name, marks=pytest.mark.slow) for name in FAMILIES]
 #: Families that OpenVINO runs too: every kind of part, and no more, since it takes seconds for each.
 OPENVINO = ("cascade_mask_fpn", "retinanet", "yolov3", "ppyoloe", "rtdetr")
 HAS_OPENVINO = CAN_EXPORT_ONNX and find_spec("openvino") is not None
@@ -261,6 +260,7 @@ def test_the_example_needs_nothing_of_ours(family: Family, tmp_path: Path) -> No
     }
 
 
+@pytest.mark.slow
 def test_an_export_of_another_model_fails_with_a_table(tmp_path: Path) -> None:
     """The comparison sees a difference: the model changes between two batches of the same export."""
     model = small_model("yolov3_tiny")

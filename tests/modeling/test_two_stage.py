@@ -40,7 +40,9 @@ def expected_losses(kind: str) -> set[str]:
     return names | ({"loss_mask"} if "mask" in kind else set())
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "kind", [pytest.param(kind, marks=pytest.mark.slow if "c4" in kind else ()) for kind in KINDS]
+)
 def test_every_batch_gives_every_loss_and_gradient(kind: str) -> None:
     model = small_rcnn(kind)
     model.train()

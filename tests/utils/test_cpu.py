@@ -97,6 +97,7 @@ np.savez(sys.argv[1], product=product.numpy(), convolved=convolved.numpy(), exac
 """
 
 
+@pytest.mark.slow
 def test_products_are_equal_within_rounding_whatever_is_set_and_imported_first(tmp_path: Path) -> None:
     results = []
     orders = ("import paddle", "import ppdet, paddle", "import paddle, ppdet")

@@ -29,6 +29,7 @@ def test_names_follow_the_published_map(model: str) -> None:
 
 @requires_shared
 @pytest.mark.parametrize("model", RCNN)
+@pytest.mark.slow
 def test_2020_files_convert_bit_for_bit(tmp_path: Path, model: str) -> None:
     path = files.write_pdparams(tmp_path / "model.pdparams", files.state_2020(model))
     read = read_weights(tmp_path / "model")

@@ -56,6 +56,7 @@ def test_examples_load(block: str, tmp_path: Path) -> None:
     assert len(reader.build().sample_transforms) == len(re.findall(r"^- ", block, re.M))
 
 
+@pytest.mark.slow
 def test_the_script_draws(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, str(DRAW), "RandomGrayscale", "--output", str(tmp_path)],
