@@ -48,7 +48,6 @@ from tests.export.small import FAMILIES, NAMES, reader, small_model
 from tests.support import CAN_EXPORT_ONNX, requires_onnx, requires_openvino
 
 RUNTIMES: tuple[Runtime, ...] = ("paddle", "onnx") if CAN_EXPORT_ONNX else ("paddle",)
-CASES = [pytest.param(name, marks=pytest.mark.slow) for name in FAMILIES]
 #: Families that OpenVINO runs too: every kind of part, and no more, since it takes seconds for each.
 OPENVINO = ("cascade_mask_fpn", "retinanet", "yolov3", "ppyoloe", "rtdetr")
 HAS_OPENVINO = CAN_EXPORT_ONNX and find_spec("openvino") is not None
@@ -118,7 +117,8 @@ def test_without_the_packages_there_is_no_onnx(
     assert cure in caplog.text
 
 
-@pytest.mark.parametrize("family", CASES, indirect=True)
+@pytest.mark.slow
+@pytest.mark.parametrize("family", FAMILIES, indirect=True)
 def test_every_family_in_both_formats(family: Family) -> None:
     for runtime in RUNTIMES:
         result = family.results[runtime]
@@ -129,7 +129,8 @@ def test_every_family_in_both_formats(family: Family) -> None:
         assert (result.mask_prob > 0) == ("mask" in family.name), "probabilities of masks are compared"
 
 
-@pytest.mark.parametrize("family", CASES, indirect=True)
+@pytest.mark.slow
+@pytest.mark.parametrize("family", FAMILIES, indirect=True)
 def test_several_looks_are_the_same(family: Family) -> None:
     """Tiles at two sizes, mirrored too, merge to the same detections whatever runs the network."""
     model = family.model
@@ -151,7 +152,8 @@ def test_several_looks_are_the_same(family: Family) -> None:
 
 
 @requires_onnx
-@pytest.mark.parametrize("family", CASES, indirect=True)
+@pytest.mark.slow
+@pytest.mark.parametrize("family", FAMILIES, indirect=True)
 def test_every_family_keeps_to_what_tensorrt_documents(family: Family) -> None:
     model, path = family.model, family.folder / onnx_export.MODEL
     assert obstacles(path) == []
