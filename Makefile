@@ -1,6 +1,6 @@
 # make quickstart   train, evaluate and try a small detector on synthetic data (a few minutes, CPU)
 # make test         ruff, mypy, architecture and unit tests
-# make test-fast  ruff, mypy and the tests without mark `slow`: under three minutes, for the inner loop
+# make test-fast    ruff, mypy and the tests without mark `slow`: about three minutes, for the inner loop
 # make docs         the documentation site, in build/site; open build/site/index.html
 # make install      only the environment that both use
 #
