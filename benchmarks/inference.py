@@ -32,9 +32,8 @@ from ppdet.experiment.build import require
 from ppdet.experiment.evaluate import single_image_stages
 from ppdet.export.bundle import export_model
 from ppdet.export.info import describe
-from ppdet.export.onnx import MODEL
-from ppdet.export.program import INPUTS
-from ppdet.export.runtime import ExportedPredictor, arrays_of, open_session
+from ppdet.export.runtime import ExportedPredictor, arrays_of
+from ppdet.export.sessions import INPUTS, ONNX_MODEL, open_session
 from ppdet.export.verify import generated_images, prepare
 from ppdet.inference.predictors import NativePredictor, Predictor
 from ppdet.inference.runner import ImageRunner
@@ -149,7 +148,7 @@ def main() -> None:
             meanwhile.append(streamed(predictors[1], reader, images, count))
             alone.append(network_alone(folder, prepared))
             peaks.append(matrix_product_flops())
-        operations = network_flops(folder / MODEL, [dict(zip(INPUTS, inputs)) for inputs in prepared])
+        operations = network_flops(folder / ONNX_MODEL, [dict(zip(INPUTS, inputs)) for inputs in prepared])
     seconds = {name: [r["total_ms"]["mean"] / 1e3 for r in found] for name, found in rounds.items()}
     seconds[STREAMED] = meanwhile
     seconds[ALONE] = alone

@@ -29,7 +29,8 @@ from ppdet.data.transforms.decode import Decode
 from ppdet.experiment.build import build_dataset
 from ppdet.experiment.reduced import export_reduced
 from ppdet.experiment.verify_ap import average_precisions
-from ppdet.export.runtime import ExportedPredictor, Runtime, arrays_of, open_session
+from ppdet.export.runtime import ExportedPredictor, arrays_of
+from ppdet.export.sessions import Runtime, open_session
 from ppdet.export.verify import prepare
 from ppdet.utils.cpu import usable_cores
 

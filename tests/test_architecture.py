@@ -426,6 +426,12 @@ def test_import_is_light() -> None:
     )
 
 
+def test_an_export_runs_apart_without_paddle() -> None:
+    # Each verification starts such a process, which would spend most of its time on importing Paddle.
+    code = "import sys, ppdet.export.worker; assert 'paddle' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
 def test_runs_on_the_oldest_python() -> None:
     vermin = [
         sys.executable,

@@ -46,7 +46,7 @@ SHORTER = [
 #: What a command is about -> words put at the end of a shortened one, so that the same small network is
 #: trained, evaluated and exported.
 SMALLER = (
-    r"-c faster_rcnn_r50_fpn_1x_coco",
+    r"-c (faster_rcnn_r50_fpn_1x_coco|configs/fruit\.yml)",
     "ResNet.depth=18 FPN.out_channel=64 TwoFCHead.out_channel=32 RPNHead.test_proposal.post_nms_top_n=30",
 )
 

@@ -13,6 +13,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from ppdet import build_model, load_config
+from ppdet.modeling.reparameterize import for_inference
 from ppdet.structures import Batch, BatchTargets, PolygonBatch
 
 # isort: split
@@ -49,6 +50,7 @@ def main() -> None:
     trained = [p for p in model.parameters() if p.trainable]
     optimizer = paddle.optimizer.Momentum(1e-4, parameters=trained, weight_decay=1e-4)
     batch = batch_of(dict(np.load(sys.argv[2])))
+    detecting = for_inference(model)  # as predictors do
 
     def step() -> None:
         model.train()
@@ -57,9 +59,9 @@ def main() -> None:
         optimizer.clear_grad()
 
     def infer() -> None:
-        model.eval()
+        detecting.eval()
         with paddle.no_grad():
-            model.detect(batch.images, batch.image_sizes, batch.scale_factors)
+            detecting.detect(batch.images, batch.image_sizes, batch.scale_factors)
 
     answer({"step": step, "infer": infer})
 

@@ -13,10 +13,9 @@ import numpy as np
 
 from ppdet.data.transforms.base import pixels
 from ppdet.data.transforms.decode import Decode
-from ppdet.export import paddle2x
 from ppdet.export.bundle import FILES
 from ppdet.export.onnx import obstacle
-from ppdet.export.runtime import Runtime
+from ppdet.export.sessions import PADDLE2X_FOLDER, Runtime
 from ppdet.export.verify import Comparison
 from ppdet.inference.images import Image, samples_of
 from ppdet.utils.files import expanded, require_new_place
@@ -60,7 +59,7 @@ def require_other_files(folder: Union[str, os.PathLike[str]], sources: Sequence[
     for source in sources:
         if source.suffix in _SUFFIXES:
             read += map(source.with_suffix, _SUFFIXES)
-    for place in (expanded(folder), expanded(folder) / paddle2x.FOLDER):
+    for place in (expanded(folder), expanded(folder) / PADDLE2X_FOLDER):
         for name in FILES:
             require_new_place(place / name, [file for file in read if file.is_file()])
 

@@ -20,8 +20,9 @@ from ppdet.experiment.verify_ap import average_precisions
 from ppdet.export.bundle import FILES
 from ppdet.export.errors import VerifyError
 from ppdet.export.info import FILE_NAME, read_info
-from ppdet.export.openvino import WEIGHTS, write_half, write_int8
-from ppdet.export.runtime import ExportedPredictor, arrays_of, open_session
+from ppdet.export.openvino import write_half, write_int8
+from ppdet.export.runtime import ExportedPredictor, arrays_of
+from ppdet.export.sessions import OPENVINO_WEIGHTS, open_session
 from ppdet.export.verify import prepare
 from ppdet.inference.images import samples_of
 from ppdet.utils.errors import UserError
@@ -130,7 +131,7 @@ def _table(
     tasks = list(measured["float32"])
     rows = [[f"AP on {images} images", *tasks, "ms an image", "MB"]]
     for name, scores in measured.items():
-        size = (folders[name] / WEIGHTS).stat().st_size / 1e6
+        size = (folders[name] / OPENVINO_WEIGHTS).stat().st_size / 1e6
         rows.append(
             [name, *(f"{100 * scores[task]:.2f}" for task in tasks), f"{times[name]:.1f}", f"{size:.1f}"]
         )

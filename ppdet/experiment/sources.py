@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Optional, Union
 
@@ -15,6 +16,7 @@ from ppdet.experiment.config import Experiment, as_experiment, load_config_text
 from ppdet.experiment.trained import CheckpointDetector, ExportedDetector, SourceError, TrainedDetector
 from ppdet.export.choose import Choice
 from ppdet.export.info import FILE_NAME
+from ppdet.modeling.initial_weights import without_random_weights
 from ppdet.utils.errors import DataError
 from ppdet.utils.files import expanded
 from ppdet.zoo import ZooEntry, class_names_of, load_weights, locate
@@ -71,7 +73,8 @@ def load_detector(
         logger.info("these weights use the %s box conventions; the model is built with them", conventions)
         experiment = experiment.with_shared("conventions", conventions)
     names = _names(file, experiment, classes)
-    model = build_model(experiment)
+    with nullcontext() if allow_partial else without_random_weights():
+        model = build_model(experiment)
     report = load_weights(model, file, class_names=names, allow_partial=allow_partial)
     return CheckpointDetector(model, experiment, class_names=names, source=report.source, runtime=runtime)
 

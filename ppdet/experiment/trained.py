@@ -21,7 +21,8 @@ from ppdet.export.bundle import export_model
 from ppdet.export.choose import Choice, choose_predictor
 from ppdet.export.fastest import fastest
 from ppdet.export.info import ExportInfo, describe, read_info, reader_of
-from ppdet.export.runtime import ExportedPredictor, Runtime, is_installed
+from ppdet.export.runtime import ExportedPredictor, is_installed
+from ppdet.export.sessions import Runtime
 from ppdet.export.verify import generated_images, prepare
 from ppdet.inference.drawing import draw_detections
 from ppdet.inference.images import Image, samples_of

@@ -10,7 +10,8 @@ from ppdet.experiment.build import build_dataset, build_loader, build_metric
 from ppdet.experiment.trained import CheckpointDetector
 from ppdet.export.errors import VerifyError
 from ppdet.export.info import FILE_NAME
-from ppdet.export.runtime import ExportedPredictor, Runtime
+from ppdet.export.runtime import ExportedPredictor
+from ppdet.export.sessions import Runtime
 from ppdet.inference.predictors import NativePredictor, Predictor
 from ppdet.structures import Categories
 from ppdet.utils.tables import text_table

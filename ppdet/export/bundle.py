@@ -16,11 +16,19 @@ from typing import Any, Callable, Optional
 
 import yaml
 
-from ppdet.export import openvino, paddle2x, paddle_inference, standalone
+from ppdet.export import openvino, paddle2x, standalone
 from ppdet.export.info import FILE_NAME, ExportInfo
-from ppdet.export.onnx import MODEL, embed_info, export_onnx
+from ppdet.export.onnx import embed_info, export_onnx
 from ppdet.export.paddle_inference import export_paddle
-from ppdet.export.runtime import Runtime
+from ppdet.export.sessions import (
+    ONNX_MODEL,
+    OPENVINO_MODEL,
+    OPENVINO_WEIGHTS,
+    PADDLE2X_FOLDER,
+    PADDLE_MODEL,
+    PADDLE_WEIGHTS,
+    Runtime,
+)
 from ppdet.export.verify import Comparison, Reference, reference_of, verify
 from ppdet.modeling.interfaces import Detector
 from ppdet.structures import Batch
@@ -29,11 +37,11 @@ logger = logging.getLogger(__name__)
 
 #: What an export may write, in its subfolder for 2.x too.
 FILES = (
-    paddle_inference.MODEL,
-    paddle_inference.WEIGHTS,
-    MODEL,
-    openvino.MODEL,
-    openvino.WEIGHTS,
+    PADDLE_MODEL,
+    PADDLE_WEIGHTS,
+    ONNX_MODEL,
+    OPENVINO_MODEL,
+    OPENVINO_WEIGHTS,
     FILE_NAME,
     "infer_cfg.yml",
     "predict.py",
@@ -90,7 +98,7 @@ def export_model(
     # OpenVINO comes last, since it is made from the ONNX file.
     for runtime in sorted(formats, key=lambda name: name == "openvino"):
         if runtime == "openvino" and "onnx" in formats:
-            path = openvino.convert(folder / MODEL, folder, info)
+            path = openvino.convert(folder / ONNX_MODEL, folder, info)
         else:
             path = _EXPORTERS[runtime](model, folder, info)
         logger.info("wrote %s", path)
@@ -100,8 +108,8 @@ def export_model(
     results.sort(key=lambda result: formats.index(result.runtime))
     info = dataclasses.replace(info, verified={r.runtime: r.to_dict() for r in results})
     if "onnx" in formats:
-        embed_info(folder / MODEL, info)
-    for place in (folder, folder / paddle2x.FOLDER) if "paddle2x" in formats else (folder,):
+        embed_info(folder / ONNX_MODEL, info)
+    for place in (folder, folder / PADDLE2X_FOLDER) if "paddle2x" in formats else (folder,):
         (place / "infer_cfg.yml").write_text(infer_cfg(info), "utf-8")
     shutil.copyfile(standalone.__file__, folder / "predict.py")
     described.write_text(info.to_json(), "utf-8")
@@ -110,7 +118,7 @@ def export_model(
 
 def _remove_export(folder: Path) -> None:
     """Remove an earlier export: what is left of it would be taken for part of the new one."""
-    for place in (folder, folder / paddle2x.FOLDER):
+    for place in (folder, folder / PADDLE2X_FOLDER):
         for name in FILES:
             (place / name).unlink(missing_ok=True)
 

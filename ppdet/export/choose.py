@@ -20,7 +20,8 @@ from ppdet.export.errors import ExportError
 from ppdet.export.fastest import fastest
 from ppdet.export.info import FILE_NAME, ExportInfo, describe
 from ppdet.export.onnx import obstacle
-from ppdet.export.runtime import ExportedPredictor, Runtime, is_installed
+from ppdet.export.runtime import ExportedPredictor, is_installed
+from ppdet.export.sessions import Runtime
 from ppdet.export.verify import generated_images, prepare
 from ppdet.inference.predictors import NativePredictor, Predictor
 from ppdet.modeling.interfaces import Detector

@@ -13,7 +13,8 @@ from typing import Optional
 
 from ppdet.engine.evaluator import hardware
 from ppdet.export.info import FILE_NAME, read_info, reader_of
-from ppdet.export.runtime import Runtime, arrays_of, open_session, runtime_name
+from ppdet.export.runtime import arrays_of, runtime_name
+from ppdet.export.sessions import Runtime, open_session
 from ppdet.export.verify import generated_images, prepare
 from ppdet.utils.files import cache_folder, write_json
 

@@ -1,4 +1,4 @@
-"""Export to ONNX, and running it with ONNX Runtime."""
+"""Export to ONNX."""
 
 from __future__ import annotations
 
@@ -14,12 +14,11 @@ import numpy as np
 
 from ppdet.export.errors import ExportError
 from ppdet.export.info import KEY, ExportInfo
-from ppdet.export.program import INPUTS, OUTPUTS, DetectionProgram, portable_kernels, save_program
+from ppdet.export.program import DetectionProgram, portable_kernels, save_program
+from ppdet.export.sessions import ONNX_MODEL, OUTPUTS
 from ppdet.export.tensorrt import cast_operands, fewer_candidates
 from ppdet.modeling.interfaces import Detector
 
-#: File of a model.
-MODEL = "model.onnx"
 #: The first opset whose RoiAlign has half-pixel centres.
 OPSET = 16
 #: Packages that exporting needs; running needs the second one only.
@@ -53,13 +52,13 @@ def export_onnx(model: Detector, folder: Path, info: ExportInfo) -> Path:
     reason = obstacle()
     if reason:
         raise ExportError(f"{reason}. Or export the format paddle alone")
-    target = folder / MODEL
+    target = folder / ONNX_MODEL
     with tempfile.TemporaryDirectory() as scratch:
         prefix = Path(scratch) / "model"
         normalize = info.preprocess if info.uint8_input else None
         with portable_kernels() as traced, fewer_candidates(model):
             save_program(DetectionProgram(model, normalize), prefix, uint8_input=info.uint8_input)
-        converted = Path(scratch) / MODEL
+        converted = Path(scratch) / ONNX_MODEL
         _convert(prefix, converted)
         finish_model(converted, target, info, slopes=traced.slopes)
     return target
@@ -302,32 +301,3 @@ def drop_unused(graph: Any) -> None:
 def _inner_graphs(node: Any) -> list[Any]:
     """The bodies of ``If`` and ``Loop``."""
     return [graph for a in node.attribute for graph in ([a.g] if a.HasField("g") else []) + list(a.graphs)]
-
-
-class OnnxSession:
-    """An ONNX Runtime session.
-
-    Args:
-        folder: Where ``model.onnx`` is.
-        threads: Threads of the CPU that it may use.
-    """
-
-    def __init__(self, folder: Path, *, threads: int) -> None:
-        import onnxruntime
-
-        self._session = onnxruntime.InferenceSession(
-            str(folder / MODEL), _options(threads), providers=["CPUExecutionProvider"]
-        )
-
-    def __call__(self, *arrays: np.ndarray) -> list[np.ndarray]:
-        """Run on image, im_shape, scale_factor; returns the outputs in their order."""
-        return list(self._session.run(None, dict(zip(INPUTS, arrays))))
-
-
-def _options(threads: int) -> Any:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    options.intra_op_num_threads = threads
-    return options

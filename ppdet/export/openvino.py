@@ -1,4 +1,4 @@
-"""Export to OpenVINO's own format, and running it.
+"""Export to OpenVINO's own format.
 
 A model is made from the ONNX file of the detector, so that the repairs of `ppdet.export.onnx` serve both.
 """
@@ -14,12 +14,10 @@ import numpy as np
 
 from ppdet.export.info import KEY, ExportInfo
 from ppdet.export.onnx import export_onnx
-from ppdet.export.program import INPUTS
+from ppdet.export.sessions import INPUTS, OPENVINO_MODEL
 from ppdet.modeling.interfaces import Detector
 from ppdet.utils.packages import require_packages
 
-#: Files of a model: the network and its weights.
-MODEL, WEIGHTS = "model.xml", "model.bin"
 #: Operations that stay in float32 when a model is quantised. They join branches, and decode boxes, for which
 #: 8 bits are 256 positions. Quantised too, they cost the quickstart's detector 4.5 AP in place of 0.6.
 _EXACT = (
@@ -71,7 +69,7 @@ def convert(source: Path, folder: Path, info: ExportInfo) -> Path:
     require_packages("openvino")
     import openvino
 
-    target = folder / MODEL
+    target = folder / OPENVINO_MODEL
     converted = openvino.convert_model(source)
     keep_ties_in_order(converted)
     converted.set_rt_info(info.to_json(), KEY)
@@ -109,7 +107,9 @@ def write_half(source: Path, target: Path) -> None:
     """
     import openvino
 
-    openvino.save_model(openvino.Core().read_model(source / MODEL), target / MODEL, compress_to_fp16=True)
+    openvino.save_model(
+        openvino.Core().read_model(source / OPENVINO_MODEL), target / OPENVINO_MODEL, compress_to_fp16=True
+    )
 
 
 def write_int8(source: Path, target: Path, images: Sequence[tuple[np.ndarray, ...]]) -> None:
@@ -127,33 +127,9 @@ def write_int8(source: Path, target: Path, images: Sequence[tuple[np.ndarray, ..
     import nncf
     import openvino
 
-    model = openvino.Core().read_model(source / MODEL)
+    model = openvino.Core().read_model(source / OPENVINO_MODEL)
     names = {node.get_any_name() for node in model.inputs}
     rows = [{key: value for key, value in zip(INPUTS, image) if key in names} for image in images]
     scope = nncf.IgnoredScope(types=list(_EXACT), validate=False)
     quantised = nncf.quantize(model, nncf.Dataset(rows), subset_size=len(rows), ignored_scope=scope)
-    openvino.save_model(quantised, target / MODEL, compress_to_fp16=False)
-
-
-class OpenVinoSession:
-    """A model compiled for the CPU.
-
-    Args:
-        folder: Where ``model.xml`` is.
-        threads: Threads of the CPU that it may use.
-    """
-
-    def __init__(self, folder: Path, *, threads: int) -> None:
-        require_packages("openvino")
-        import openvino
-
-        # By itself OpenVINO computes in bfloat16 where the processor can, which changes labels of RT-DETR.
-        settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": threads}
-        self._model = openvino.Core().compile_model(folder / MODEL, "CPU", settings)
-        self._names = [node.get_any_name() for node in self._model.inputs]
-
-    def __call__(self, *arrays: np.ndarray) -> list[np.ndarray]:
-        """Run on image, im_shape, scale_factor; returns the outputs in their order."""
-        given = dict(zip(INPUTS, arrays))
-        found = self._model({name: given[name] for name in self._names})  # a graph may not need all three
-        return [np.array(found[node]) for node in self._model.outputs]
+    openvino.save_model(quantised, target / OPENVINO_MODEL, compress_to_fp16=False)

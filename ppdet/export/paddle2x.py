@@ -6,20 +6,15 @@ Letters: N images, D detections per image at most, n detections of all images.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Optional
 
-import numpy as np
 import paddle
 from paddle import Tensor
 
 from ppdet.export.errors import ExportError
 from ppdet.export.info import ExportInfo
-from ppdet.export.paddle_inference import MODEL, PaddleSession
 from ppdet.export.program import DetectionProgram, save_program
+from ppdet.export.sessions import PADDLE2X_FOLDER, PADDLE_MODEL
 from ppdet.modeling.interfaces import Detector
-
-#: Folder inside of an export.
-FOLDER = "paddle2x"
 
 
 class TableProgram(DetectionProgram):
@@ -66,38 +61,7 @@ def export_paddle2x(model: Detector, folder: Path, info: ExportInfo) -> Path:
         )
     if info.uint8_input:
         raise ExportError("paddle2x takes normalised images, as the programs of 2.x give; leave out uint8")
-    target = folder / FOLDER
+    target = folder / PADDLE2X_FOLDER
     target.mkdir(parents=True, exist_ok=True)
     save_program(TableProgram(model), target / "model", uint8_input=False)
-    return target / MODEL
-
-
-class Paddle2xSession:
-    """Runs the export of 2.x's layout, and puts its table into the arrays that other sessions give.
-
-    Args:
-        folder: Of the export.
-        threads: Threads of the CPU that it may use.
-        gpu: Index of the graphics card, or None for the CPU.
-    """
-
-    def __init__(self, folder: Path, *, threads: int, gpu: Optional[int] = None) -> None:
-        self._session = PaddleSession(folder / FOLDER, threads=threads, gpu=gpu)
-
-    def __call__(self, *arrays: np.ndarray) -> list[np.ndarray]:
-        """Run on image, im_shape, scale_factor; boxes, scores and labels, padded."""
-        return padded(*self._session(*arrays))
-
-
-def padded(table: np.ndarray, counts: np.ndarray) -> list[np.ndarray]:
-    """Boxes ``[N, D, 4]``, scores ``[N, D]``, labels ``[N, D]`` of a table ``[n, 6]`` with counts ``[N]``."""
-    images, most = len(counts), max(1, int(counts.max()))
-    boxes = np.zeros((images, most, 4), np.float32)
-    scores = np.zeros((images, most), np.float32)
-    labels = np.full((images, most), -1, np.int64)
-    first = 0
-    for i, count in enumerate(counts.tolist()):
-        rows = table[first : first + count]
-        boxes[i, :count], scores[i, :count], labels[i, :count] = rows[:, 2:], rows[:, 1], rows[:, 0]
-        first += count
-    return [boxes, scores, labels]
+    return target / PADDLE_MODEL

@@ -19,13 +19,9 @@ from paddle.vision import ops as kernels
 
 from ppdet.data.finish import normalize_batch
 from ppdet.export.info import Preprocess
+from ppdet.export.sessions import INPUTS
 from ppdet.modeling.interfaces import Detector
 from ppdet.modeling.reparameterize import for_inference
-
-#: Inputs, named as PaddleDetection 2.x named them, so that programs written for its exports find them.
-INPUTS = ("image", "im_shape", "scale_factor")
-#: Outputs; the last one only of detectors with masks.
-OUTPUTS = ("boxes", "scores", "labels", "mask_probs")
 
 
 class DetectionProgram(nn.Layer):

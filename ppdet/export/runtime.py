@@ -5,54 +5,17 @@ from __future__ import annotations
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any
 
 import numpy as np
 import paddle
 
 from ppdet.export.errors import ExportError
 from ppdet.export.info import ExportInfo, read_info
-from ppdet.export.onnx import OnnxSession
-from ppdet.export.openvino import OpenVinoSession
-from ppdet.export.paddle2x import Paddle2xSession
-from ppdet.export.paddle_inference import PaddleSession
+from ppdet.export.sessions import Runtime, open_session
 from ppdet.inference.predictors import Predictor, to_detections
 from ppdet.structures import Batch, Detections, box_conventions, original_sizes
 from ppdet.utils.cpu import usable_cores
-
-#: What an export can be run by; `paddle2x` is Paddle Inference with the outputs of PaddleDetection 2.x.
-Runtime = Literal["paddle", "onnx", "openvino", "paddle2x"]
-
-
-class Session(Protocol):
-    """A loaded network."""
-
-    def __call__(self, *arrays: np.ndarray) -> list[np.ndarray]:
-        """Outputs for image, im_shape and scale_factor."""
-
-
-def open_session(folder: Path, runtime: Runtime, *, bfloat16: bool = False) -> Session:
-    """Load an export.
-
-    Args:
-        folder: Of the export.
-        runtime: Runs it.
-        bfloat16: Compute in bfloat16; on the CPU, by Paddle Inference.
-
-    Raises:
-        ExportError: If bfloat16 is requested on a GPU.
-    """
-    if runtime == "onnx":
-        return OnnxSession(folder, threads=usable_cores())
-    if runtime == "openvino":
-        return OpenVinoSession(folder, threads=usable_cores())
-    place = paddle.get_device()
-    gpu = int(place.partition(":")[2] or 0) if place.startswith("gpu") else None
-    if bfloat16 and gpu is not None:
-        raise ExportError("paddle-bf16 is for CPUs; on a GPU use the runtime native or paddle")
-    if runtime == "paddle2x":
-        return Paddle2xSession(folder, threads=usable_cores(), gpu=gpu)
-    return PaddleSession(folder, threads=usable_cores(), gpu=gpu, bfloat16=bfloat16)
 
 
 class ExportedPredictor(Predictor):

@@ -18,7 +18,8 @@ from ppdet.data.loader import batch_of
 from ppdet.data.readers import Reader
 from ppdet.export.errors import VerifyError
 from ppdet.export.info import ExportInfo, Preprocess
-from ppdet.export.runtime import Runtime, arrays_of, as_detections
+from ppdet.export.runtime import arrays_of, as_detections
+from ppdet.export.sessions import Runtime
 from ppdet.export.worker import run_apart
 from ppdet.inference.predictors import fetch, run
 from ppdet.modeling.interfaces import Detector

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ppdet.export.errors import ExportError
-from ppdet.export.runtime import Runtime, open_session
+from ppdet.export.sessions import Runtime, open_session
 
 #: Seconds after which a runtime counts as stuck.
 TIMEOUT = 600.0

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import paddle
 import pytest
 
 import ppdet
@@ -57,6 +58,30 @@ def test_a_training_from_python_leaves_what_the_command_line_leaves(result: ppde
         assert (result.folder / name).is_file(), name
     assert result.best.is_file()
     assert result.final.is_file()
+
+
+def test_nothing_is_drawn_for_weights_that_are_loaded(result: ppdet.TrainResult) -> None:
+    paddle.seed(1)
+    expected = paddle.rand([3]).numpy()
+    paddle.seed(1)
+    ppdet.load_detector(result.final, runtime="native")
+    np.testing.assert_array_equal(paddle.rand([3]).numpy(), expected)
+
+
+def test_what_partial_weights_leave_out_is_drawn(result: ppdet.TrainResult, tmp_path: Path) -> None:
+    state = paddle.load(str(result.final))
+    key = "bbox_head.bbox_score.weight"
+    del state[key]
+    paddle.save(state, str(tmp_path / "partial.pdparams"))
+    detector = ppdet.load_detector(
+        tmp_path / "partial.pdparams",
+        config="small.yml",
+        classes=NAMES,
+        runtime="native",
+        allow_partial=True,
+    )
+    assert isinstance(detector, CheckpointDetector)
+    assert detector.model.state_dict()[key].numpy().std() > 0
 
 
 class Stop(ppdet.Hook):

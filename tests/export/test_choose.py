@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import paddle
 import pytest
 
 from ppdet import build_model, load_config
@@ -15,12 +16,12 @@ from ppdet.config import Spec
 from ppdet.data.readers import Reader
 from ppdet.experiment.build import require
 from ppdet.experiment.config import Experiment
-from ppdet.export import choose, runtime, standalone
+from ppdet.export import choose, standalone
 from ppdet.export.choose import CHOICES, WORTHWHILE, choose_predictor, fingerprint
 from ppdet.export.errors import ExportError
 from ppdet.export.info import describe
-from ppdet.export.paddle_inference import BROKEN_PASSES
 from ppdet.export.runtime import ExportedPredictor
+from ppdet.export.sessions import BROKEN_PASSES, open_session
 from ppdet.export.verify import generated_images
 from ppdet.inference.images import samples_of
 from ppdet.inference.predictors import NativePredictor, Predictor
@@ -157,9 +158,9 @@ def test_the_command_line_offers_every_runtime() -> None:
 
 
 def test_bfloat16_is_refused_on_a_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runtime.paddle, "get_device", lambda: "gpu:0")
+    monkeypatch.setattr(paddle, "get_device", lambda: "gpu:0")
     with pytest.raises(ExportError, match="for CPUs"):
-        runtime.open_session(tmp_path, "paddle", bfloat16=True)
+        open_session(tmp_path, "paddle", bfloat16=True)
 
 
 def test_the_standalone_program_leaves_out_the_same_rewritings() -> None:

@@ -27,8 +27,8 @@ from ppdet.export.bundle import export_model
 from ppdet.export.errors import ExportError, VerifyError
 from ppdet.export.info import describe, read_info
 from ppdet.export.onnx import KEY, export_onnx, obstacle, repair_leaky_relu, repair_roi_align
-from ppdet.export.openvino import WEIGHTS
-from ppdet.export.runtime import ExportedPredictor, Runtime
+from ppdet.export.runtime import ExportedPredictor
+from ppdet.export.sessions import ONNX_MODEL, OPENVINO_WEIGHTS, Runtime
 from ppdet.export.tensorrt import obstacles
 from ppdet.export.verify import (
     Comparison,
@@ -155,7 +155,7 @@ def test_several_looks_are_the_same(family: Family) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES, indirect=True)
 def test_every_family_keeps_to_what_tensorrt_documents(family: Family) -> None:
-    model, path = family.model, family.folder / onnx_export.MODEL
+    model, path = family.model, family.folder / ONNX_MODEL
     assert obstacles(path) == []
     assert model.final_nms is None or model.final_nms.max_candidates == family.candidates == 4096
     assert _tensorrt(path) == f"every operator of {path.name} is one that version 10.15 documents"
@@ -169,7 +169,7 @@ def test_every_kind_of_detector_in_openvino(family: Family) -> None:
     result = family.results["openvino"]
     assert result.passed
     assert result.objects
-    assert (family.folder / WEIGHTS).is_file()
+    assert (family.folder / OPENVINO_WEIGHTS).is_file()
     (batch, _) = prepare(reader(), generated_images())
     found = ExportedPredictor(family.folder, "openvino").run(batch)
     assert len(found) == (4 if family.model.has_masks else 3)
@@ -182,7 +182,7 @@ def test_without_nms_there_is_none(family: Family) -> None:
     """Outputs are fixed, and the opset is one that runtimes know."""
     import onnx
 
-    model = onnx.load(str(family.folder / onnx_export.MODEL))
+    model = onnx.load(str(family.folder / ONNX_MODEL))
     operations = {node.op_type for node in model.graph.node}
     assert "GridSample" in operations
     assert not {"NonMaxSuppression", "NonZero", "Loop", "If"} & operations

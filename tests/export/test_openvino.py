@@ -15,7 +15,8 @@ from ppdet.export import openvino as openvino_export
 from ppdet.export.bundle import export_model
 from ppdet.export.info import KEY, describe
 from ppdet.export.onnx import repair_floor_division
-from ppdet.export.openvino import MODEL, export_openvino, keep_ties_in_order
+from ppdet.export.openvino import export_openvino, keep_ties_in_order
+from ppdet.export.sessions import OPENVINO_MODEL
 from ppdet.export.verify import generated_images, prepare
 from ppdet.inference.predictors import predict
 from ppdet.utils.packages import MissingPackageError
@@ -33,7 +34,7 @@ def test_the_file_says_what_it_is_and_runs_without_ppdet(tmp_path: Path) -> None
     bundle = tmp_path / "bundle"
     export_model(model, bundle, describe(model, reader(), NAMES), formats=["openvino"])
     assert not (bundle / "model.onnx").exists()
-    loaded = openvino.Core().read_model(bundle / MODEL)
+    loaded = openvino.Core().read_model(bundle / OPENVINO_MODEL)
     assert json.loads(loaded.get_rt_info(KEY).value)["class_names"] == list(NAMES)
 
     photos = tmp_path / "photos" / "more"

@@ -11,9 +11,8 @@ import yaml
 from ppdet.export.bundle import export_model
 from ppdet.export.errors import ExportError
 from ppdet.export.info import describe
-from ppdet.export.paddle2x import FOLDER, padded
-from ppdet.export.paddle_inference import PaddleSession
 from ppdet.export.runtime import arrays_of
+from ppdet.export.sessions import PADDLE2X_FOLDER, PaddleSession, padded
 from ppdet.export.verify import generated_images, prepare
 from ppdet.inference.predictors import predict
 from tests.export.small import NAMES, reader, small_model
@@ -31,7 +30,7 @@ def test_the_table_of_2x(name: str, arch: str, tmp_path: Path) -> None:
     (result,) = export_model(model, tmp_path, info, formats=["paddle2x"], batches=batches)
     assert result.passed
     assert result.objects > 5
-    session = PaddleSession(tmp_path / FOLDER, threads=1)
+    session = PaddleSession(tmp_path / PADDLE2X_FOLDER, threads=1)
     table, counts = session(*arrays_of(batches[0]))
     wanted = predict(model, batches[0])
     assert (table.dtype, counts.dtype) == (np.float32, np.int32)
@@ -41,7 +40,7 @@ def test_the_table_of_2x(name: str, arch: str, tmp_path: Path) -> None:
     assert first[:, 0].astype(int).tolist() == wanted[0].labels.tolist()
     np.testing.assert_allclose(first[:, 1], wanted[0].scores, atol=1e-3)
     np.testing.assert_allclose(first[:, 2:], wanted[0].boxes, atol=0.5)
-    config = yaml.safe_load((tmp_path / FOLDER / "infer_cfg.yml").read_text("utf-8"))
+    config = yaml.safe_load((tmp_path / PADDLE2X_FOLDER / "infer_cfg.yml").read_text("utf-8"))
     assert config["label_list"] == list(NAMES)
     assert config["arch"] == arch
 
@@ -56,7 +55,7 @@ def test_images_without_objects(tmp_path: Path) -> None:
     info = describe(model, reader(), NAMES)
     (result,) = export_model(model, tmp_path, info, formats=["paddle2x"], batches=batches)
     assert (result.objects, result.exported, result.passed) == (0, 0, True)
-    table, counts = PaddleSession(tmp_path / FOLDER, threads=1)(*arrays_of(batches[0]))
+    table, counts = PaddleSession(tmp_path / PADDLE2X_FOLDER, threads=1)(*arrays_of(batches[0]))
     assert table.tolist() == [[-1, 0, 0, 0, 0, 0]]
     assert counts.tolist() == [0, 0]
 

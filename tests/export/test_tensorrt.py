@@ -11,7 +11,7 @@ import pytest
 
 from ppdet import load_config
 from ppdet.cli.export import _tensorrt
-from ppdet.export.program import INPUTS
+from ppdet.export.sessions import INPUTS
 from ppdet.export.tensorrt import CANDIDATES, TOP_K, cast_operands, obstacles, support
 from tests.support import ROOT, requires_onnx
 

@@ -8,6 +8,7 @@ import numpy as np
 import paddle
 
 import ppdet
+from ppdet.modeling.initial_weights import without_random_weights
 from ppdet.modeling.interfaces import Detector
 from tests.reference_weights import sample_values
 from tests.support import ROOT, load_reference_weights
@@ -37,7 +38,8 @@ def computed_image() -> np.ndarray:
 
 def network(name: str) -> Detector:
     """The detector that a config describes, with weights from names."""
-    model = ppdet.build_model(ppdet.load_config(ROOT / "configs" / f"{name}.yml"))
+    with without_random_weights():
+        model = ppdet.build_model(ppdet.load_config(ROOT / "configs" / f"{name}.yml"))
     load_reference_weights(model)
     model.eval()
     return model

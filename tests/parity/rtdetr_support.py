@@ -16,6 +16,7 @@ from paddle import Tensor
 
 from ppdet import build_model, load_config
 from ppdet.modeling.detectors.detr import DETR
+from ppdet.modeling.initial_weights import without_random_weights
 from ppdet.modeling.transformers.rtdetr import Selection
 from tests.support import GOLDENS, ROOT, load_golden, reference_module
 
@@ -31,7 +32,8 @@ def golden(name: str) -> tuple[Arrays, dict[str, Any]]:
 
 @functools.lru_cache(maxsize=2)
 def _built(config: str) -> DETR:
-    model = build_model(load_config(ROOT / "configs" / f"{config}.yml"))
+    with without_random_weights():
+        model = build_model(load_config(ROOT / "configs" / f"{config}.yml"))
     assert isinstance(model, DETR)
     return model
 

@@ -26,6 +26,7 @@ from ppdet.modeling.detectors.yolov3 import YOLOv3
 from ppdet.modeling.heads.bbox_decode import RCNNBox
 from ppdet.modeling.heads.bbox_head import BoxPredictions
 from ppdet.modeling.heads.rpn_head import ProposalGenerator, RpnOutputs
+from ppdet.modeling.initial_weights import without_random_weights
 from ppdet.modeling.post_process import DecodedBoxes, MultiClassNMS
 from ppdet.ops.boxes import inset_boxes
 from ppdet.ops.roi_align import assign_levels
@@ -236,7 +237,8 @@ def test_input_of_rcnn(index: int) -> None:
 def _model(model: str, tmp_path: Path, conventions: str, overrides: list[str]) -> Any:
     path = files.write_pdparams(tmp_path / "weights.pdparams", files.state_2020(model))
     experiment = load_config(ROOT / "configs" / f"{model}.yml", [f"conventions={conventions}", *overrides])
-    detector = experiment.architecture.build()
+    with without_random_weights():
+        detector = experiment.architecture.build()
     report = load_weights(detector, path)
     assert not report.missing
     return detector

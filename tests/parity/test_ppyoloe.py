@@ -18,6 +18,7 @@ from ppdet.modeling.assign.soft_targets import SoftTargets
 from ppdet.modeling.backbones.csp_resnet import CSPResNet
 from ppdet.modeling.detectors.ppyoloe import PPYOLOE
 from ppdet.modeling.heads.ppyoloe import PointOutputs, PPYOLOEHead
+from ppdet.modeling.initial_weights import without_random_weights
 from ppdet.modeling.losses.ppyoloe import PointPredictions, boxes_around, expected_distances
 from ppdet.modeling.necks.csp_pan import CustomCSPPAN
 from ppdet.modeling.post_process import DecodedBoxes, MultiClassNMS
@@ -38,12 +39,13 @@ RUNS = ("atss", "tal", "nogt_atss", "nogt_tal", "empty_atss", "empty_tal")
 
 def new_model() -> PPYOLOE:
     size = {"width_mult": 0.5, "depth_mult": 0.33}
-    model = PPYOLOE(
-        num_classes=80,
-        backbone=Spec.of(CSPResNet, use_alpha=True, **size),
-        neck=Spec.of(CustomCSPPAN, **size),
-        yolo_head=Spec.of(PPYOLOEHead, static_assigner_epoch=30),
-    )
+    with without_random_weights():
+        model = PPYOLOE(
+            num_classes=80,
+            backbone=Spec.of(CSPResNet, use_alpha=True, **size),
+            neck=Spec.of(CustomCSPPAN, **size),
+            yolo_head=Spec.of(PPYOLOEHead, static_assigner_epoch=30),
+        )
     tensor = reference_module("modern_weights").reference_tensor
     state = {key: tensor(key, value.shape) for key, value in model.state_dict().items()}
     assert model.set_state_dict(state) == ([], [])

@@ -10,6 +10,7 @@ import pytest
 from paddle import nn
 
 from ppdet.modeling.backbones.resnet import ResNet
+from ppdet.modeling.initial_weights import without_random_weights
 from ppdet.modeling.necks.fpn import FPN
 from tests.parity.rcnn_support import assert_sampled, golden, normalised_batch, resized_image
 from tests.support import GOLDENS, load_reference_weights, requires_shared
@@ -45,7 +46,8 @@ def build(name: str, arguments: dict) -> Features:
 @pytest.mark.parametrize(("name", "arguments"), RCNN)
 def test_features_match(name: str, arguments: dict) -> None:
     arrays, meta = golden(name)
-    model = build(name, arguments)
+    with without_random_weights():
+        model = build(name, arguments)
     load_reference_weights(model)
     model.eval()
     family = "retina" if name.startswith("retinanet") else "rcnn"

@@ -15,6 +15,7 @@ import pytest
 
 from ppdet.modeling.detectors.retinanet import RetinaNet
 from ppdet.modeling.heads.retina import RetinaOutputs
+from ppdet.modeling.initial_weights import without_random_weights
 from ppdet.structures import Batch, BatchTargets
 from tests.parity.rcnn_support import assert_sampled, golden, normalised_batch, resized_image
 from tests.support import GOLDENS, SHARED, load_reference_weights, reference_module, requires_shared
@@ -28,7 +29,8 @@ def images_of(meta: dict[str, Any]) -> paddle.Tensor:
 
 @functools.lru_cache(maxsize=1)
 def reference_model() -> RetinaNet:
-    model = RetinaNet(num_classes=80)
+    with without_random_weights():
+        model = RetinaNet(num_classes=80)
     load_reference_weights(model)
     return model
 
@@ -219,7 +221,8 @@ def test_parameter_attributes() -> None:
 @pytest.mark.slow
 def test_two_optimizer_steps() -> None:
     arrays, _ = golden(TRAIN)
-    model = RetinaNet(num_classes=80)
+    with without_random_weights():
+        model = RetinaNet(num_classes=80)
     load_reference_weights(model)
     model.train()
     parameters = parameters_of(model)

@@ -14,6 +14,7 @@ import pytest
 from ppdet import build_model, load_config
 from ppdet.engine.ema import EmaSettings, ModelEma
 from ppdet.modeling.detectors.detr import DETR
+from ppdet.modeling.initial_weights import without_random_weights
 from ppdet.modeling.losses.detr import DINOLoss, denoising_pairs, matched_pairs
 from ppdet.modeling.queries import QueryOutputs, QueryTargets
 from ppdet.modeling.transformers import denoising, rtdetr
@@ -297,7 +298,8 @@ def test_schedule(steps: int) -> None:
 def test_two_optimiser_steps_and_the_average() -> None:
     arrays, meta = golden(f"{R18}_train")
     experiment = load_config(ROOT / "configs" / f"{R18}.yml")
-    model = build_model(experiment)
+    with without_random_weights():
+        model = build_model(experiment)
     assert isinstance(model, DETR)
     load_weights(model)
     model.train()

@@ -18,6 +18,7 @@ from ppdet.config.spec import Spec
 from ppdet.modeling.assign.yolo_targets import assign_yolo_targets, yolo_planes
 from ppdet.modeling.detectors.yolov3 import YOLOv3
 from ppdet.modeling.heads.yolo import COCO_ANCHORS, YOLOBox, YOLOv3Head
+from ppdet.modeling.initial_weights import without_random_weights
 from ppdet.modeling.layers.yolo_grid import YoloLayout, yolo_layout
 from ppdet.modeling.losses.iou import IouLoss
 from ppdet.modeling.losses.yolo import YOLOv3Loss
@@ -133,7 +134,8 @@ def rows_of(detections: Any, image: int) -> np.ndarray:
 
 @functools.lru_cache(maxsize=1)
 def eval_model() -> YOLOv3:
-    model = YOLOv3(num_classes=80)
+    with without_random_weights():
+        model = YOLOv3(num_classes=80)
     load_reference_weights(model)
     model.eval()
     return model
@@ -249,7 +251,8 @@ class Trained:
 
     def __init__(self) -> None:
         arrays, meta = golden(TRAIN)
-        model = YOLOv3(num_classes=80)
+        with without_random_weights():
+            model = YOLOv3(num_classes=80)
         load_reference_weights(model)
         model.train()
         parts = dict(model.named_sublayers())

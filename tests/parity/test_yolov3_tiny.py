@@ -17,6 +17,7 @@ from ppdet import load_config, load_weights
 from ppdet.data.loader import Loader
 from ppdet.experiment.build import build_dataset, build_loader
 from ppdet.inference.predictors import predict
+from ppdet.modeling.initial_weights import without_random_weights
 from tests.oracles import darknet
 from tests.support import ROOT, SHARED, TINY_COCO, requires_shared
 
@@ -65,7 +66,8 @@ def _loader(experiment: Any) -> tuple[Any, Loader]:
 def test_raw_outputs_of_one_image() -> None:
     """Every layer in one number: the maps before decoding."""
     experiment = _experiment()
-    model = experiment.architecture.build()
+    with without_random_weights():
+        model = experiment.architecture.build()
     load_weights(model, WEIGHTS)
     model.eval()
     _, loader = _loader(experiment)
@@ -80,7 +82,8 @@ def test_raw_outputs_of_one_image() -> None:
 @pytest.mark.slow
 def test_ap_of_the_real_weights(tmp_path: Path) -> None:
     experiment = _experiment()
-    model = experiment.architecture.build()
+    with without_random_weights():
+        model = experiment.architecture.build()
     report = load_weights(model, WEIGHTS)
     assert len(report.class_names) == 80  # a copy of the published file is recognised by its checksum
     oracle = darknet.Darknet(CFG, WEIGHTS)

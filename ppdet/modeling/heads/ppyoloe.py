@@ -30,9 +30,9 @@ from ppdet.modeling.losses.ppyoloe import (
     ppyoloe_losses,
 )
 from ppdet.modeling.post_process import DecodedBoxes, MultiClassNMS
-from ppdet.ops.boxes import clip_boxes
+from ppdet.ops.boxes import clip_boxes, per_corner
 from ppdet.ops.indexing import dim
-from ppdet.structures import BatchTargets, DetectionTensors, FeatureShape
+from ppdet.structures import BatchTargets, DetectionTensors, FeatureShape, original_sizes
 
 #: As published (section 2.2, and the evaluation of the released weights).
 _NMS = Spec.of(MultiClassNMS, score_threshold=0.01, nms_top_k=1000, keep_top_k=300, nms_threshold=0.7)
@@ -176,8 +176,7 @@ class PPYOLOEHead(DenseHead):
 
     def predictions(self, outputs: PointOutputs, points: AnchorPoints) -> PointPredictions:
         """Raw outputs as one row per anchor, with decoded boxes."""
-        class_logits = paddle.concat([_by_point(x) for x in outputs.class_logits], axis=1)
-        box_logits = paddle.concat([_by_point(x) for x in outputs.box_logits], axis=1)
+        class_logits, box_logits = _by_point(outputs.class_logits), _by_point(outputs.box_logits)
         bins = self.proj_conv.weight.flatten()
         box_logits = box_logits.reshape([dim(box_logits, 0), -1, 4, bins.shape[0]])
         boxes = boxes_around(points.centres, expected_distances(box_logits, bins))
@@ -254,8 +253,7 @@ class PPYOLOEHead(DenseHead):
         """
         points = self.points(outputs)
         predictions = self.predictions(outputs, points)
-        scale = paddle.concat([scale_factors[:, 1:], scale_factors[:, :1]] * 2, axis=-1)
-        boxes = predictions.boxes * points.strides / scale.unsqueeze(1)
+        boxes = predictions.boxes * points.strides / per_corner(scale_factors, predictions.boxes)
         return DecodedBoxes(boxes.unsqueeze(2), functional.sigmoid(predictions.class_logits))
 
     def decode(self, outputs: PointOutputs, image_sizes: Tensor, scale_factors: Tensor) -> DetectionTensors:
@@ -265,13 +263,14 @@ class PPYOLOEHead(DenseHead):
         here they are clipped to the image afterwards.
         """
         kept = self.final_nms(self.decode_boxes(outputs, scale_factors))
-        original = paddle.floor(image_sizes / scale_factors + 0.5)
-        return DetectionTensors(clip_boxes(kept.boxes, original), kept.scores, kept.labels)
+        boxes = clip_boxes(kept.boxes, original_sizes(image_sizes, scale_factors))
+        return DetectionTensors(boxes, kept.scores, kept.labels)
 
 
-def _by_point(maps: Tensor) -> Tensor:
-    """``[N, C, h, w]`` to ``[N, h * w, C]`` float32."""
-    return paddle.transpose(maps.astype("float32").flatten(2), [0, 2, 1])
+def _by_point(maps: Sequence[Tensor]) -> Tensor:
+    """Levels ``[N, C, h, w]`` to ``[N, A, C]`` float32."""
+    joined = paddle.concat([level.flatten(2) for level in maps], axis=2)
+    return paddle.transpose(joined.astype("float32"), [0, 2, 1])
 
 
 def _output(in_channels: int, out_channels: int, bias: float) -> nn.Conv2D:

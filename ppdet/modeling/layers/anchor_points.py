@@ -6,11 +6,12 @@ Letters: A cells of all levels.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Union
 
 import paddle
 from paddle import Tensor
 
+from ppdet.ops.constants import Kept
 from ppdet.ops.indexing import dim
 
 
@@ -36,6 +37,10 @@ class AnchorPoints(NamedTuple):
         return paddle.concat([self.pixels - half, self.pixels + half], axis=-1)
 
 
+#: By sizes of the levels, strides and offset: some hundred kilobytes each.
+_POINTS: Kept[AnchorPoints] = Kept(64)
+
+
 def anchor_points(maps: Sequence[Tensor], strides: Sequence[int], *, offset: float = 0.5) -> AnchorPoints:
     """The cell centres of some maps.
 
@@ -44,10 +49,17 @@ def anchor_points(maps: Sequence[Tensor], strides: Sequence[int], *, offset: flo
         strides: Pixels per cell of each level.
         offset: Place of the centre in its cell, 0..1.
     """
+    sizes = tuple((dim(feature, 2), dim(feature, 3)) for feature in maps)
+    return _POINTS.get((sizes, tuple(strides), offset), lambda: _points(sizes, strides, offset))
+
+
+def _points(
+    sizes: Sequence[tuple[Union[int, Tensor], Union[int, Tensor]]], strides: Sequence[int], offset: float
+) -> AnchorPoints:
     centres, widths = [], []
-    for feature, stride in zip(maps, strides):
-        rows = (paddle.arange(dim(feature, 2), dtype="float32") + offset).reshape([-1, 1])
-        columns = (paddle.arange(dim(feature, 3), dtype="float32") + offset).reshape([1, -1])
+    for (height, width), stride in zip(sizes, strides):
+        rows = (paddle.arange(height, dtype="float32") + offset).reshape([-1, 1])
+        columns = (paddle.arange(width, dtype="float32") + offset).reshape([1, -1])
         grid = paddle.stack([columns + paddle.zeros_like(rows), rows + paddle.zeros_like(columns)], axis=-1)
         points = grid.reshape([-1, 2])
         centres.append(points)
