@@ -237,5 +237,6 @@ def test_the_machine_is_known() -> None:
 
 def test_the_small_recipe_of_a_small_network() -> None:
     base = load_config(packaged_configs()["quickstart_ppyoloe"])
-    recipe = fit_recipe(base, images=40, start=OWN, machine=CPU)
+    assert fit_recipe(base, images=40, start=OWN, machine=CPU).epochs == base.epoch * 352 / 40
+    recipe = fit_recipe(base, images=30, start=OWN, machine=CPU)
     assert recipe.epochs == 100 and recipe.batch == 8 and recipe.static_assigner_epoch is not None

@@ -178,6 +178,7 @@ def test_an_export_never_replaces_its_config(result: ppdet.TrainResult, tmp_path
     assert list(tmp_path.iterdir()) == [config]
 
 
+@pytest.mark.slow
 def test_an_export_has_nothing_of_an_earlier_one(result: ppdet.TrainResult, tmp_path: Path) -> None:
     """The network of other weights in another format would be run in place of the exported one."""
     detector = ppdet.load_detector(result.final)
@@ -191,6 +192,7 @@ def test_an_export_has_nothing_of_an_earlier_one(result: ppdet.TrainResult, tmp_
     assert (tmp_path / "notes.txt").read_bytes() == b"old"
 
 
+@pytest.mark.slow
 def test_an_export_is_a_detector_too(result: ppdet.TrainResult, tmp_path: Path) -> None:
     detector = ppdet.load_detector(result.final, runtime="native")
     exported = detector.export(tmp_path / "out", formats=["paddle"], images="data/val2017")

@@ -39,6 +39,7 @@ def training(tmp_path_factory: pytest.TempPathFactory) -> Training:
     return build_training(ppdet.load_config(folder / "my_detector.yml", overrides))
 
 
+@pytest.mark.slow
 def test_it_learns_the_synthetic_data(training: Training) -> None:
     logs: list[dict[str, float]] = []
 
@@ -99,6 +100,7 @@ def test_it_detects_and_says_what_it_offers(training: Training) -> None:
     assert not model.has_masks
 
 
+@pytest.mark.slow
 def test_it_exports_with_sizes_unknown(training: Training, tmp_path: Path) -> None:
     from ppdet.export.program import DetectionProgram, save_program
 

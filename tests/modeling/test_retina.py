@@ -203,6 +203,7 @@ def test_no_step_waits_for_the_device() -> None:
     assert [len(found) <= 100 for found in predict(model, batch)] == [True, True]
 
 
+@pytest.mark.slow
 def test_exports_with_sizes_unknown(tmp_path: Path) -> None:
     paddle.seed(2)
     # Nothing is suppressed and all is kept: a level's padding would show as boxes found twice.

@@ -151,6 +151,7 @@ def test_image_smaller_than_the_coarsest_stride() -> None:
     assert len(predict(model, batch)) == 1
 
 
+@pytest.mark.slow
 def test_training_learns_one_image() -> None:
     model = small_rcnn("mask")
     model.train()

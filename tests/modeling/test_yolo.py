@@ -317,6 +317,7 @@ def test_predictions_do_not_depend_on_the_batch() -> None:
         assert (np.diff(alone.scores) <= 0).all()
 
 
+@pytest.mark.slow
 def test_exports_with_sizes_unknown(tmp_path: Path) -> None:
     paddle.seed(7)
     model = tiny()

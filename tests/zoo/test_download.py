@@ -208,6 +208,7 @@ def _fetch_in_process(url: str, target: str) -> None:
     fetch([url], Path(target), sha256=SHA256, options=FAST)
 
 
+@pytest.mark.slow
 def test_processes_fetch_once(tmp_path: Path) -> None:
     target = tmp_path / "m.pdparams"
 

@@ -24,8 +24,9 @@ from ppdet.utils.packages import require_packages
 
 #: Names that take further transforms in their argument ``transforms``.
 _GROUPS = ("Compose", "OneOf", "SomeOf", "OneOrOther", "RandomOrder", "Sequential")
-#: A box around a mask may be this much larger than the box beside it: interpolation and whole pixels.
-_TOLERANCE = 2.0
+#: Share of the longer side by which a mask may reach out of the box beside it: each transform rounds masks to
+#: whole pixels, and a crop that is enlarged enlarges that too. A mask that moved alone is further away.
+_TOLERANCE = 1 / 8
 
 
 class Albumentations(Transform[int]):
@@ -137,7 +138,8 @@ def _with_masks(path: str, target: Target, pairs: Sequence[tuple[np.ndarray, np.
         if not len(points):
             continue
         tight = np.concatenate([points.min(axis=0), points.max(axis=0)])
-        if (tight[:2] < boxes[row, :2] - _TOLERANCE).any() or (tight[2:] > boxes[row, 2:] + _TOLERANCE).any():
+        beyond = np.concatenate([boxes[row, :2] - tight[:2], tight[2:] - boxes[row, 2:]])
+        if beyond.max() > _TOLERANCE * max(after.shape):
             raise DataError(
                 f"{path}: Albumentations moved the box of object {row} to {boxes[row].tolist()} and its mask "
                 f"to {tight.tolist()}; leave out the transform that does not move both"

@@ -143,12 +143,25 @@ def test_a_box_that_does_not_follow_its_mask_is_told(monkeypatch: pytest.MonkeyP
     right = transform._compose
 
     def wrong(**given: Any) -> dict[str, Any]:
-        return {**given, "masks": [np.roll(mask, 9, axis=1) for mask in given["masks"]]}
+        return {**given, "masks": [np.roll(mask, 12, axis=1) for mask in given["masks"]]}
 
     wrong.set_random_seed = right.set_random_seed  # type: ignore[attr-defined]  # a stand-in
     monkeypatch.setattr(transform, "_compose", wrong)
     with pytest.raises(DataError, match="moved the box of object 0"):
         transform.apply(scene([TRIANGLE], (56, 64)), 0)
+
+
+@pytest.mark.parametrize(
+    ("size", "polygon", "seed"),
+    [((20, 14), [[3, 12], [13, 12], [13, 17]], 3590), ((27, 40), [[4, 1], [15, 1], [15, 12]], 12944)],
+)
+def test_a_mask_that_a_small_crop_enlarges_may_reach_out_of_its_box(
+    size: tuple[int, int], polygon: list[list[int]], seed: int
+) -> None:
+    done = Albumentations(transforms=SPATIAL).apply(scene([np.array(polygon, float)], size), seed)
+    check_target(done)
+    assert done.target is not None
+    assert len(done.target) == 1
 
 
 def test_the_package_is_named_where_it_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
