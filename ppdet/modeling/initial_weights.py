@@ -9,7 +9,7 @@ from typing import Any
 from paddle.nn import initializer
 from paddle.nn.initializer import Initializer
 
-#: Initialisers of few operations, which stay as they are.
+#: Initialisers that draw nothing, which stay as they are.
 _FIXED = (initializer.Constant, initializer.Assign, initializer.Bilinear, initializer.Dirac)
 
 
