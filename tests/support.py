@@ -8,7 +8,7 @@ import os
 import sys
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, Callable
 
 import numpy as np
 import pytest
@@ -63,11 +63,16 @@ def reference_module(name: str = "") -> ModuleType:
     return module
 
 
-def load_reference_weights(model: Any) -> None:
-    """Fill every entry of a model's state dict from its name, as the goldens were made."""
+def with_reference_weights(build: Callable[[], Any]) -> Any:
+    """A model with every entry of its state dict made from its name, as the goldens were made."""
+    from ppdet.modeling.initial_weights import without_random_weights  # most tests need no Paddle
+
+    with without_random_weights():
+        model = build()
     tensor = reference_module().reference_tensor
     missing, unexpected = model.set_state_dict(
         {key: tensor(key, value.shape) for key, value in model.state_dict().items()}
     )
     assert not missing
     assert not unexpected
+    return model

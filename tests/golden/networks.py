@@ -8,10 +8,9 @@ import numpy as np
 import paddle
 
 import ppdet
-from ppdet.modeling.initial_weights import without_random_weights
 from ppdet.modeling.interfaces import Detector
 from tests.reference_weights import sample_values
-from tests.support import ROOT, load_reference_weights
+from tests.support import ROOT, with_reference_weights
 
 #: A config of every family.
 NETWORKS = (
@@ -38,9 +37,8 @@ def computed_image() -> np.ndarray:
 
 def network(name: str) -> Detector:
     """The detector that a config describes, with weights from names."""
-    with without_random_weights():
-        model = ppdet.build_model(ppdet.load_config(ROOT / "configs" / f"{name}.yml"))
-    load_reference_weights(model)
+    config = ppdet.load_config(ROOT / "configs" / f"{name}.yml")
+    model = with_reference_weights(lambda: ppdet.build_model(config))
     model.eval()
     return model
 

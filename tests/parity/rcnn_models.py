@@ -17,10 +17,9 @@ from ppdet.modeling.heads.mask_head import MaskFeat, MaskHead, MaskPostProcess
 from ppdet.modeling.heads.roi_extractor import RoIAlign
 from ppdet.modeling.heads.roi_features import Res5Head
 from ppdet.modeling.heads.rpn_head import ProposalGenerator, RPNHead
-from ppdet.modeling.initial_weights import without_random_weights
 from ppdet.modeling.necks.fpn import FPN
 from ppdet.modeling.post_process import BBoxPostProcess, MultiClassNMS
-from tests.support import load_reference_weights
+from tests.support import with_reference_weights
 
 PYRAMID_SIZES = [[32], [64], [128], [256], [512]]
 C4_SIZES = [32, 64, 128, 256, 512]
@@ -91,10 +90,7 @@ def _rpn(pyramid: bool, cascade: bool, ignore_thresh: float) -> Spec[RPNHead]:
 
 def reference_rcnn(name: str, *, ignore_thresh: float = -1.0) -> TwoStageDetector:
     """A golden's model with the reference weights."""
-    with without_random_weights():
-        model = rcnn_spec(name, ignore_thresh=ignore_thresh).build()
-    load_reference_weights(model)
-    return model
+    return with_reference_weights(rcnn_spec(name, ignore_thresh=ignore_thresh).build)
 
 
 def set_aligned(model: TwoStageDetector, aligned: bool) -> None:

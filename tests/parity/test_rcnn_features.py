@@ -10,10 +10,9 @@ import pytest
 from paddle import nn
 
 from ppdet.modeling.backbones.resnet import ResNet
-from ppdet.modeling.initial_weights import without_random_weights
 from ppdet.modeling.necks.fpn import FPN
 from tests.parity.rcnn_support import assert_sampled, golden, normalised_batch, resized_image
-from tests.support import GOLDENS, load_reference_weights, requires_shared
+from tests.support import GOLDENS, requires_shared, with_reference_weights
 
 RCNN = [
     ("faster_rcnn_r50_fpn_1x_coco", {"depth": 50}),
@@ -46,9 +45,7 @@ def build(name: str, arguments: dict) -> Features:
 @pytest.mark.parametrize(("name", "arguments"), RCNN)
 def test_features_match(name: str, arguments: dict) -> None:
     arrays, meta = golden(name)
-    with without_random_weights():
-        model = build(name, arguments)
-    load_reference_weights(model)
+    model = with_reference_weights(lambda: build(name, arguments))
     model.eval()
     family = "retina" if name.startswith("retinanet") else "rcnn"
     images = normalised_batch(

@@ -15,10 +15,9 @@ import pytest
 
 from ppdet.modeling.detectors.retinanet import RetinaNet
 from ppdet.modeling.heads.retina import RetinaOutputs
-from ppdet.modeling.initial_weights import without_random_weights
 from ppdet.structures import Batch, BatchTargets
 from tests.parity.rcnn_support import assert_sampled, golden, normalised_batch, resized_image
-from tests.support import GOLDENS, SHARED, load_reference_weights, reference_module, requires_shared
+from tests.support import GOLDENS, SHARED, reference_module, requires_shared, with_reference_weights
 
 EVAL, TRAIN = "retinanet_r50_fpn_1x_coco", "retinanet_r50_fpn_1x_coco_train"
 
@@ -29,10 +28,7 @@ def images_of(meta: dict[str, Any]) -> paddle.Tensor:
 
 @functools.lru_cache(maxsize=1)
 def reference_model() -> RetinaNet:
-    with without_random_weights():
-        model = RetinaNet(num_classes=80)
-    load_reference_weights(model)
-    return model
+    return with_reference_weights(lambda: RetinaNet(num_classes=80))
 
 
 def train_batch(run: str) -> Batch:
@@ -221,9 +217,7 @@ def test_parameter_attributes() -> None:
 @pytest.mark.slow
 def test_two_optimizer_steps() -> None:
     arrays, _ = golden(TRAIN)
-    with without_random_weights():
-        model = RetinaNet(num_classes=80)
-    load_reference_weights(model)
+    model = with_reference_weights(lambda: RetinaNet(num_classes=80))
     model.train()
     parameters = parameters_of(model)
     names = {k.split("/", 2)[2] for k in arrays if k.startswith("optimise/delta1/")}

@@ -18,14 +18,13 @@ from ppdet.config.spec import Spec
 from ppdet.modeling.assign.yolo_targets import assign_yolo_targets, yolo_planes
 from ppdet.modeling.detectors.yolov3 import YOLOv3
 from ppdet.modeling.heads.yolo import COCO_ANCHORS, YOLOBox, YOLOv3Head
-from ppdet.modeling.initial_weights import without_random_weights
 from ppdet.modeling.layers.yolo_grid import YoloLayout, yolo_layout
 from ppdet.modeling.losses.iou import IouLoss
 from ppdet.modeling.losses.yolo import YOLOv3Loss
 from ppdet.modeling.post_process import MultiClassNMS
 from ppdet.structures import Batch, BatchTargets
 from tests.parity.rcnn_support import assert_sampled, golden, normalised_batch, resized_image
-from tests.support import GOLDENS, SHARED, load_reference_weights, reference_module, requires_shared
+from tests.support import GOLDENS, SHARED, reference_module, requires_shared, with_reference_weights
 
 EVAL, TRAIN = "yolov3_darknet53_270e_coco", "yolov3_darknet53_270e_coco_train"
 MASKS = ((6, 7, 8), (3, 4, 5), (0, 1, 2))
@@ -134,9 +133,7 @@ def rows_of(detections: Any, image: int) -> np.ndarray:
 
 @functools.lru_cache(maxsize=1)
 def eval_model() -> YOLOv3:
-    with without_random_weights():
-        model = YOLOv3(num_classes=80)
-    load_reference_weights(model)
+    model = with_reference_weights(lambda: YOLOv3(num_classes=80))
     model.eval()
     return model
 
@@ -251,9 +248,7 @@ class Trained:
 
     def __init__(self) -> None:
         arrays, meta = golden(TRAIN)
-        with without_random_weights():
-            model = YOLOv3(num_classes=80)
-        load_reference_weights(model)
+        model = with_reference_weights(lambda: YOLOv3(num_classes=80))
         model.train()
         parts = dict(model.named_sublayers())
         pinned = parts["neck.yolo_block.2.conv_module.conv0.batch_norm"].register_forward_post_hook(
