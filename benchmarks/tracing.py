@@ -75,19 +75,20 @@ def page(found: dict[str, dict[str, list[float]]], rounds: int) -> str:
         [
             "# Tracing a detector, as written and translated",
             "",
-            f"`python benchmarks/tracing.py --rounds {rounds}` at {commit.stdout.strip()}; {cpu['cpu']},",
-            f"{cpu['cores']} cores; " + ", ".join(f"{what} {version}" for what, version in versions().items())
+            f"`python benchmarks/tracing.py --rounds {rounds}` at {commit.stdout.strip()};",
+            f"{cpu['cpu']}, {cpu['cores']} cores; "
+            + ", ".join(f"{what} {version}" for what, version in versions().items())
             + f". Load average at the end: {os.getloadavg()[0]:.1f}.",
             "",
-            "Seconds of the processor for a trace and its files, median (least - most), and the median of the",
-            "ratios of a round.",
+            "Seconds of the processor for a trace and its files, median (least - most), and the median of",
+            "the ratios of a round.",
             "",
             "| Config | as written, s | translated, s | ratio |",
             "|---|--:|--:|--:|",
             *rows,
             "",
         ]
-    )  # fmt: skip
+    )
 
 
 def main() -> int:
