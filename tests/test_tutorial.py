@@ -17,8 +17,8 @@ from tests.support import ROOT
 
 TUTORIAL = ROOT / "docs" / "tutorial.ipynb"
 #: An override of the training in the file, and what the test writes in its place.
-LOGGED = r'\"log_iter\": 10,'
-SHORTER = r'\"log_iter\": 10, \"epoch\": 2,'
+LOGGED = r"\"log_iter\": 10,"
+SHORTER = r"\"log_iter\": 10, \"epoch\": 2,"
 
 
 def pictures(cells: list[dict[str, Any]]) -> int:
