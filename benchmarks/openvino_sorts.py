@@ -37,6 +37,7 @@ from ppdet.export.openvino import keep_ties_in_order  # noqa: E402
 from ppdet.export.sessions import INPUTS  # noqa: E402
 from ppdet.utils.cpu import usable_cores  # noqa: E402
 
+Change = Callable[[Any], None]
 #: Config and side of the image.
 CASES = {
     "faster_rcnn_r50_fpn_1x_coco": 800,
@@ -120,8 +121,8 @@ def page(found: dict[str, dict[str, list[float]]], rounds: int) -> str:
             + ", ".join(f"{what} {version}" for what, version in versions().items())
             + f". Load average at the end: {os.getloadavg()[0]:.1f}.",
             "",
-            "Milliseconds of an image, median (least - most), and the medians of the ratios to ours in a round:",
-            "above 1, ours is faster.",
+            "Milliseconds of an image, median (least - most), and the medians of the ratios to ours in a",
+            "round: above 1, ours is faster.",
             "",
             "| Config | ours | stable | ratio | any order | ratio |",
             "|---|--:|--:|--:|--:|--:|",
