@@ -10,8 +10,10 @@
 
 Each side is a process of its own, with an environment as a newcomer has it; they take turns, step by step.
 A step is forward, backward and the update. Weights are random. PaddleDetection gets ours, since on them
-depends how many regions have an object, and with it the work of a mask head. It reads the same YAML file
-too. Its R-CNNs run on Paddle 3 once `concat` takes numbers again, which its script sees to.
+depends how many regions have an object, and with it the work of a mask head. For the same reason the
+learning rate is 0: updates are computed, but each side takes each step with the weights of the first.
+PaddleDetection reads the same YAML file too. Its R-CNNs run on Paddle 3 once `concat` takes numbers again,
+which its script sees to.
 """
 
 from __future__ import annotations
@@ -38,7 +40,7 @@ from ppdet.engine.evaluator import hardware, versions  # noqa: E402  # after the
 SIDES = Path(__file__).resolve().parent / "sides"
 SIDE, IMAGES, OBJECTS = 320, 2, 10
 WARM_UP = 2
-#: In this order: steps change the weights, on each side in its own way.
+#: In this order: steps change the running statistics of BatchNorm.
 TASKS = ("infer", "step")
 
 

@@ -6,11 +6,12 @@ reference without a file of weights. Random numbers come from ``PCG64(crc32(key)
 
 from __future__ import annotations
 
+import functools
 import math
 import re
 import zlib
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Callable
 
 import numpy as np
 
@@ -78,7 +79,27 @@ def _one_dimensional(key: str, shape: tuple[int, ...], rng: np.random.Generator)
     return bias
 
 
-def reference_tensor(key: str, shape: Sequence[int]) -> np.ndarray:
+def kept(make: Callable[[str, tuple[int, ...]], np.ndarray]) -> Callable[[str, Sequence[int]], np.ndarray]:
+    """The same values, each made once: the networks of the goldens share most of their layers.
+
+    Args:
+        make: As `reference_tensor`.
+
+    Returns:
+        The same function. Its arrays are not to be written to, and refuse it.
+    """
+
+    @functools.lru_cache(maxsize=400)  # the entries of a network; 250 MB at most
+    def remembered(key: str, shape: tuple[int, ...]) -> np.ndarray:
+        value = make(key, shape)
+        value.setflags(write=False)
+        return value
+
+    return lambda key, shape: remembered(key, tuple(int(n) for n in shape))
+
+
+@kept
+def reference_tensor(key: str, shape: tuple[int, ...]) -> np.ndarray:
     """Value of one entry of a state dict.
 
     Args:
@@ -88,7 +109,6 @@ def reference_tensor(key: str, shape: Sequence[int]) -> np.ndarray:
     Returns:
         float32. Weights have mean 0 over the inputs of each output.
     """
-    shape = tuple(int(n) for n in shape)
     rng = np.random.Generator(np.random.PCG64(zlib.crc32(key.encode())))
     if len(shape) == 1:
         return _one_dimensional(key, shape, rng).astype(np.float32)

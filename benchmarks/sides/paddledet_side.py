@@ -86,7 +86,8 @@ def main() -> None:
     model = build(sys.argv[1])
     model.set_state_dict(paddle.load(sys.argv[3]))
     trained = [p for p in model.parameters() if not p.stop_gradient]
-    optimizer = paddle.optimizer.Momentum(1e-4, parameters=trained, weight_decay=1e-4)
+    # With a learning rate of 0, so that every step is the same work: see `beside.py`.
+    optimizer = paddle.optimizer.Momentum(0.0, parameters=trained, weight_decay=1e-4)
     batch = inputs(dict(np.load(sys.argv[2])), type(model).__name__)
 
     def step() -> None:

@@ -48,7 +48,8 @@ def main() -> None:
     model = build_model(load_config(sys.argv[1], ["num_classes=80", "norm_type=bn", "pretrain_weights=null"]))
     paddle.save(model.state_dict(), sys.argv[3])  # for PaddleDetection, which has the same names
     trained = [p for p in model.parameters() if p.trainable]
-    optimizer = paddle.optimizer.Momentum(1e-4, parameters=trained, weight_decay=1e-4)
+    # With a learning rate of 0, so that every step is the same work: see `beside.py`.
+    optimizer = paddle.optimizer.Momentum(0.0, parameters=trained, weight_decay=1e-4)
     batch = batch_of(dict(np.load(sys.argv[2])))
     detecting = for_inference(model)  # as predictors do
 

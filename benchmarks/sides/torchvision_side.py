@@ -31,7 +31,8 @@ def main() -> None:
             {"boxes": torch.from_numpy(boxes), "labels": torch.from_numpy(labels) + 1, "masks": masks}
         )
     trained = [p for p in model.parameters() if p.requires_grad]
-    optimizer = torch.optim.SGD(trained, lr=1e-4, momentum=0.9, weight_decay=1e-4)
+    # With a learning rate of 0, so that every step is the same work: see `beside.py`.
+    optimizer = torch.optim.SGD(trained, lr=0.0, momentum=0.9, weight_decay=1e-4)
 
     def step() -> None:
         model.train()

@@ -7,7 +7,7 @@ import shutil
 import statistics
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -22,7 +22,7 @@ from ppdet.export.errors import VerifyError
 from ppdet.export.info import FILE_NAME, read_info
 from ppdet.export.openvino import write_half, write_int8
 from ppdet.export.runtime import ExportedPredictor, arrays_of
-from ppdet.export.sessions import OPENVINO_WEIGHTS, open_session
+from ppdet.export.sessions import OPENVINO_WEIGHTS
 from ppdet.export.verify import prepare
 from ppdet.inference.images import samples_of
 from ppdet.utils.errors import UserError
@@ -76,7 +76,7 @@ def export_reduced(
             write_half(folders["float32"], folders[precision])
         predictors = {name: ExportedPredictor(place, "openvino") for name, place in folders.items()}
         measured, count = average_precisions(detector, predictors)
-        times = _milliseconds(detector, folders)
+        times = _milliseconds(detector, predictors)
         table = _table(measured, count, times, folders)
         losses = {
             task: 100 * (measured["float32"][task] - measured[precision][task])
@@ -110,16 +110,17 @@ def _prepared(detector: CheckpointDetector, calibration: Sequence[Path]) -> list
     return [arrays_of(prepare(reader, [pixels(decode(sample, rng))])[0]) for sample in chosen]
 
 
-def _milliseconds(detector: CheckpointDetector, folders: dict[str, Path]) -> dict[str, float]:
+def _milliseconds(
+    detector: CheckpointDetector, predictors: Mapping[str, ExportedPredictor]
+) -> dict[str, float]:
     """Median time of an image of the size that the detector takes, in turn."""
     image = np.random.default_rng(0).integers(0, 256, (480, 640, 3)).astype(np.uint8)
-    arrays = arrays_of(prepare(detector.reader("TestReader"), [image])[0])
-    sessions = {name: open_session(folder, "openvino") for name, folder in folders.items()}
-    times: dict[str, list[float]] = {name: [] for name in sessions}
+    batch = prepare(detector.reader("TestReader"), [image])[0]
+    times: dict[str, list[float]] = {name: [] for name in predictors}
     for turn in range(1 + _RUNS):
-        for name, session in sessions.items():
+        for name, predictor in predictors.items():
             before = time.perf_counter()
-            session(*arrays)
+            predictor.run(batch)
             if turn:
                 times[name].append(1e3 * (time.perf_counter() - before))
     return {name: statistics.median(values) for name, values in times.items()}

@@ -80,22 +80,51 @@ def convert(source: Path, folder: Path, info: ExportInfo) -> Path:
 def keep_ties_in_order(model: Any) -> None:
     """Let the first of equal numbers come first in every sort, as ONNX says.
 
-    The converter leaves that open, and OpenVINO's kernel for AVX2 then orders them otherwise than that for
-    AVX-512.
+    The converter leaves that open, and kernels differ. OpenVINO can be told (``stable``), but then it bubbles
+    each number past all others. So each sort becomes several whose numbers are distinct, or whose ties do
+    not matter. Sorts of whole numbers stay: ours are of places, which are distinct.
 
     Args:
         model: An ``openvino.Model``; changed in place.
     """
-    from openvino import opset11
-
     for node in model.get_ordered_ops():
-        if node.get_type_name() == "TopK":
-            options = {**node.get_attributes(), "stable": True}
-            stable = opset11.topk(node.input_value(0), node.input_value(1), **options)
-            for before, after in zip(node.outputs(), stable.outputs()):
+        if node.get_type_name() == "TopK" and node.get_input_element_type(0).is_real():
+            for before, after in zip(node.outputs(), _best_in_order(node)):
                 after.get_tensor().set_names(before.get_tensor().get_names())
                 before.replace(after)
     model.validate_nodes_and_infer_types()
+
+
+def _best_in_order(node: Any) -> tuple[Any, Any]:
+    """What replaces the values and the places of a sort of the largest numbers."""
+    from openvino import opset13 as ops
+
+    axis = node.get_attributes()["axis"]
+    zero, one, last = (ops.constant(value, np.int32) for value in (0, 1, axis))
+    numbers, k = node.input_value(0), ops.convert(node.input_value(1), "i32")
+
+    def best(values: Any, mode: str = "max") -> Any:
+        return ops.topk(values, k, axis, mode, "value", index_element_type="i32")
+
+    # Which are taken: those above the smallest taken number, and of those equal to it the first.
+    least = ops.reduce_min(best(numbers).output(0), last, keep_dims=True)
+    above, equal = ops.greater(numbers, least), ops.equal(numbers, least)
+    left = ops.subtract(k, ops.reduce_sum(ops.convert(above, "i32"), last, keep_dims=True))
+    first = ops.less_equal(ops.cum_sum(ops.convert(equal, "i32"), last), left)
+    taken = ops.logical_or(above, ops.logical_and(equal, first))
+    # Their places, rising.
+    size = ops.gather(ops.shape_of(numbers, "i32"), last, zero)
+    from_end = ops.subtract(size, ops.range(zero, size, one, "i32"))
+    places = ops.subtract(size, best(ops.select(taken, from_end, zero)).output(0))
+    # Sorted by number, and where these are equal by place.
+    found = best(ops.gather_elements(numbers, places, axis))
+    values, rows = found.output(0), found.output(1)
+    before = ops.maximum(ops.subtract(ops.range(zero, k, one, "i32"), one), zero)
+    previous = ops.gather(values, before, last)
+    group = ops.cum_sum(ops.convert(ops.not_equal(values, previous), "i32"), last)
+    order = best(ops.add(ops.multiply(group, k), rows), "min").output(1)
+    sorted_places = ops.gather_elements(places, ops.gather_elements(rows, order, axis), axis)
+    return values, ops.convert(sorted_places, node.get_output_element_type(1)).output(0)
 
 
 def write_half(source: Path, target: Path) -> None:

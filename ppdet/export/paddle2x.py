@@ -33,7 +33,7 @@ class TableProgram(DetectionProgram):
             ``[N]`` int32, the number of rows of each. Without any detections, the table is one row with
             label -1 and score 0.
         """
-        detections = self.detector.detect(image, im_shape, scale_factor)
+        detections = self.detect(image, im_shape, scale_factor)
         columns = [
             detections.labels.astype("float32").unsqueeze(-1),
             detections.scores.unsqueeze(-1),

@@ -5,6 +5,7 @@ Letters: N images, H, W input height and width, D detections per image, M mask r
 
 from __future__ import annotations
 
+import inspect
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,6 +23,10 @@ from ppdet.export.info import Preprocess
 from ppdet.export.sessions import INPUTS
 from ppdet.modeling.interfaces import Detector
 from ppdet.modeling.reparameterize import for_inference
+from ppdet.structures import DetectionTensors
+
+#: Packages whose code needs no translation.
+_KNOWN = ("ppdet", "paddle", "numpy", "builtins", "collections")
 
 
 class DetectionProgram(nn.Layer):
@@ -37,6 +42,13 @@ class DetectionProgram(nn.Layer):
         super().__init__()
         self.detector = for_inference(detector)
         self._normalize = normalize
+        self._as_written = not has_other_code(detector)
+
+    def detect(self, images: Tensor, image_sizes: Tensor, scale_factors: Tensor) -> DetectionTensors:
+        """Detections of the detector, whose code Paddle translates only if some of it is of others."""
+        if self._as_written:
+            return _detect_as_written(self.detector, images, image_sizes, scale_factors)
+        return self.detector.detect(images, image_sizes, scale_factors)
 
     def forward(self, image: Tensor, im_shape: Tensor, scale_factor: Tensor) -> list[Tensor]:
         """Detections.
@@ -55,11 +67,41 @@ class DetectionProgram(nn.Layer):
             images = image
         else:
             images = normalize_batch(image, im_shape, steps.mean, steps.std, steps.scale)
-        detections = self.detector.detect(images, im_shape, scale_factor)
+        detections = self.detect(images, im_shape, scale_factor)
         results = [detections.boxes, detections.scores, detections.labels]
         if detections.mask_probs is not None:
             results.append(detections.mask_probs)
         return results
+
+
+@paddle.jit.not_to_static
+def _detect_as_written(detector: Detector, *inputs: Tensor) -> DetectionTensors:
+    return detector.detect(*inputs)
+
+
+def has_other_code(detector: Detector) -> bool:
+    """Whether some part of a detector was written outside of this project.
+
+    Before tracing, Paddle can translate code that decides by tensors or reads sizes that vary. Ours does
+    neither, and translating it takes most of an export's time. Code of others keeps the help.
+    """
+    seen, left = set(), [detector]
+    while left:
+        part: Any = left.pop()
+        if id(part) in seen:
+            continue
+        seen.add(id(part))
+        source = part if inspect.isroutine(part) else type(part)
+        origin = (source.__module__ or "builtins").partition(".")[0]
+        if origin not in _KNOWN:
+            return True
+        if isinstance(part, dict):
+            left.extend(part.values())
+        elif isinstance(part, (list, tuple)):
+            left.extend(part)
+        elif origin == "ppdet" or isinstance(part, nn.Layer):
+            left.extend(vars(part).values())
+    return False
 
 
 def save_program(program: DetectionProgram, prefix: Path, *, uint8_input: bool) -> None:

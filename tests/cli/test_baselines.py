@@ -67,11 +67,12 @@ def overrides(name: str, folder: Path) -> list[str]:
     # Nothing random on images, so that losses of few steps compare.
     family = ["TrainReader.sample_transforms=[{Decode: {}}]"]
     if not yolo:
+        # The head of C4 is a stage of the backbone, run for every region.
+        regions, proposals = (24, 20) if "fpn" in name else (12, 12)
         family = [
             "TrainReader.sample_transforms.RandomFlip.prob=0",
-            # The head of C4 is a stage of the backbone, run for every region.
-            "BBoxAssigner.batch_size_per_im=24",
-            "RPNHead.test_proposal.post_nms_top_n=20",
+            f"BBoxAssigner.batch_size_per_im={regions}",
+            f"RPNHead.test_proposal.post_nms_top_n={proposals}",
         ]
     resize = "batch_transforms.BatchRandomResize" if yolo else "sample_transforms.Resize"
     sizes = "[128]" if yolo else size

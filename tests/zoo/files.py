@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from tests.reference_weights import kept
 from tests.support import SHARED, reference_module
 
 #: The seven models that were published in both generations.
@@ -46,7 +47,10 @@ def state_2x(model: str) -> dict[str, np.ndarray]:
 
 def module_2020() -> ModuleType:
     """The module that makes 2020 states; it imports its own generator by name."""
-    sys.modules.setdefault("g1_reference_weights", reference_module("g1_reference_weights"))
+    if "g1_reference_weights" not in sys.modules:
+        module = reference_module("g1_reference_weights")
+        module.__dict__["reference_tensor"] = kept(module.reference_tensor)
+        sys.modules["g1_reference_weights"] = module
     return reference_module("g1_weights")
 
 
