@@ -99,11 +99,9 @@ class _RpnFeature(nn.Layer):
         super().__init__()
         self.rpn_conv = _conv(channels, channels, 3)
 
-    def forward(self, features: list[Tensor]) -> list[Tensor]:
-        """L maps ``[N, C, H_l, W_l]`` to the same shapes."""
-        # A call of the layer would turn its bias for every level.
-        weight, bias = self.rpn_conv.weight, self.rpn_conv.bias.reshape([1, -1, 1, 1])
-        return [functional.relu(functional.conv2d(each, weight, padding=1) + bias) for each in features]
+    def forward(self, feature: Tensor) -> Tensor:
+        """``[N, C, H, W]`` to the same shape."""
+        return functional.relu(self.rpn_conv(feature))
 
 
 class RPNHead(nn.Layer):
@@ -151,7 +149,7 @@ class RPNHead(nn.Layer):
         # One convolution gives both outputs of a level; all else is done once for all levels.
         weight = paddle.concat([score.weight, delta.weight])
         bias = paddle.concat([score.bias, delta.bias]).astype("float32")
-        maps = [functional.conv2d(feature, weight).flatten(2) for feature in self.rpn_feat(features)]
+        maps = [functional.conv2d(self.rpn_feat(feature), weight).flatten(2) for feature in features]
         # Cell after cell, so that anchors run as they are generated.
         cells = paddle.concat(maps, axis=2).transpose([0, 2, 1]).astype("float32") + bias
         images = dim(cells, 0)
