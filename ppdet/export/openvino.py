@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from ppdet.export.errors import ExportError
 from ppdet.export.info import KEY, ExportInfo
 from ppdet.export.onnx import export_onnx
 from ppdet.export.sessions import INPUTS, OPENVINO_MODEL
@@ -41,6 +42,9 @@ _EXACT = (
     "Swish",
 )
 
+#: Numbers that a sort may take: their square has to be an int32.
+_MOST = 46_340
+
 
 def export_openvino(model: Detector, folder: Path, info: ExportInfo) -> Path:
     """Write ``model.xml`` and ``model.bin``, float32, with the description inside.
@@ -64,6 +68,7 @@ def convert(source: Path, folder: Path, info: ExportInfo) -> Path:
         The first of them.
 
     Raises:
+        ExportError: If a sort takes too many numbers.
         MissingPackageError: If OpenVINO is not installed.
     """
     require_packages("openvino")
@@ -80,12 +85,15 @@ def convert(source: Path, folder: Path, info: ExportInfo) -> Path:
 def keep_ties_in_order(model: Any) -> None:
     """Let the first of equal numbers come first in every sort, as ONNX says.
 
-    The converter leaves that open, and kernels differ. OpenVINO can be told (``stable``), but then it bubbles
-    each number past all others. So each sort becomes several whose numbers are distinct, or whose ties do
-    not matter. Sorts of whole numbers stay: ours are of places, which are distinct.
+    The converter leaves that open, and kernels differ. OpenVINO can be told (``stable``), but then it uses a
+    bubble sort (`benchmarks/openvino_sorts.py`). So each sort becomes several whose numbers are distinct, or
+    whose ties do not matter. Sorts of whole numbers stay: ours are of places, which are distinct.
 
     Args:
         model: An ``openvino.Model``; changed in place.
+
+    Raises:
+        ExportError: If a sort takes more numbers than can be put in order so.
     """
     for node in model.get_ordered_ops():
         if node.get_type_name() == "TopK" and node.get_input_element_type(0).is_real():
@@ -100,6 +108,12 @@ def _best_in_order(node: Any) -> tuple[Any, Any]:
     from openvino import opset13 as ops
 
     axis = node.get_attributes()["axis"]
+    count = node.get_output_partial_shape(0)[axis]
+    if count.is_static and count.get_length() > _MOST:
+        raise ExportError(
+            f"a sort that takes the best {count.get_length()} scores is too long for OpenVINO: lower "
+            f"pre_nms_top_n or nms_top_k to {_MOST}, or export the format onnx"
+        )
     zero, one, last = (ops.constant(value, np.int32) for value in (0, 1, axis))
     numbers, k = node.input_value(0), ops.convert(node.input_value(1), "i32")
 

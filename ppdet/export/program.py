@@ -83,7 +83,8 @@ def has_other_code(detector: Detector) -> bool:
     """Whether some part of a detector was written outside of this project.
 
     Before tracing, Paddle can translate code that decides by tensors or reads sizes that vary. Ours does
-    neither, and translating it takes most of an export's time. Code of others keeps the help.
+    neither, and translating it takes most of a trace (`benchmarks/tracing.py`). Code of others is
+    translated.
     """
     seen, left = set(), [detector]
     while left:
@@ -100,7 +101,7 @@ def has_other_code(detector: Detector) -> bool:
         elif isinstance(part, (list, tuple)):
             left.extend(part)
         elif origin == "ppdet" or isinstance(part, nn.Layer):
-            left.extend(vars(part).values())
+            left.extend(getattr(part, "__dict__", {}).values())
     return False
 
 

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -13,6 +14,7 @@ import pytest
 
 from ppdet.export import openvino as openvino_export
 from ppdet.export.bundle import export_model
+from ppdet.export.errors import ExportError
 from ppdet.export.info import KEY, describe
 from ppdet.export.onnx import repair_floor_division
 from ppdet.export.openvino import export_openvino, keep_ties_in_order
@@ -85,12 +87,8 @@ def tied_scores(kind: str) -> np.ndarray:
     return np.full((3, 1200), -0.5, np.float32)
 
 
-@requires_onnx
-@requires_openvino
-@pytest.mark.parametrize("k", [1, 100, 1200])
-@pytest.mark.parametrize("kind", ["repeated", "few values", "padded", "all equal"])
-def test_the_first_of_equal_scores_comes_first(kind: str, k: int, tmp_path: Path) -> None:
-    """Random weights give many; kernels of OpenVINO order them otherwise."""
+def sort_of(k: int, folder: Path) -> Any:
+    """A network that finds the best `k` of each row of ``x``: numbers ``y``, places ``i``."""
     import onnx
     import openvino
 
@@ -101,8 +99,19 @@ def test_the_first_of_equal_scores_comes_first(kind: str, k: int, tmp_path: Path
     node = onnx.helper.make_node("TopK", ["x", "k"], ["y", "i"])
     graph = onnx.helper.make_graph([node], "g", [x], [y, i], [best])
     made = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 16)])
-    onnx.save(made, tmp_path / "ties.onnx")
-    model = openvino.Core().read_model(tmp_path / "ties.onnx")
+    onnx.save(made, folder / "sort.onnx")
+    return openvino.Core().read_model(folder / "sort.onnx")
+
+
+@requires_onnx
+@requires_openvino
+@pytest.mark.parametrize("k", [1, 100, 1200])
+@pytest.mark.parametrize("kind", ["repeated", "few values", "padded", "all equal"])
+def test_the_first_of_equal_scores_comes_first(kind: str, k: int, tmp_path: Path) -> None:
+    """Random weights give many; kernels of OpenVINO order them otherwise."""
+    import openvino
+
+    model = sort_of(k, tmp_path)
     keep_ties_in_order(model)
     assert not any(one.get_attributes().get("stable") for one in model.get_ops())  # which is slow
     scores = tied_scores(kind)
@@ -110,6 +119,14 @@ def test_the_first_of_equal_scores_comes_first(kind: str, k: int, tmp_path: Path
     expected = np.argsort(-scores, axis=1, kind="stable")[:, :k]
     np.testing.assert_array_equal(found["i"], expected)
     np.testing.assert_array_equal(found["y"], np.take_along_axis(scores, expected, axis=1))
+
+
+@requires_onnx
+@requires_openvino
+def test_a_sort_that_takes_too_many_is_named(tmp_path: Path) -> None:
+    keep_ties_in_order(sort_of(46_340, tmp_path))
+    with pytest.raises(ExportError, match=r"best 46341 scores .* nms_top_k to 46340"):
+        keep_ties_in_order(sort_of(46_341, tmp_path))
 
 
 @requires_onnx
