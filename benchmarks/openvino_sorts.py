@@ -37,7 +37,6 @@ from ppdet.export.openvino import keep_ties_in_order  # noqa: E402
 from ppdet.export.sessions import INPUTS  # noqa: E402
 from ppdet.utils.cpu import usable_cores  # noqa: E402
 
-Change = Callable[[Any], None]
 #: Config and side of the image.
 CASES = {
     "faster_rcnn_r50_fpn_1x_coco": 800,
@@ -62,7 +61,7 @@ def stable(model: openvino.Model) -> None:
 
 
 def untouched(model: openvino.Model) -> None:
-    """Leave the order of equal numbers open."""
+    """Leave the order of equal numbers open, as the converter does."""
 
 
 SIDES: dict[str, Callable[[Any], None]] = {

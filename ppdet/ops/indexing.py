@@ -23,9 +23,9 @@ _FILLED: Kept[Tensor] = Kept(64)
 _STARTS: Kept[Tensor] = Kept(256)
 
 
-# Tracing a static graph rewrites `x.shape[0]` into an operation wherever it meets it, and Python decisions
-# on it into branches of the graph. These two are left as they are, so that decisions on shapes stay in
-# Python.
+# Where a part of a detector is not of this project, Paddle translates all of its code before it is traced:
+# `x.shape[0]` becomes an operation, and Python decisions on it branches of the graph. These two are left as
+# they are, so that decisions on shapes stay in Python.
 @paddle.jit.not_to_static
 def static_dim(x: Tensor, axis: int) -> Optional[int]:
     """Length of an axis, or None in a static graph where it varies."""
