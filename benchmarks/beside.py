@@ -34,6 +34,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 import numpy as np  # noqa: E402
+from pages import spread  # noqa: E402
 
 from ppdet.engine.evaluator import hardware, versions  # noqa: E402  # after the environment was kept
 
@@ -161,17 +162,13 @@ def times_table(found: dict[str, Any], task: str) -> list[str]:
     ]
     for name, sides in found.items():
         own = sides["ppdet"][task]["seconds"]
-        cells = [_spread(own)]
+        cells = [spread(own, 2)]
         for other in ("PaddleDetection", "torchvision"):
             theirs = sides[other][task]["seconds"] if other in sides else []
             ratios = [t / o for o, t in zip(own, theirs)]
-            cells += [_spread(theirs), f"{statistics.median(ratios):.2f}"] if theirs else ["-", "-"]
+            cells += [spread(theirs, 2), f"{statistics.median(ratios):.2f}"] if theirs else ["-", "-"]
         rows.append(f"| {name} | {' | '.join(cells)} |")
     return rows
-
-
-def _spread(seconds: list[float]) -> str:
-    return f"{statistics.median(seconds):.2f} ({min(seconds):.2f} - {max(seconds):.2f})"
 
 
 def counts_table(found: dict[str, Any]) -> list[str]:

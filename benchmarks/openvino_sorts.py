@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import os
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -29,8 +28,8 @@ import ppdet  # noqa: E402  # after Paddle's setting
 import numpy as np  # noqa: E402
 import openvino  # noqa: E402
 from openvino import opset11  # noqa: E402
+from pages import origin, spread  # noqa: E402
 
-from ppdet.engine.evaluator import hardware, versions  # noqa: E402
 from ppdet.export.info import describe  # noqa: E402
 from ppdet.export.onnx import export_onnx  # noqa: E402
 from ppdet.export.openvino import keep_ties_in_order  # noqa: E402
@@ -101,12 +100,10 @@ def measure(config: str, side: int, rounds: int) -> dict[str, list[float]]:
 
 def page(found: dict[str, dict[str, list[float]]], rounds: int) -> str:
     """The result page."""
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True)
-    cpu = hardware()
     rows = []
     for config, times in found.items():
         ours, asked, open_ = (times[name] for name in SIDES)
-        cells = [f"{statistics.median(s):.0f} ({min(s):.0f} - {max(s):.0f})" for s in (ours, asked, open_)]
+        cells = [spread(side, 0) for side in (ours, asked, open_)]
         ratios = [statistics.median(b / a for a, b in zip(ours, other)) for other in (asked, open_)]
         rows.append(
             f"| {config} | {cells[0]} | {cells[1]} | {ratios[0]:.2f} | {cells[2]} | {ratios[1]:.2f} |"
@@ -115,10 +112,10 @@ def page(found: dict[str, dict[str, list[float]]], rounds: int) -> str:
         [
             "# Sorts that keep equal numbers in order, in OpenVINO",
             "",
-            f"`python benchmarks/openvino_sorts.py --rounds {rounds}` at {commit.stdout.strip()};",
-            f"{cpu['cpu']}, {cpu['cores']} cores; OpenVINO {metadata.version('openvino')}; "
-            + ", ".join(f"{what} {version}" for what, version in versions().items())
-            + f". Load average at the end: {os.getloadavg()[0]:.1f}.",
+            *origin(
+                f"python benchmarks/openvino_sorts.py --rounds {rounds}",
+                f"OpenVINO {metadata.version('openvino')}",
+            ),
             "",
             "Milliseconds of an image, median (least - most), and the medians of the ratios to ours in a",
             "round: above 1, ours is faster.",

@@ -23,8 +23,9 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 os.environ.setdefault("GLOG_minloglevel", "2")
 
+from pages import origin, spread  # noqa: E402
+
 import ppdet  # noqa: E402  # after Paddle's setting
-from ppdet.engine.evaluator import hardware, versions  # noqa: E402
 from ppdet.export import program  # noqa: E402
 
 CONFIGS = (
@@ -63,22 +64,16 @@ def measure(config: str, rounds: int) -> dict[str, list[float]]:
 
 def page(found: dict[str, dict[str, list[float]]], rounds: int) -> str:
     """The result page."""
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True)
-    cpu = hardware()
     rows = []
     for config, sides in found.items():
         written, translated = (sides[side] for side in SIDES)
-        cells = [f"{statistics.median(s):.2f} ({min(s):.2f} - {max(s):.2f})" for s in (written, translated)]
         ratio = statistics.median(t / w for w, t in zip(written, translated))
-        rows.append(f"| {config} | {cells[0]} | {cells[1]} | {ratio:.1f} |")
+        rows.append(f"| {config} | {spread(written, 2)} | {spread(translated, 2)} | {ratio:.1f} |")
     return "\n".join(
         [
             "# Tracing a detector, as written and translated",
             "",
-            f"`python benchmarks/tracing.py --rounds {rounds}` at {commit.stdout.strip()};",
-            f"{cpu['cpu']}, {cpu['cores']} cores; "
-            + ", ".join(f"{what} {version}" for what, version in versions().items())
-            + f". Load average at the end: {os.getloadavg()[0]:.1f}.",
+            *origin(f"python benchmarks/tracing.py --rounds {rounds}"),
             "",
             "Seconds of the processor for a trace and its files, median (least - most), and the median of",
             "the ratios of a round.",
